@@ -1,0 +1,16 @@
+/* weft.h - the whole of weft: coroutines on work-stealing threads, for C. */
+#ifndef WEFT_H
+#define WEFT_H
+
+#include <weft/base.h>
+#include <weft/error.h>
+#include <weft/io.h>
+#include <weft/net.h>
+#include <weft/offload.h>
+#include <weft/report.h>
+#include <weft/runtime.h>
+#include <weft/scope.h>
+#include <weft/task.h>
+#include <weft/time.h>
+
+#endif

@@ -1,0 +1,34 @@
+/* weft/offload.h - calls that would block a worker, on threads of their own.
+ *
+ * There are two safe forms. The unsafe third one (leave at once, with a borrowed argument) does not exist.
+ */
+#ifndef WEFT_OFFLOAD_H
+#define WEFT_OFFLOAD_H
+
+#include <weft/base.h>
+
+#ifdef __cplusplus
+extern "C" {
+#endif
+
+/* Runs fn(arg) on a pool thread and waits for it. Once begun it is awaited even when cancelled, so `arg` may
+ * be on the stack; while it is still queued a cancel withdraws it.
+ *
+ * returns    what fn returned; -ECANCELED fn was not called; -EAGAIN no thread could be started
+ * context    task: suspends; plain thread: calls fn directly
+ * ordering   both ways */
+WEFT_CHECK WEFT_API int weft_blocking(weft_fn *fn, void *arg);
+
+/* The same on a copy of `bytes` bytes of arg, aligned to 16. Copied back when fn's result is returned; on a
+ * cancel it returns at once and fn ends by itself. `drop(copy)`, if given, runs on the pool thread exactly
+ * once after fn when nobody waited any more, and instead of fn if it was withdrawn while queued.
+ *
+ * returns    what fn returned; -ECANCELED; -ENOMEM; -EAGAIN
+ * context    task: suspends, cancellation point; plain thread: calls fn directly */
+WEFT_CHECK WEFT_API int weft_blocking_copy(
+        weft_fn *fn, void *arg, size_t bytes, void (*drop)(void *arg));
+
+#ifdef __cplusplus
+}
+#endif
+#endif

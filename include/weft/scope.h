@@ -1,0 +1,117 @@
+/* weft/scope.h - the owner of tasks, of deadlines and of cancellation.
+ *
+ * A scope is begun and ended by one task (or plain thread), and scopes of one task nest. It does not end
+ * before its children. The first child that fails cancels the rest. A scope without children is a timeout.
+ *
+ *     weft_scope s;
+ *     weft_scope_begin(&s, weft_ms(250));      children are told to stop at 250 ms
+ *     weft_spawn(&s, hello, &a);
+ *     weft_spawn(&s, hello, &b);
+ *     return weft_scope_end(&s, 0);            joins; returns the first failure
+ *
+ * Inside, a cancel and a deadline look alike: every suspension point returns -ECANCELED, again and again.
+ * Only the scope whose own deadline it was turns that into -ETIMEDOUT, when it ends. The user's rule is one
+ * line: pass -ECANCELED on; an -ETIMEDOUT you may handle, it is never from further out.
+ *
+ * Between begin and end must be no way out: a forgotten end aborts, naming both scopes. WEFT_SCOPE is for
+ * code with returns in the middle.
+ */
+#ifndef WEFT_SCOPE_H
+#define WEFT_SCOPE_H
+
+#include <weft/base.h>
+#include <weft/task.h>
+#include <weft/time.h>
+
+#ifdef __cplusplus
+extern "C" {
+#endif
+
+typedef struct weft_runtime weft_runtime;
+
+struct weft_scope {
+    uint64_t opaque[16];
+};
+
+/* Begins a scope whose work is told to stop after `within` (WEFT_NEVER: no deadline; 0 or less: at once).
+ * Cannot fail. The scope must stay where it is until its end.
+ *
+ * context    task or plain thread; never suspends */
+WEFT_API void weft_scope_begin(weft_scope *s, int64_t within);
+
+/* Begins a scope that hides every cancel and deadline from further out, so that cleanup can suspend; it is
+ * bounded by `grace`, its own deadline. */
+WEFT_API void weft_scope_begin_shield(weft_scope *s, int64_t grace);
+
+/* One failure of a child, in the order they were seen. */
+typedef struct weft_failure {
+    weft_task task;
+    void *arg;
+    int code;
+    char text[108];
+} weft_failure;
+
+typedef struct weft_scope_options {
+    const char *name;       /* shown in reports; has to live as long as the scope; NULL: none */
+    weft_runtime *on;       /* plain threads: where the children run; NULL in a task */
+    weft_failure *failures; /* filled with the children's failures; NULL: only the first is kept */
+    int failures_max;       /* how many there is room for */
+    uint64_t reserved[8];   /* zero */
+} weft_scope_options;
+
+/* The same with options; NULL or zeroed options are weft_scope_begin. Bad options fail the scope: its end
+ * returns -EINVAL. */
+WEFT_API void weft_scope_begin_with(weft_scope *s, int64_t within, const weft_scope_options *o);
+
+/* Waits for all children, however long they take, and ends the scope. `rc` is how the body went: a negative
+ * one cancels the children and is a failure as a child's would be. Runs unstarted children as plain calls.
+ *
+ * returns    the first failure, if there was one (a failed spawn included); else
+ *            -ECANCELED told to leave from further out, and the body or a child left for it;
+ *            -ETIMEDOUT left for its own deadline; 0 left for weft_scope_cancel;
+ *            else rc, the body's own count or descriptor, even when late.
+ * context    task: suspends; plain thread: blocks it. Not a cancellation point.
+ * ordering   what the children wrote is visible on return */
+WEFT_CHECK WEFT_API int weft_scope_end(weft_scope *s, int rc);
+
+/* What WEFT_SCOPE runs at the closing brace: nothing if the scope was ended, else cancels and awaits the
+ * children and reports their failures. */
+WEFT_API void weft_scope_drop(weft_scope *s);
+
+/* Declares a scope and begins it; leaving by return, break or goto cancels and awaits the children. It is a
+ * declaration and lasts until the brace. Declare before it what the children use. */
+#define WEFT_SCOPE(s, within)                                                                      \
+    weft_scope s WEFT_AUTO(weft_scope_drop);                                                       \
+    weft_scope_begin(&s, within)
+
+/* Tells everything in the scope to leave: the body, the children, and what they spawned. Idempotent; the
+ * first reason counts (at most 31 bytes are kept).
+ *
+ * context    any thread while the scope is open; never suspends; not a cancellation point */
+WEFT_API void weft_scope_cancel(weft_scope *s, const char *reason);
+
+/* Moves the scope's deadline, to earlier or later, WEFT_NEVER to none. A deadline that has already struck is
+ * not undone. Only by the scope's owner. */
+WEFT_API void weft_scope_set_deadline(weft_scope *s, int64_t at);
+WEFT_API int64_t weft_scope_deadline(const weft_scope *s);
+
+/* Waits until the scope has no children, without ending it; more can be spawned afterwards. Only by the
+ * scope's owner, as innermost scope.
+ *
+ * returns    0; -ECANCELED; -EINVAL the scope is not the caller's innermost
+ * context    task: suspends, cancellation point; plain thread: blocks it */
+WEFT_CHECK WEFT_API int weft_scope_wait(weft_scope *s);
+
+/* Whether its own deadline has struck. Exact also after its end. */
+WEFT_API bool weft_scope_expired(const weft_scope *s);
+
+/* How many children have not ended. Owner only; others may change it meanwhile. */
+WEFT_API int weft_scope_alive(const weft_scope *s);
+
+/* How many children have failed so far; more than failures_max if there was no room. Also after its end. */
+WEFT_API int weft_scope_failed(const weft_scope *s);
+
+#ifdef __cplusplus
+}
+#endif
+#endif

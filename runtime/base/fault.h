@@ -1,0 +1,33 @@
+/* base/fault.h - makes the n-th call of a kind fail, for tests of what happens then.
+ *
+ * Costs one load of a word that is never written in a program's normal life. */
+#ifndef WEFT_BASE_FAULT_H
+#define WEFT_BASE_FAULT_H
+
+#include "base/atomic.h"
+
+enum weft__fault_kind {
+    WEFT__FAULT_ALLOC,
+    WEFT__FAULT_MMAP,
+    WEFT__FAULT_GUARD, /* MADV_GUARD_INSTALL */
+    WEFT__FAULT_MPROTECT,
+    WEFT__FAULT_THREAD,
+    WEFT__FAULT_EPOLL_CTL,
+    WEFT__FAULT_ACCEPT,
+    WEFT__FAULT_KINDS
+};
+
+extern at_word weft__fault_armed; /* how many kinds are set to fail */
+
+/* From the `nth` call on (1: the next), `count` calls of this kind fail with `error` (negative). */
+void weft__fault_set(enum weft__fault_kind kind, long nth, long count, int error);
+void weft__fault_clear(void);
+int weft__fault_slow(enum weft__fault_kind kind);
+
+/* 0: go on; else the negative errno to fail with. */
+static inline int weft__fault(enum weft__fault_kind kind)
+{
+    return at_load(&weft__fault_armed) == 0 ? 0 : weft__fault_slow(kind);
+}
+
+#endif

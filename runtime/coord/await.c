@@ -1,0 +1,200 @@
+/* coord/await.c - how every blocking call waits. See await.h.
+ *
+ * Owns      refusals: a call that is refused yields, so that a loop that ignores refusals lets others run, and after
+ *           1000 in a row it is slowed to one a millisecond and reported once; and the frames of plain threads. */
+#include "coord/await.h"
+
+
+#include <errno.h>
+#include <pthread.h>
+#include <sched.h>
+#include <stdio.h>
+
+#include "base/clock.h"
+#include "base/mem.h"
+#include "coord/error.h"
+
+enum { REFUSALS = 1000, NAP_NS = 1000000 };
+
+/* ---- plain threads: a control block and a frame of their own, made at the first call that needs them */
+
+static pthread_key_t thread_key;
+static int thread_key_rc;
+
+static void thread_gone(void *frame)
+{
+    struct weft__frame *f = frame;
+    weft__detail_free(f);
+    weft__task_recycle(NULL, f->task, (weft_task)weft__id_of_thread(f));
+    weft__mem_free(f);
+}
+
+static void make_key(void)
+{
+    thread_key_rc = pthread_key_create(&thread_key, thread_gone);
+}
+
+static __attribute__((noinline)) struct weft__frame *thread_frame(void)
+{
+    static pthread_once_t once = PTHREAD_ONCE_INIT;
+    pthread_once(&once, make_key);
+    if (thread_key_rc != 0 || weft__task_table_init() < 0)
+        return NULL;
+    struct weft__frame *f = pthread_getspecific(thread_key);
+    if (f)
+        return f;
+    struct weft__task *t = weft__task_alloc(NULL);
+    if (!t || !(f = weft__mem_zeroed(sizeof *f))) {
+        if (t)
+            weft__task_free_slow(NULL, t);
+        return NULL;
+    }
+    f->task = t;
+    f->budget = WEFT__BUDGET;
+    at_store(&t->scope, 0);
+    at_store(&t->side, (uint64_t)(uintptr_t)f);
+    ati_store(&t->bits, WEFT__TASK_THREAD | WEFT__TASK_STARTED);
+    /* The block lives, but under no id: nobody can join or list a thread. */
+    f->copy[0] = weft__number_of(at_load(&t->state)) + 1;
+    at_store(&t->life, 0);
+    at_store_release(&t->state, weft__state(at_load(&t->ticket), 0, 0, WEFT__RUNNING));
+    pthread_setspecific(thread_key, f);
+    return f;
+}
+
+uint64_t weft__id_of_thread(const struct weft__frame *f)
+{
+    return f->copy[0] << WEFT__INDEX_BITS | weft__task_index(f->task);
+}
+
+struct weft__frame *weft__current(void)
+{
+    struct weft__sched *s = weft__self();
+    if (!s)
+        return thread_frame();
+    struct weft__frame *f = own(s->frame);
+    return f->task ? f : NULL;
+}
+
+/* The earliest deadline that has not struck yet, of a thread's own scopes. */
+static int64_t next_strike(struct weft__frame *f)
+{
+    int64_t earliest = INT64_MAX;
+    for (weft_scope *s = f->inner; s; s = weft__scope_of(s)->outer) {
+        int64_t at = (int64_t)at_load(&weft__scope_of(s)->deadline);
+        if (at < earliest && !(at_load(&weft__scope_of(s)->mark) & WEFT__MARK_DEADLINE))
+            earliest = at;
+    }
+    return earliest;
+}
+
+static void thread_wait(struct weft__frame *f, int64_t until)
+{
+    struct weft__task *t = f->task;
+    if (!weft__wait_commit(t))
+        return;
+    for (;;) {
+        uint64_t state = at_load_acquire(&t->state);
+        if (weft__phase_of(state) != WEFT__WAITING)
+            return;
+        int64_t strike = next_strike(f);
+        /* The low half of the state holds phase, cause and level: it changes when the wait is fired. */
+        if (weft__futex_wait((at_int *)(void *)&t->state, (uint32_t)state, strike < until ? strike : until))
+            continue;
+        weft__strike_overdue(f);
+        if (weft__now() >= until)
+            weft__wait_claim(weft__token_make(t, weft__number_of(state)), WEFT__CAUSE_EVENT);
+    }
+}
+
+/* ---- waits */
+
+void weft__nap(struct weft__frame *f)
+{
+    if (weft__is_thread(f)) {
+        at_int never = 0;
+        weft__futex_wait(&never, 0, weft__now() + NAP_NS);
+        return;
+    }
+    struct weft__worker *w = weft__worker_of(weft__self());
+    struct weft__sleeper sleeper = { .timer = { .kind = WEFT__TIMER_WAKE } };
+    sleeper.token = weft__await_begin_shielded(f);
+    bool first = false;
+    if (weft__timer_arm(&w->timers, &sleeper.timer, weft__now() + NAP_NS, &first) < 0) {
+        if (weft__await_give_up(f))
+            weft__yield_now();
+        return;
+    }
+    if (first)
+        weft__worker_due(&w->sched, sleeper.timer.at);
+    weft__await(f);
+}
+
+int weft__refuse(struct weft__frame *f)
+{
+    if (++f->refusals < REFUSALS) {
+        if (weft__is_thread(f))
+            sched_yield();
+        else
+            weft__yield_now();
+        return -ECANCELED;
+    }
+    if (f->refusals == REFUSALS)
+        weft__report(f->group ? weft__runtime_of(f->group) : NULL, "refusals", f, -ECANCELED,
+                "was told to leave, and went on calling 1000 times; from now on once a millisecond");
+    weft__nap(f);
+    return -ECANCELED;
+}
+
+int weft__await_begin(struct weft__frame *f, weft__token *token)
+{
+    int rc = weft__attach(f);
+    if (rc < 0)
+        return rc;
+    *token = weft__wait_begin(f->task, f->shield);
+    if (weft__is_thread(f))
+        weft__strike_overdue(f);
+    if (!weft__told(f)) {
+        f->refusals = 0;
+        return 0;
+    }
+    if (!weft__wait_give_up(f->task))
+        (void)weft__wait_cause(f->task);
+    return weft__refuse(f);
+}
+
+weft__token weft__await_begin_shielded(struct weft__frame *f)
+{
+    return weft__wait_begin(f->task, WEFT__LEVEL_NONE);
+}
+
+enum weft__cause weft__await_until(struct weft__frame *f, int64_t until)
+{
+    struct weft__task *t = f->task;
+    if (weft__phase_of(at_load(&t->state)) != WEFT__FIRED) {
+        if (weft__is_thread(f))
+            thread_wait(f, until);
+        else
+            weft__suspend();
+    }
+    f->budget = WEFT__BUDGET;
+    return weft__wait_cause(t);
+}
+
+enum weft__cause weft__await(struct weft__frame *f)
+{
+    return weft__await_until(f, INT64_MAX);
+}
+
+int weft__enter_call(struct weft__frame *f)
+{
+    if (--f->budget <= 0) {
+        f->budget = WEFT__BUDGET;
+        weft__strike_overdue(f);
+        if (!weft__is_thread(f))
+            weft__yield_now();
+    }
+    if (!weft__told(f))
+        return 0;
+    return weft__refuse(f);
+}

@@ -1,0 +1,50 @@
+/* coord/await.h - how every blocking call waits: refused when told to leave, woken by cancel and deadline.
+ *
+ *     struct weft__frame *f = weft__current();
+ *     int rc = weft__await_begin(f, &token);      W1, W2; a refusal has yielded
+ *     if (rc < 0)
+ *         return rc;
+ *     publish(token);                             W3
+ *     cause = weft__await(f);                     W4
+ *     unpublish();
+ */
+#ifndef WEFT_COORD_AWAIT_H
+#define WEFT_COORD_AWAIT_H
+
+#include "coord/scope.h"
+
+/* The running task's frame, or the calling plain thread's, made on demand. NULL: no memory for that. */
+struct weft__frame *weft__current(void);
+static inline bool weft__is_thread(const struct weft__frame *f)
+{
+    return f->group == NULL;
+}
+
+/* 0; -ECANCELED; -ENOMEM a deadline could not be armed. */
+int weft__await_begin(struct weft__frame *f, weft__token *token);
+/* No cancel applies to this wait. */
+weft__token weft__await_begin_shielded(struct weft__frame *f);
+/* Sleeps until fired; returns at once if it was. */
+enum weft__cause weft__await(struct weft__frame *f);
+/* The same for a plain thread, which fires itself at `until`. */
+enum weft__cause weft__await_until(struct weft__frame *f, int64_t until);
+/* Gives the wait up. True: it was not fired; false: weft__await returns at once and says why. */
+static inline bool weft__await_give_up(struct weft__frame *f)
+{
+    return weft__wait_give_up(f->task);
+}
+
+/* A call that need not wait: 0, or -ECANCELED after having yielded. Charges the budget. */
+int weft__enter_call(struct weft__frame *f);
+
+/* What a refused call does before it returns -ECANCELED, which this returns: yields, or sleeps if it was refused too
+ * often in a row. */
+int weft__refuse(struct weft__frame *f);
+
+/* Sleeps 1 ms whatever was cancelled. */
+void weft__nap(struct weft__frame *f);
+
+/* A thread's block has a generation, though no id that anybody sees. */
+uint64_t weft__id_of_thread(const struct weft__frame *f);
+
+#endif

@@ -1,0 +1,298 @@
+/* coord/child.c - a task from spawn to end.
+ *
+ * Owns      what a spawn puts into a control block, how an argument reaches its task, and what an end tells whom.
+ * Callers   spawn: a task, or any thread while the scope is open. body: sched, on the task's own stack.
+ *           run_inline: a joiner of its own scope.
+ * Holds     C1  a task whose spawn succeeded is counted in its scope before anyone can run it, and until its end.
+ *           C2  at the end: unlink, result, life word 0, joiners, block recycled; the scope last of all.
+ *           C3  nothing but the joined child ever runs on a joiner's stack, and only with its whole guarantee left.
+ * Inline    a child is run as a plain call when its owner joins it: no stack, no switch, no queue. It keeps its own
+ *           block, id, name, scopes and budget; if it waits, the whole stack waits, which its owner does anyway.
+ *           ThreadSanitizer builds do not inline: it would take parent and child for one thread, and miss their
+ *           races.
+ * Tested    tests/task_test.c, tests/scope_test.c, stress/scopes.c, stress/forkjoin.c */
+#include <errno.h>
+#include <stdio.h>
+#include <string.h>
+
+#include "base/mem.h"
+#include "coord/await.h"
+#include "coord/error.h"
+#include "coord/side.h"
+
+/* ---- spawn */
+
+static weft_task refuse_spawn(struct weft__scope *s, void *arg, int rc)
+{
+    weft__scope_fail(s, 0, arg, rc, "a spawn failed");
+    return rc;
+}
+
+/* S1, and who is to be woken: a first element is owed (sched/idle.c), more of them are not. */
+static void publish(struct weft__sched *w, struct weft__task *t, weft_task id)
+{
+    uint64_t before = weft__deque_size(&w->deque);
+    weft__count(&w->count.spawned, 1);
+    if (!weft__deque_push(&w->deque, (uint64_t)id)) { /* no memory for a longer one */
+        ati_store(&t->bits, ati_load(&t->bits) | WEFT__TASK_QUEUED);
+        weft__group_put(w->group, t);
+        return;
+    }
+    uint64_t idle = at_load(&w->group->idle.word);
+    if (before > 0 && (idle & 0xffff) != 0 && idle >> 16 == 0)
+        weft__idle_notify(w->group);
+}
+
+/* Counts a child that the owner does not spawn itself. False: the scope has no children any more and ends. */
+static bool count_foreign(struct weft__scope *s)
+{
+    for (;;) {
+        uint64_t n = at_load(&s->count);
+        if (n == 0 || ati_load_acquire(&s->state) != WEFT__SCOPE_OPEN)
+            return false;
+        if (at_cas(&s->count, n, n + 1))
+            return true;
+    }
+}
+
+static bool is_open(const weft_scope *ps)
+{
+    return ps && ati_load_acquire(&((const struct weft__scope *)(const void *)ps)->state) == WEFT__SCOPE_OPEN;
+}
+
+/* `t` has fn, argument and bits. Takes it. */
+static weft_task start(struct weft__scope *s, struct weft__sched *w, struct weft__task *t, void *arg)
+{
+    struct weft__group *g = w ? w->group : NULL;
+    struct weft__frame *f = w ? own(w->frame) : NULL;
+    at_store(&t->scope, (uint64_t)(uintptr_t)s);
+    if (f && s->owner == f && weft__task_pin(t) == 0) {
+        s->spawned++; /* C1 */
+        weft_task id = weft__task_begin(t);
+        publish(w, t, id);
+        return id;
+    }
+    if (f && s->owner == f) {
+        s->spawned++;
+    } else if (!count_foreign(s)) {
+        weft__side_drop(t);
+        weft__task_free_slow(NULL, t);
+        (void)arg;
+        return -EINVAL;
+    }
+    struct weft__group *home = weft__scope_group(s);
+    if (home == g && weft__task_pin(t) == 0) {
+        weft_task id = weft__task_begin(t);
+        publish(w, t, id);
+        return id;
+    }
+    ati_store(&t->bits, ati_load(&t->bits) | WEFT__TASK_QUEUED);
+    weft_task id = weft__task_begin(t);
+    weft__group_put(home, t);
+    return id;
+}
+
+/* A block for a child of `s`, or NULL and why. */
+static struct weft__task *block_for(struct weft__scope *s, struct weft__sched *w, int *rc)
+{
+    struct weft__group *g = weft__scope_group(s);
+    if (!g) {
+        *rc = s->owner ? -EINVAL : -ENOMEM; /* a plain thread's scope, without .on */
+        return NULL;
+    }
+    struct weft__task *t = weft__task_alloc(w ? &w->blocks : NULL);
+    if (!t)
+        *rc = -ENOMEM;
+    else
+        ati_store(&t->bits, weft__task_bits(0, g->default_class, 0));
+    return t;
+}
+
+weft_task weft_spawn(weft_scope *ps, weft_fn *fn, void *arg)
+{
+    struct weft__scope *s = weft__scope_of(ps);
+    struct weft__sched *w = weft__self();
+    int rc;
+    if (!is_open(ps))
+        return -EINVAL;
+    if (!fn)
+        return refuse_spawn(s, arg, -EINVAL);
+    struct weft__task *t = block_for(s, w, &rc);
+    if (!t)
+        return refuse_spawn(s, arg, rc);
+    t->fn = fn;
+    t->u.arg = arg;
+    return start(s, w, t, arg);
+}
+
+weft_task weft_spawn_copy(weft_scope *ps, weft_fn *fn, const void *arg, size_t bytes)
+{
+    struct weft__scope *s = weft__scope_of(ps);
+    struct weft__sched *w = weft__self();
+    int rc;
+    if (!is_open(ps))
+        return -EINVAL;
+    if (!fn || (!arg && bytes > 0))
+        return refuse_spawn(s, NULL, -EINVAL);
+    struct weft__task *t = block_for(s, w, &rc);
+    if (!t)
+        return refuse_spawn(s, NULL, rc);
+    t->fn = fn;
+    if ((rc = weft__side_copy(t, arg, bytes)) < 0) {
+        weft__task_free_slow(NULL, t);
+        return refuse_spawn(s, NULL, rc);
+    }
+    return start(s, w, t, NULL);
+}
+
+weft_task weft_spawn_with(weft_scope *ps, weft_fn *fn, void *arg, const weft_spawn_options *o)
+{
+    struct weft__scope *s = weft__scope_of(ps);
+    struct weft__sched *w = weft__self();
+    int rc;
+    if (!o)
+        return weft_spawn(ps, fn, arg);
+    if (!is_open(ps))
+        return -EINVAL;
+    if (!fn || (!arg && o->copy_bytes > 0))
+        return refuse_spawn(s, arg, -EINVAL);
+    struct weft__task *t = block_for(s, w, &rc);
+    if (!t)
+        return refuse_spawn(s, arg, rc);
+    t->fn = fn;
+    if ((rc = weft__side_make(t, weft__scope_group(s), arg, o)) < 0) {
+        weft__task_free_slow(NULL, t);
+        return refuse_spawn(s, arg, rc);
+    }
+    return start(s, w, t, arg);
+}
+
+/* ---- begin and end */
+
+static void frame_begin(struct weft__frame *f, struct weft__task *t)
+{
+    uint32_t bits = ati_load(&t->bits);
+    f->task = t;
+    f->id = (weft_task)(at_load(&t->life) & WEFT__LIFE_ID);
+    f->inner = NULL;
+    f->epoch_ok = 0;
+    f->level = f->shield = 0;
+    f->budget = WEFT__BUDGET;
+    f->refusals = 0;
+    f->keep_fp = false;
+    f->fn = t->fn;
+    f->arg = t->u.arg;
+    f->side = NULL;
+    f->detail = NULL;
+    at_store(&f->reason, 0);
+    ati_store(&f->attached, 0);
+    f->down = NULL;
+    if (bits & (WEFT__TASK_COPY | WEFT__TASK_SIDE)) {
+        weft__side_unpack(f, t, bits);
+        ati_store(&t->bits, bits & ~(uint32_t)WEFT__TASK_SIDE); /* before side changes: coord/task.c, unstarted_side */
+    }
+    at_store_release(&t->side, (uint64_t)(uintptr_t)f);
+    ati_store(&t->u.run.ready_at, 0);
+    ati_store(&t->u.run.last_run, 0);
+    /* release: meets the acquire in held_frame, coord/task.c; who sees STARTED sees the frame. */
+    ati_store_release(&t->bits, (bits & ~255u) | WEFT__TASK_STARTED);
+}
+
+/* C2, but for the block and the scope. */
+static void frame_end(struct weft__frame *f, int rc)
+{
+    struct weft__task *t = f->task;
+    struct weft__scope *s = (struct weft__scope *)at_load(&t->scope);
+    if (f->inner)
+        weft__panic(__FILE__, __LINE__, "a task returned with scope %p open: its end was forgotten", (void *)f->inner);
+    if (rc == -ECANCELED && weft__told(f))
+        weft__scope_left(s);
+    else if (rc < 0)
+        weft__scope_fail(s, f->id, f->arg, rc, weft__detail_text(f, rc));
+    weft__detach_frame(f);
+    if (f->side && f->side->result)
+        *f->side->result = rc;
+    if (f->keep_fp)
+        weft__fp_load(weft__self()->loop.fp);
+    weft__life_end(t, f->id);
+    /* Nobody holds the life any more, so nobody looks at these. */
+    weft__mem_free(f->side);
+    weft__mem_free((void *)(uintptr_t)at_load(&f->reason));
+    weft__detail_free(f);
+}
+
+/* The scheduler's op: runs the task bound to this stack. */
+void weft__child_body(struct weft__frame *f)
+{
+    struct weft__task *t = f->task;
+    struct weft__scope *s = (struct weft__scope *)at_load(&t->scope);
+    (void)at_load_acquire(&t->state); /* meets the release in weft__task_begin */
+    frame_begin(f, t);
+    weft_task id = f->id;
+    int rc = f->fn(f->arg);
+    frame_end(f, rc);
+    weft__task_recycle(&weft__self()->blocks, t, id);
+    weft__scope_child_left(s);
+}
+
+/* The scheduler's op: a claimed task for which there is no stack ends as if its function had returned -ENOMEM. */
+void weft__child_no_stack(struct weft__sched *w, struct weft__task *t)
+{
+    static at_int said;
+    struct weft__scope *s = (struct weft__scope *)at_load(&t->scope);
+    struct weft__frame f = { .group = w->group };
+    frame_begin(&f, t);
+    if (ati_cas(&said, 0, 1))
+        weft__report(weft__runtime_of(w->group), "no-stack", &f, -ENOMEM,
+                "no stack is left: raise vm.max_map_count, or use a kernel with MADV_GUARD_INSTALL (6.13)");
+    weft__detail_set(&f, -ENOMEM, "no stack is left for the task");
+    weft_task id = f.id;
+    frame_end(&f, -ENOMEM);
+    weft__task_recycle(&w->blocks, t, id);
+    weft__scope_child_left(s);
+}
+
+/* ---- inline */
+
+bool weft__may_inline(struct weft__frame *f, struct weft__task *t)
+{
+#ifdef WEFT__TSAN
+    (void)f;
+    (void)t;
+    return false;
+#else
+    enum { MARGIN = 2048 }; /* this call's own frames */
+    uint32_t bits = ati_load(&t->bits);
+    uint32_t pin = bits >> 16;
+    if ((bits & (WEFT__TASK_QUEUED | WEFT__TASK_FP | WEFT__TASK_STARTED)) ||
+            pin != weft__task_pin(f->task) || f->keep_fp)
+        return false;
+    size_t left = (size_t)((char *)__builtin_frame_address(0) - f->stack->low);
+    return left >= weft__stack_guarantee((int)(bits >> 8 & 255)) + MARGIN;
+#endif
+}
+
+void weft__run_inline(struct weft__sched *w, struct weft__scope *s, struct weft__task *t, weft_task id)
+{
+    struct weft__frame f, *joiner = own(w->frame);
+    f.group = joiner->group;
+    f.stack = joiner->stack;
+    f.below = joiner;
+    frame_begin(&f, t);
+    own_set(w->frame, &f);
+    weft__count(&w->count.inlined, 1);
+    int left = own(w->until_loop) - 1;
+    own_set(w->until_loop, left);
+    if (left <= 0)
+        weft__breathe(); /* an inline join is a dispatch */
+    int rc = f.fn(f.arg);
+    if (rc < 0 || f.inner || ati_load(&f.attached) || f.side || f.detail ||
+            at_load(&f.reason))
+        frame_end(&f, rc);
+    else
+        weft__life_end(t, id);
+    w = weft__self();
+    own_set(w->frame, joiner);
+    s->spawned--;
+    weft__task_recycle(&w->blocks, t, id);
+}

@@ -1,0 +1,132 @@
+/* coord/main.c - runtimes and their main tasks.
+ *
+ * A main is a child of a scope that the calling plain thread holds on the runtime; so it is joined, cancelled and
+ * timed like any other task. */
+#include <errno.h>
+#include <pthread.h>
+#include <stdio.h>
+#include <string.h>
+#include <weft/io.h>
+#include <weft/net.h>
+#include <weft/report.h>
+#include <weft/runtime.h>
+
+#include "coord/await.h"
+#include "coord/error.h"
+#include "coord/side.h"
+#include "engine/hooks.h"
+#include "engine/runtime.h"
+
+static const char *name_of(struct weft__frame *f)
+{
+    return f->side ? f->side->name : "";
+}
+
+static void who_runs(char *out, unsigned long bytes)
+{
+    struct weft__sched *s = weft__self();
+    struct weft__frame *f = s ? own(s->frame) : NULL;
+    if (f && f->task)
+        weft__task_describe(f, out, bytes);
+}
+
+static void register_hooks(void)
+{
+    weft__hooks.sched.body = weft__child_body;
+    weft__hooks.sched.no_stack = weft__child_no_stack;
+    weft__hooks.describe = weft__task_describe;
+    weft__hooks.name = name_of;
+    weft__timers_on_call(weft__deadline_struck);
+    weft__panic_who = who_runs;
+}
+
+int weft_runtime_create(weft_runtime **out, const weft_options *o)
+{
+    static pthread_once_t once = PTHREAD_ONCE_INIT;
+    pthread_once(&once, register_hooks);
+    return out ? weft__runtime_start(out, o) : -EINVAL;
+}
+
+void weft_runtime_destroy(weft_runtime **rt)
+{
+    if (!rt || !*rt)
+        return;
+    struct weft__sched *s = weft__self();
+    weft__expect(!s || s->group != &(*rt)->group);
+    weft__roots_end(*rt);
+    weft__runtime_end(*rt);
+    *rt = NULL;
+}
+
+struct main_call {
+    weft_fn *fn;
+    void *arg;
+    int rc;
+};
+
+static int main_task(void *arg)
+{
+    struct main_call *m = arg;
+    m->rc = m->fn(m->arg);
+    return m->rc;
+}
+
+int weft_runtime_run(weft_runtime *rt, weft_fn *fn, void *arg)
+{
+    struct main_call m = { .fn = fn, .arg = arg, .rc = -ECANCELED };
+    weft_scope s;
+    if (!rt || !fn)
+        return -EINVAL;
+    if (weft__self())
+        return -EDEADLK;
+    weft_scope_begin_with(&s, WEFT_NEVER, &(weft_scope_options){ .name = "main", .on = rt });
+    weft_task t = weft_spawn_with(&s, main_task, &m, &(weft_spawn_options){ .name = "main" });
+    int rc = weft_scope_end(&s, 0);
+    if (t < 0)
+        return rc < 0 ? rc : (int)t;
+    return m.rc == -ECANCELED && rc < 0 ? rc : m.rc;
+}
+
+int weft_run(weft_fn *fn, void *arg, const weft_options *o)
+{
+    weft_runtime *rt;
+    if (!fn)
+        return -EINVAL;
+    if (weft__self())
+        return -EDEADLK;
+    int rc = weft_runtime_create(&rt, o);
+    if (rc < 0)
+        return rc;
+    rc = weft_runtime_run(rt, fn, arg);
+    weft_runtime_destroy(&rt);
+    return rc;
+}
+
+const char *weft_version(void)
+{
+    return WEFT_VERSION;
+}
+
+size_t weft_sizeof(const char *type)
+{
+    static const struct {
+        const char *name;
+        size_t bytes;
+    } types[] = {
+        { "weft_scope", sizeof(weft_scope) },
+        { "weft_task", sizeof(weft_task) },
+        { "weft_options", sizeof(weft_options) },
+        { "weft_report", sizeof(weft_report) },
+        { "weft_spawn_options", sizeof(weft_spawn_options) },
+        { "weft_scope_options", sizeof(weft_scope_options) },
+        { "weft_failure", sizeof(weft_failure) },
+        { "weft_listen_options", sizeof(weft_listen_options) },
+        { "weft_connect_options", sizeof(weft_connect_options) },
+        { "weft_addr", sizeof(weft_addr) },
+        { "weft_worker_stats", sizeof(weft_worker_stats) },
+    };
+    for (size_t i = 0; type && i < sizeof types / sizeof types[0]; i++)
+        if (strcmp(types[i].name, type) == 0)
+            return types[i].bytes;
+    return 0;
+}

@@ -1,0 +1,532 @@
+/* coord/scope.c - the owner of tasks, of deadlines and of cancellation.
+ *
+ * Owns      a scope's life: begin, count, join, verdict, end.
+ * Callers   begin and end: the owner, nested. fail and child_left: whoever a child ends on. cancel: any thread.
+ * Holds     N1  a scope does not end before its children: the end moves `spawned` into `count` and waits for 0.
+ *           N2  the last access of a child to its scope is the swap of `waiter` in weft__scope_child_left, and
+ *               only a child that brought the count to 0 makes it; so the owner that waits for it may end.
+ *           N3  the verdict: the first failure, if it came before any other reason to leave; else, if the body or a
+ *               child left: -ECANCELED told from further out, -ETIMEDOUT its own deadline, 0 its own cancel; else
+ *               how the body went.
+ * Source    structured concurrency as in Trio; the split count is libfork's and Nowa's join counter.
+ * Tested    tests/scope_test.c, tests/cause_test.c, stress/scopes.c */
+#include "coord/scope.h"
+
+#include <errno.h>
+#include <stdio.h>
+#include <string.h>
+
+#include "base/clock.h"
+#include "base/mem.h"
+#include "coord/await.h"
+#include "coord/error.h"
+
+/* ---- begin */
+
+static void begin(weft_scope *ps, int64_t within, unsigned mark)
+{
+    struct weft__scope *s = weft__scope_of(ps);
+    struct weft__frame *f = weft__current();
+    s->spawned = 0;
+    s->owner = f;
+    at_store(&s->count, WEFT__OPEN_COUNT);
+    at_store(&s->waiter, 0);
+    s->timer.place = 0;
+    s->timer.kind = WEFT__TIMER_CALL;
+    s->failed = 0;
+    s->lock.word = 0;
+    ati_store(&s->attached, 0);
+    s->children.next = NULL;
+    s->down = NULL;
+    at_store(&s->extra, 0);
+    s->code = 0;
+    at_store(&s->deadline, (uint64_t)INT64_MAX);
+    if (!f) { /* no memory for a plain thread's frame: nothing can run here, and the end says so */
+        s->code = -ENOMEM;
+        at_store(&s->mark, WEFT__MARK_FAILURE | WEFT__MARK_FIRST_FAILED);
+        s->outer = NULL;
+        ati_store_release(&s->state, WEFT__SCOPE_OPEN);
+        return;
+    }
+    if (within != INT64_MAX) {
+        at_store(&s->deadline, (uint64_t)weft__time_add(weft__now(), within > 0 ? within : 0));
+        if (within <= 0)
+            mark |= WEFT__MARK_DEADLINE;
+        f->epoch_ok = 0;
+    }
+    at_store(&s->mark, mark);
+    s->outer = f->inner;
+    weft__expect(f->level < 0xfff0);
+    s->timer.user = ++f->level;
+    if (mark & WEFT__MARK_SHIELD)
+        f->shield = f->level;
+    f->inner = ps;
+    ati_store_release(&s->state, WEFT__SCOPE_OPEN);
+}
+
+void weft_scope_begin(weft_scope *s, int64_t within)
+{
+    begin(s, within, 0);
+}
+
+void weft_scope_begin_shield(weft_scope *s, int64_t grace)
+{
+    begin(s, grace, WEFT__MARK_SHIELD);
+    struct weft__frame *f = weft__scope_of(s)->owner;
+    if (f)
+        f->epoch_ok = 0; /* what applied outside does not apply inside */
+}
+
+struct weft__scope_extra *weft__scope_extra(struct weft__scope *s)
+{
+    struct weft__scope_extra *x = (struct weft__scope_extra *)at_load_acquire(&s->extra);
+    if (x || !(x = weft__mem_zeroed(sizeof *x)))
+        return x;
+    if (!at_cas(&s->extra, 0, (uint64_t)(uintptr_t)x)) {
+        weft__mem_free(x);
+        x = (struct weft__scope_extra *)at_load_acquire(&s->extra);
+    }
+    return x;
+}
+
+/* ---- the scopes of plain threads that run children here: a runtime does not end before them */
+
+static void root_open(struct weft__scope *s)
+{
+    struct weft__scope_extra *x = (struct weft__scope_extra *)at_load(&s->extra);
+    weft_runtime *rt = x->on;
+    weft__lock(&rt->roots_lock);
+    x->is_root = true;
+    list_push_tail(&rt->roots, &x->root_link);
+    ati_add(&rt->roots_open, 1);
+    if (ati_load(&rt->stopping)) {
+        weft__unlock(&rt->roots_lock);
+        weft_scope_cancel((weft_scope *)(void *)s, "the runtime ends");
+        return;
+    }
+    weft__unlock(&rt->roots_lock);
+}
+
+static void root_close(struct weft__scope_extra *x)
+{
+    weft_runtime *rt = x->on;
+    weft__lock(&rt->roots_lock);
+    list_remove(&x->root_link);
+    ati_add(&rt->roots_open, (uint32_t)-1);
+    weft__futex_wake(&rt->roots_open, 1);
+    weft__unlock(&rt->roots_lock);
+}
+
+void weft__roots_end(weft_runtime *rt)
+{
+    weft__lock(&rt->roots_lock);
+    for (struct weft__link *l = rt->roots.next; l != &rt->roots; l = l->next) {
+        /* Its owner cannot end it while we hold the lock. */
+        struct weft__scope_extra *x = container_of(l, struct weft__scope_extra, root_link);
+        weft__cancel_scope(x->scope, WEFT__MARK_CANCEL);
+    }
+    weft__unlock(&rt->roots_lock);
+    for (uint32_t n; (n = ati_load_acquire(&rt->roots_open)) != 0;)
+        weft__futex_wait(&rt->roots_open, n, INT64_MAX);
+    /* The last one has left the lock when we get it. */
+    weft__lock(&rt->roots_lock);
+    weft__unlock(&rt->roots_lock);
+}
+
+static int take_options(struct weft__scope *s, const weft_scope_options *o)
+{
+    for (unsigned i = 0; i < sizeof o->reserved / sizeof o->reserved[0]; i++)
+        if (o->reserved[i] != 0)
+            return -EINVAL;
+    if (o->failures_max < 0 || (o->failures && o->failures_max == 0) || (o->on && !weft__is_thread(s->owner)))
+        return -EINVAL;
+    if (!o->name && !o->failures && !o->on)
+        return 0;
+    struct weft__scope_extra *x = weft__scope_extra(s);
+    if (!x)
+        return -ENOMEM;
+    x->scope = s;
+    x->name = o->name;
+    x->failures = o->failures;
+    x->failures_max = o->failures ? o->failures_max : 0;
+    x->on = o->on;
+    return 0;
+}
+
+void weft_scope_begin_with(weft_scope *ps, int64_t within, const weft_scope_options *o)
+{
+    struct weft__scope *s = weft__scope_of(ps);
+    begin(ps, within, 0);
+    if (!s->owner || !o)
+        return;
+    int rc = take_options(s, o);
+    if (rc < 0) {
+        weft__scope_fail(s, 0, NULL, rc, "bad scope options");
+        return;
+    }
+    if (o->on)
+        root_open(s);
+}
+
+struct weft__group *weft__scope_group(struct weft__scope *s)
+{
+    if (!s->owner)
+        return NULL;
+    if (s->owner->group)
+        return s->owner->group;
+    /* A plain thread: the runtime named by this scope or the nearest one around it. */
+    for (weft_scope *p = (weft_scope *)(void *)s; p; p = weft__scope_of(p)->outer) {
+        struct weft__scope_extra *x = (struct weft__scope_extra *)at_load_acquire(&weft__scope_of(p)->extra);
+        if (x && x->on)
+            return &x->on->group;
+    }
+    return NULL;
+}
+
+/* ---- deadlines */
+
+int weft__deadline_arm(struct weft__scope *s)
+{
+    struct weft__sched *w = weft__self();
+    int rc = 0;
+    if (!w || (int64_t)at_load(&s->deadline) == INT64_MAX)
+        return 0; /* a plain thread keeps its own deadlines in its own waits */
+    bool first = false;
+    int64_t at;
+    weft__lock(&s->lock);
+    at = (int64_t)at_load(&s->deadline);
+    if (at != INT64_MAX && ati_load(&s->timer.place) == 0 &&
+            !(at_load(&s->mark) & WEFT__MARK_DEADLINE))
+        rc = weft__timer_arm(&weft__worker_of(w)->timers, &s->timer, at, &first);
+    weft__unlock(&s->lock);
+    if (first)
+        weft__worker_due(w, at);
+    return rc;
+}
+
+void weft__deadline_disarm(struct weft__scope *s)
+{
+    if (ati_load_acquire(&s->timer.place) == 0)
+        return;
+    weft__timer_disarm(&s->timer);
+}
+
+void weft__deadline_struck(struct weft__timer *timer)
+{
+    struct weft__scope *s = container_of(timer, struct weft__scope, timer);
+    if ((int64_t)at_load(&s->deadline) <= timer->at) /* else it was moved meanwhile, and is armed again */
+        weft__cancel_scope(s, WEFT__MARK_DEADLINE);
+}
+
+void weft_scope_set_deadline(weft_scope *ps, int64_t at)
+{
+    struct weft__scope *s = weft__scope_of(ps);
+    if (!ps || ati_load(&s->state) != WEFT__SCOPE_OPEN)
+        return;
+    at_store(&s->deadline, (uint64_t)at);
+    if (s->owner)
+        s->owner->epoch_ok = 0;
+    if (!ati_load_acquire(&s->attached))
+        return; /* whoever first waits under it arms it */
+    do {
+        weft__deadline_disarm(s);
+        if (weft__deadline_arm(s) < 0)
+            return; /* the budget's look at the clock still keeps it */
+        /* Another that attached it may have armed it for the old time between the two. */
+    } while (ati_load(&s->timer.place) != 0 && at != INT64_MAX && s->timer.at != at);
+}
+
+int64_t weft_scope_deadline(const weft_scope *s)
+{
+    return s ? (int64_t)at_load(&((const struct weft__scope *)(const void *)s)->deadline) : INT64_MAX;
+}
+
+/* ---- failures and cancels */
+
+void weft__scope_fail(struct weft__scope *s, weft_task task, void *arg, int code, const char *text)
+{
+    struct weft__scope_extra *x = (struct weft__scope_extra *)at_load_acquire(&s->extra);
+    if (text && !x)
+        x = weft__scope_extra(s);
+    weft__lock(&s->lock);
+    if (s->code == 0) {
+        s->code = code;
+        if (x && text)
+            snprintf(x->text, sizeof x->text, "%s", text);
+    }
+    if (x && s->failed < x->failures_max) {
+        weft_failure *f = &x->failures[s->failed];
+        f->task = task;
+        f->arg = arg;
+        f->code = code;
+        snprintf(f->text, sizeof f->text, "%s", text ? text : "");
+    }
+    s->failed++;
+    weft__unlock(&s->lock);
+    weft__cancel_scope(s, WEFT__MARK_FAILURE);
+}
+
+void weft_scope_cancel(weft_scope *ps, const char *reason)
+{
+    struct weft__scope *s = weft__scope_of(ps);
+    if (!ps || ati_load_acquire(&s->state) == WEFT__SCOPE_ENDED ||
+            (ati_load(&s->state) != WEFT__SCOPE_OPEN && ati_load(&s->state) != WEFT__SCOPE_ENDING))
+        return;
+    struct weft__scope_extra *x = reason ? weft__scope_extra(s) : NULL;
+    if (x && ati_cas(&x->reason_set, 0, 1)) {
+        snprintf(x->reason, sizeof x->reason, "%s", reason);
+        ati_store_release(&x->reason_set, 2);
+    }
+    weft__cancel_scope(s, WEFT__MARK_CANCEL);
+}
+
+void weft__scope_left(struct weft__scope *s)
+{
+    uint64_t m;
+    do {
+        m = at_load(&s->mark);
+    } while (!(m & WEFT__MARK_LEFT) && !at_cas(&s->mark, m, m | WEFT__MARK_LEFT));
+}
+
+/* ---- joining */
+
+void weft__scope_child_left(struct weft__scope *s)
+{
+    /* acq_rel: what the child wrote is seen by the owner that reads 0. */
+    if (at_add(&s->count, (uint64_t)-1) != 1)
+        return;
+    weft__token k = at_swap(&s->waiter, 0); /* N2 */
+    weft__fire(k, WEFT__CAUSE_EVENT);
+}
+
+static bool has_children(const struct weft__scope *s)
+{
+    return at_load_acquire(&s->count) + (uint64_t)(int64_t)s->spawned != WEFT__OPEN_COUNT;
+}
+
+/* Runs what is left of the owner's own newest children, as long as they are at the end of its deque. */
+static void run_own(struct weft__scope *s)
+{
+    for (;;) {
+        struct weft__sched *w = weft__self();
+        if (s->spawned <= 0)
+            return;
+        uint64_t id = weft__deque_take(&w->deque);
+        if (id == 0)
+            return;
+        struct weft__task *t = weft__task_at(weft__id_index((weft_task)id));
+        if (at_load(&t->scope) == (uint64_t)(uintptr_t)s && weft__may_inline(s->owner, t) &&
+                weft__task_claim(t, (weft_task)id)) {
+            weft__run_inline(w, s, t, (weft_task)id);
+            continue;
+        }
+        if (weft__task_is_new(t, (weft_task)id)) { /* another scope's, or one that needs a stack of its own */
+            weft__expect(weft__deque_push(&w->deque, id)); /* into the place it was taken from */
+            return;
+        }
+    }
+}
+
+/* Waits until there are no children. The scope stays open; -ECANCELED only if `may_leave`. */
+static int join(struct weft__scope *s, bool may_leave)
+{
+    struct weft__frame *f = s->owner;
+    if (!weft__is_thread(f))
+        run_own(s);
+    if (!has_children(s))
+        return 0;
+    for (;;) {
+        weft__token k;
+        if (may_leave) {
+            int rc = weft__await_begin(f, &k);
+            if (rc < 0)
+                return rc;
+        } else {
+            k = weft__await_begin_shielded(f);
+        }
+        at_store(&s->waiter, k);
+        int64_t spawned = s->spawned;
+        s->spawned = 0;
+        uint64_t left = at_add(&s->count, (uint64_t)(spawned - (int64_t)WEFT__OPEN_COUNT)) +
+                (uint64_t)(spawned - (int64_t)WEFT__OPEN_COUNT);
+        if (left == 0) {
+            at_store(&s->waiter, 0);
+            if (!weft__await_give_up(f))
+                (void)weft__await(f); /* a cancel came; but there is nothing to wait for */
+            at_add(&s->count, WEFT__OPEN_COUNT);
+            return 0;
+        }
+        enum weft__cause cause = weft__await(f);
+        if (cause != WEFT__CAUSE_CANCEL) {
+            at_add(&s->count, WEFT__OPEN_COUNT);
+            return 0;
+        }
+        /* Told to leave while waiting. A child that has just brought the count to 0 still looks at `waiter`. */
+        for (;;) {
+            uint64_t n = at_load_acquire(&s->count);
+            if (n == 0) {
+                while (at_load_acquire(&s->waiter) != 0)
+                    at_relax();
+                at_add(&s->count, WEFT__OPEN_COUNT);
+                return 0;
+            }
+            if (at_cas(&s->count, n, n + WEFT__OPEN_COUNT))
+                break;
+        }
+        at_store(&s->waiter, 0);
+        if (may_leave)
+            return -ECANCELED;
+    }
+}
+
+int weft_scope_wait(weft_scope *ps)
+{
+    struct weft__scope *s = weft__scope_of(ps);
+    if (!ps || ati_load(&s->state) != WEFT__SCOPE_OPEN || !s->owner || s->owner != weft__current() ||
+            s->owner->inner != ps)
+        return -EINVAL;
+    return has_children(s) ? join(s, true) : weft__enter_call(s->owner);
+}
+
+/* ---- the end */
+
+static int verdict(struct weft__scope *s, int rc, bool outer_told)
+{
+    unsigned m = (unsigned)at_load(&s->mark);
+    bool left = (m & WEFT__MARK_LEFT) || rc == -ECANCELED || (s->code != 0 && !(m & WEFT__MARK_FIRST_FAILED));
+    if (s->code != 0 && (m & WEFT__MARK_FIRST_FAILED) && !outer_told)
+        return s->code;
+    if (!left)
+        return s->code != 0 ? s->code : rc;
+    if (outer_told)
+        return -ECANCELED;
+    if (m & WEFT__MARK_DEADLINE)
+        return -ETIMEDOUT;
+    if (m & WEFT__MARK_CANCEL)
+        return 0;
+    return s->code != 0 ? s->code : rc;
+}
+
+static void leave(struct weft__scope *s, struct weft__frame *f)
+{
+    f->inner = s->outer;
+    f->level--;
+    if (at_load(&s->mark) & WEFT__MARK_SHIELD) {
+        f->shield = 0;
+        for (weft_scope *o = f->inner; o; o = weft__scope_of(o)->outer)
+            if (at_load(&weft__scope_of(o)->mark) & WEFT__MARK_SHIELD) {
+                f->shield = weft__scope_of(o)->timer.user;
+                break;
+            }
+        f->epoch_ok = 0;
+    }
+}
+
+static void forgotten(struct weft__scope *s, struct weft__frame *f)
+{
+    struct weft__scope_extra *younger = (struct weft__scope_extra *)at_load(&weft__scope_of(f->inner)->extra);
+    struct weft__scope_extra *older = (struct weft__scope_extra *)at_load(&s->extra);
+    weft__panic(__FILE__, __LINE__, "scope %p%s%s%s ends while a younger one, %p%s%s%s, is open: its end was forgotten",
+            (void *)s, older && older->name ? " \"" : "", older && older->name ? older->name : "",
+            older && older->name ? "\"" : "", (void *)f->inner, younger && younger->name ? " \"" : "",
+            younger && younger->name ? younger->name : "", younger && younger->name ? "\"" : "");
+}
+
+static void body_failed(struct weft__scope *s, struct weft__frame *f, int rc)
+{
+    if (rc == -ECANCELED && (!has_children(s) || weft__told(f)))
+        return; /* told to leave, as are the children */
+    if (has_children(s)) {
+        weft__scope_fail(s, f->id, f->arg, rc, weft__detail_text(f, rc));
+        return;
+    }
+    /* Nobody is there to be told. */
+    s->failed++;
+    if (s->code == 0) {
+        s->code = rc;
+        if (!(at_load(&s->mark) & WEFT__MARK_LEAVE))
+            at_store(&s->mark, at_load(&s->mark) | WEFT__MARK_FIRST_FAILED);
+    }
+}
+
+int weft_scope_end(weft_scope *ps, int rc)
+{
+    struct weft__scope *s = weft__scope_of(ps);
+    if (!ps || ati_load(&s->state) != WEFT__SCOPE_OPEN)
+        return -EINVAL;
+    struct weft__frame *f = s->owner;
+    if (!f) {
+        ati_store(&s->state, WEFT__SCOPE_ENDED);
+        return rc < 0 ? rc : s->code;
+    }
+    if (f->inner != ps) {
+        weft_scope *open = f->inner;
+        while (open && open != ps)
+            open = weft__scope_of(open)->outer;
+        if (!open || f != weft__current())
+            return -EINVAL; /* another task's */
+        forgotten(s, f);
+    }
+    if (rc < 0)
+        body_failed(s, f, rc);
+    if (has_children(s))
+        (void)join(s, false); /* not refused: it can only end by the last child */
+    ati_store(&s->state, WEFT__SCOPE_ENDING);
+    weft__detach_scope(s);
+    leave(s, f);
+    bool outer_told = !(at_load(&s->mark) & WEFT__MARK_SHIELD) && weft__told(f);
+    int result = verdict(s, rc, outer_told);
+    struct weft__scope_extra *x = (struct weft__scope_extra *)at_load(&s->extra);
+    if (x) {
+        if (result == s->code && x->text[0])
+            weft__detail_set(f, result, x->text);
+        if (x->is_root)
+            root_close(x);
+        at_store(&s->extra, 0);
+        weft__mem_free(x);
+    }
+    ati_store(&s->state, WEFT__SCOPE_ENDED);
+    return result;
+}
+
+void weft_scope_drop(weft_scope *ps)
+{
+    struct weft__frame *f = weft__current();
+    /* Looks for the address among the open scopes and never into memory that may not be a scope (any more). */
+    weft_scope *open = f ? f->inner : NULL;
+    while (open && open != ps)
+        open = weft__scope_of(open)->outer;
+    if (!open)
+        return;
+    weft_scope_cancel(ps, "its block was left");
+    int rc = weft_scope_end(ps, 0);
+    if (rc < 0 && rc != -ECANCELED)
+        weft__report(f->group ? weft__runtime_of(f->group) : NULL, "failure", f, rc,
+                "in a scope whose block was left");
+}
+
+bool weft_scope_expired(const weft_scope *s)
+{
+    return s && (at_load(&((const struct weft__scope *)(const void *)s)->mark) & WEFT__MARK_DEADLINE);
+}
+
+int weft_scope_alive(const weft_scope *ps)
+{
+    const struct weft__scope *s = (const struct weft__scope *)(const void *)ps;
+    if (!ps || ati_load(&s->state) != WEFT__SCOPE_OPEN)
+        return 0;
+    return (int)((int64_t)at_load_acquire(&s->count) - (int64_t)WEFT__OPEN_COUNT + s->spawned);
+}
+
+int weft_scope_failed(const weft_scope *ps)
+{
+    const struct weft__scope *s = (const struct weft__scope *)(const void *)ps;
+    int n;
+    if (!ps || (ati_load(&s->state) != WEFT__SCOPE_OPEN && ati_load(&s->state) != WEFT__SCOPE_ENDED))
+        return 0;
+    struct weft__lock *lock = &weft__scope_of((weft_scope *)(uintptr_t)ps)->lock;
+    weft__lock(lock);
+    n = s->failed;
+    weft__unlock(lock);
+    return n;
+}

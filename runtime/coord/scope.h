@@ -1,0 +1,136 @@
+/* coord/scope.h - the inside of a weft_scope, and who may touch which part of it.
+ *
+ * The tree: a scope's members are its children (tasks) and, beside them, at most one inner scope of its own owner.
+ * A task or scope joins the tree (is attached) when something under it first waits, outermost first, so that what is
+ * attached has all its ancestors attached. Fork-join that never waits never takes a lock.
+ */
+#ifndef WEFT_COORD_SCOPE_H
+#define WEFT_COORD_SCOPE_H
+
+#include <weft/scope.h>
+
+#include "engine/worker.h"
+
+/* Why a scope leaves: bits of its mark. */
+enum {
+    WEFT__MARK_CANCEL = 1,   /* weft_scope_cancel */
+    WEFT__MARK_DEADLINE = 2, /* its own deadline struck */
+    WEFT__MARK_FAILURE = 4,  /* a child, a spawn or the body failed */
+    WEFT__MARK_LEAVE = 7,    /* any of these */
+    WEFT__MARK_SHIELD = 8,   /* hides what comes from further out */
+    WEFT__MARK_LEFT = 16,    /* a child left for a cancel */
+    WEFT__MARK_FIRST_FAILED = 32 /* the failure came before any other reason to leave */
+};
+
+enum { WEFT__SCOPE_OPEN = 0x77656674, WEFT__SCOPE_ENDING, WEFT__SCOPE_ENDED };
+
+/* Children that have not ended are counted in two numbers: `spawned`, which only the owner writes (it spawns, and
+ * runs children inline), and `count`, which starts at WEFT__OPEN_COUNT; a child that ends elsewhere takes one away.
+ * At the end the owner moves the first into the second; 0 is then the end of the last child. */
+#define WEFT__OPEN_COUNT (UINT64_C(1) << 40)
+
+struct weft__scope_extra {
+    const char *name;
+    struct weft__scope *scope;
+    weft_runtime *on;
+    weft_failure *failures;
+    int failures_max;
+    at_int reason_set;
+    char reason[32];
+    char text[108]; /* the first failure's detail */
+    struct weft__link root_link;
+    bool is_root;
+};
+
+struct weft__scope {
+    at_int state;             /* WEFT__SCOPE_*; by the owner, looked at by spawners */
+    int32_t spawned;          /* owner */
+    struct weft_scope *outer; /* owner, before anybody sees the scope */
+    struct weft__frame *owner;
+    at_word count;
+    at_word mark;
+    at_word waiter;           /* the owner's token while it waits for `count` */
+    at_word deadline;         /* INT64_MAX: none; written by the owner */
+    struct weft__timer timer; /* armed when attached; its `user` is the scope's nesting level */
+    struct weft__lock lock;   /* the members, and failures */
+    at_int attached;          /* written under the lock of what it is attached to */
+    struct weft__link children; /* frames; zeroed: none */
+    struct weft_scope *down;  /* the attached inner scope of the same owner */
+    at_word extra;            /* struct weft__scope_extra *, made on demand */
+    int32_t failed;           /* under lock */
+    int32_t code;             /* the first failure; under lock */
+};
+_Static_assert(sizeof(struct weft__scope) == sizeof(struct weft_scope), "weft_scope has a fixed size");
+
+static inline unsigned weft__scope_level(const struct weft__scope *s)
+{
+    return s->timer.user;
+}
+static inline struct weft__scope *weft__scope_of(weft_scope *s)
+{
+    return (struct weft__scope *)(void *)s;
+}
+
+/* ---- coord/scope.c */
+
+/* A child that was counted by fetch-and-add ended; the last access to the scope. */
+void weft__scope_child_left(struct weft__scope *s);
+/* Records a failure and tells the rest to leave. text may be NULL. */
+void weft__scope_fail(struct weft__scope *s, weft_task task, void *arg, int code, const char *text);
+/* A child, or the body, left because it was told to. */
+void weft__scope_left(struct weft__scope *s);
+struct weft__scope_extra *weft__scope_extra(struct weft__scope *s);
+/* The scope's timer, armed for its deadline on the calling worker if it is not; 0; -ENOMEM. */
+int weft__deadline_arm(struct weft__scope *s);
+void weft__deadline_disarm(struct weft__scope *s);
+/* A runtime does not end before the scopes that plain threads opened on it: cancels them and waits. */
+void weft__roots_end(weft_runtime *rt);
+/* What a struck timer calls. */
+void weft__deadline_struck(struct weft__timer *timer);
+/* The runtime that the scope's children run on; NULL: none. */
+struct weft__group *weft__scope_group(struct weft__scope *s);
+
+/* ---- coord/cancel.c */
+
+/* Whether the frame was told to leave. Moves f->epoch_ok. */
+bool weft__told_slow(struct weft__frame *f);
+/* Why, in words; NULL if it was not told. */
+const char *weft__told_why(struct weft__frame *f);
+extern at_word weft__cancel_epoch;
+static inline bool weft__told(struct weft__frame *f)
+{
+    return f->epoch_ok != at_load_acquire(&weft__cancel_epoch) && weft__told_slow(f);
+}
+
+/* Tells the scope to leave for a WEFT__MARK_ reason: marks it, and wakes every wait under it. False: it was already
+ * told for this reason. */
+bool weft__cancel_scope(struct weft__scope *s, unsigned why);
+/* The same for one task, whose life is held (coord/cancel.c). */
+void weft__cancel_task(struct weft__frame *f);
+
+/* Attaches the frame, its scopes and everything outside them, arming deadlines. 0; -ENOMEM a deadline could not be
+ * armed. */
+int weft__attach(struct weft__frame *f);
+void weft__detach_frame(struct weft__frame *f);
+void weft__detach_scope(struct weft__scope *s);
+
+/* The earliest deadline that applies; a shield hides what is outside it. */
+int64_t weft__earliest_deadline(struct weft__frame *f);
+/* Looks at the clock and strikes what is overdue; an exhausted budget. */
+void weft__strike_overdue(struct weft__frame *f);
+
+/* ---- coord/child.c */
+
+/* Runs the NEW, claimed child `t` of `s` as a call on the caller's stack. */
+void weft__run_inline(struct weft__sched *w, struct weft__scope *s, struct weft__task *t, weft_task id);
+/* Whether a child of class `c` has its whole guarantee on the running stack, and may be inlined at all. */
+bool weft__may_inline(struct weft__frame *f, struct weft__task *t);
+void weft__child_body(struct weft__frame *f);
+void weft__child_no_stack(struct weft__sched *w, struct weft__task *t);
+
+/* ---- coord/task.c */
+
+/* "task 42 \"name\" (0x...)", into out. */
+void weft__task_describe(struct weft__frame *f, char *out, unsigned long bytes);
+
+#endif

@@ -1,0 +1,39 @@
+/* coord/side.h - what a few tasks need beside their control block: options, and copied arguments.
+ *
+ * Up to 16 bytes of a copied argument travel in the block itself and arrive in the frame. */
+#ifndef WEFT_COORD_SIDE_H
+#define WEFT_COORD_SIDE_H
+
+#include "sched/sched.h"
+
+enum { WEFT__NAME_BYTES = 32 };
+
+struct weft__side {
+    int *result;
+    char name[WEFT__NAME_BYTES]; /* written under HELD (coord/task.c) */
+    bool keep_fp;
+    void *arg;    /* the argument, if it is not copied here */
+    size_t bytes; /* copied */
+    _Alignas(16) char data[];
+};
+
+/* For a block that nobody else knows yet. 0; -ENOMEM; -EINVAL bad options. */
+int weft__side_copy(struct weft__task *t, const void *arg, size_t bytes);
+int weft__side_make(struct weft__task *t, struct weft__group *g, void *arg, const weft_spawn_options *o);
+void weft__side_drop(struct weft__task *t);
+
+/* At the task's begin. */
+void weft__side_unpack(struct weft__frame *f, struct weft__task *t, uint32_t bits);
+
+/* ---- coord/task.c */
+
+/* The life word becomes 0: the id is dead, and who waits for that is woken. */
+void weft__life_end_slow(struct weft__task *t, weft_task id);
+static inline void weft__life_end(struct weft__task *t, weft_task id)
+{
+    /* acq_rel: what the task wrote is seen by whoever finds it dead. */
+    if (!at_cas(&t->life, (uint64_t)id, 0))
+        weft__life_end_slow(t, id);
+}
+
+#endif

@@ -1,0 +1,321 @@
+/* coord/task.c - tasks by their ids: join, cancel, names, lists.
+ *
+ * Owns      the join table: who waits for the end of a task, hashed by id, so that a task carries nothing for
+ *           joiners it may never have.
+ * Holds     J1  a joiner marks the life word under its bucket's lock, and then hangs itself in; the end takes the
+ *               life word to 0 and, if it was marked, wakes the bucket's waiters for that id. So either the
+ *               joiner finds the task dead, or the end finds the mark.
+ *           J2  HELD is a lock on the end of one task: weft_task_cancel needs its scope to stay.
+ * Source    a parking lot, as futexes are in the kernel. */
+#include <errno.h>
+#include <sched.h>
+#include <stdio.h>
+#include <string.h>
+#include <weft/task.h>
+
+#include "base/mem.h"
+#include "coord/await.h"
+#include "coord/error.h"
+#include "coord/side.h"
+
+enum { BUCKETS = 512, WAKE_SLICE = 64 };
+
+struct joiner {
+    struct weft__link link;
+    weft_task id;
+    weft__token token;
+};
+
+static struct bucket {
+    _Alignas(64) struct weft__lock lock;
+    struct weft__link joiners;
+} buckets[BUCKETS];
+
+static struct bucket *bucket_of(weft_task id)
+{
+    return &buckets[((uint64_t)id * UINT64_C(0x9e3779b97f4a7c15)) >> 55];
+}
+
+/* ---- the end of a life */
+
+static void wake_joiners(weft_task id)
+{
+    struct bucket *b = bucket_of(id);
+    for (;;) {
+        int n = 0;
+        weft__lock(&b->lock);
+        for (struct weft__link *l = b->joiners.next, *next; l && l != &b->joiners && n < WAKE_SLICE; l = next) {
+            struct joiner *j = container_of(l, struct joiner, link);
+            next = l->next;
+            if (j->id != id)
+                continue;
+            weft__token k = j->token;
+            list_remove(l);
+            weft__fire(k, WEFT__CAUSE_EVENT);
+            n++;
+        }
+        weft__unlock(&b->lock);
+        if (n < WAKE_SLICE)
+            return;
+    }
+}
+
+void weft__life_end_slow(struct weft__task *t, weft_task id)
+{
+    for (;;) {
+        uint64_t life = at_load(&t->life);
+        if (life & WEFT__LIFE_HELD) { /* for as long as a cancel takes */
+            sched_yield();
+            continue;
+        }
+        if (at_cas(&t->life, life, 0)) {
+            if (life & WEFT__LIFE_JOINERS)
+                wake_joiners(id);
+            return;
+        }
+    }
+}
+
+/* ---- ids */
+
+/* The block of an id: 1 it lives; 0 it has ended; -EINVAL no task ever had this id. */
+static int look_up(weft_task id, struct weft__task **out)
+{
+    if (id <= 0 || !weft__tasks || weft__id_index(id) >= weft__task_table_used())
+        return -EINVAL;
+    struct weft__task *t = weft__task_at(weft__id_index(id));
+    *out = t;
+    uint64_t life = at_load_acquire(&t->life) & WEFT__LIFE_ID;
+    if (life == (uint64_t)id)
+        return 1;
+    if (life != 0)
+        return weft__id_generation(id) < weft__id_generation((weft_task)life) ? 0 : -EINVAL;
+    uint64_t state = at_load(&t->state);
+    if (weft__phase_of(state) == WEFT__FREE && weft__id_generation(id) > weft__number_of(state))
+        return -EINVAL;
+    return 0;
+}
+
+bool weft_task_alive(weft_task id)
+{
+    struct weft__task *t;
+    return look_up(id, &t) == 1;
+}
+
+weft_task weft_task_self(void)
+{
+    struct weft__sched *s = weft__self();
+    return s ? own(s->frame)->id : 0;
+}
+
+int weft_task_list(weft_task *out, size_t n)
+{
+    int found = 0;
+    if (!out && n > 0)
+        return -EINVAL;
+    uint32_t used = weft__tasks ? weft__task_table_used() : 0;
+    for (uint32_t i = 0; i < used; i++) {
+        weft_task id = (weft_task)(at_load_acquire(&weft__task_at(i)->life) & WEFT__LIFE_ID);
+        if (id == 0)
+            continue;
+        if ((size_t)found < n)
+            out[found] = id;
+        found++;
+    }
+    return found;
+}
+
+/* ---- join */
+
+static void drop_dead_entries(struct weft__sched *w)
+{
+    uint64_t id;
+    while ((id = weft__deque_take(&w->deque)) != 0)
+        if (weft__task_is_new(weft__task_at(weft__id_index((weft_task)id)), (weft_task)id)) {
+            weft__expect(weft__deque_push(&w->deque, id)); /* into the place it was taken from */
+            return;
+        }
+}
+
+/* The structural join: an unstarted child of the caller's innermost scope, by a call. */
+static bool join_inline(struct weft__frame *f, struct weft__task *t, weft_task id)
+{
+    struct weft__sched *w = weft__self();
+    if (!w || !f->inner || at_load(&t->scope) != (uint64_t)(uintptr_t)f->inner || !weft__may_inline(f, t) ||
+            !weft__task_claim(t, id))
+        return false;
+    drop_dead_entries(w); /* its own, as a rule */
+    weft__run_inline(w, weft__scope_of(f->inner), t, id);
+    return true;
+}
+
+static int join_wait(struct weft__frame *f, struct weft__task *t, weft_task id)
+{
+    struct joiner j = { .id = id };
+    struct bucket *b = bucket_of(id);
+    int rc = weft__await_begin(f, &j.token);
+    if (rc < 0)
+        return rc;
+    bool lives;
+    weft__lock(&b->lock);
+    for (;;) { /* J1 */
+        uint64_t life = at_load_acquire(&t->life);
+        lives = (life & WEFT__LIFE_ID) == (uint64_t)id;
+        if (!lives || (life & WEFT__LIFE_JOINERS) || at_cas(&t->life, life, life | WEFT__LIFE_JOINERS))
+            break;
+    }
+    if (lives) {
+        if (!b->joiners.next)
+            list_init(&b->joiners);
+        list_push_tail(&b->joiners, &j.link);
+    }
+    weft__unlock(&b->lock);
+    if (!lives) {
+        if (!weft__await_give_up(f))
+            (void)weft__await(f); /* a cancel, too late: it has ended */
+        return 0;
+    }
+    enum weft__cause cause = weft__await(f);
+    if (cause != WEFT__CAUSE_CANCEL)
+        return 0;
+    weft__lock(&b->lock);
+    if (list_linked(&j.link))
+        list_remove(&j.link);
+    weft__unlock(&b->lock);
+    return weft_task_alive(id) ? -ECANCELED : 0;
+}
+
+int weft_task_join(weft_task id)
+{
+    struct weft__task *t;
+    if (id < 0)
+        return id < -4095 ? -EINVAL : (int)id;
+    int rc = look_up(id, &t);
+    if (rc <= 0)
+        return rc;
+    struct weft__frame *f = weft__current();
+    if (!f)
+        return -ENOMEM;
+    if (f->id == id)
+        return -EDEADLK;
+    if (weft__told(f))
+        return weft__enter_call(f);
+    return join_inline(f, t, id) ? 0 : join_wait(f, t, id);
+}
+
+/* ---- names and cancel: the life is held for as long as they look at the frame */
+
+/* J2. 1 held; 0 it has ended; -EINVAL. */
+static int hold(weft_task id, struct weft__task **out, uint64_t and_mark)
+{
+    int rc = look_up(id, out);
+    while (rc == 1) {
+        uint64_t life = at_load(&(*out)->life);
+        if ((life & WEFT__LIFE_ID) != (uint64_t)id)
+            return 0;
+        if (life & WEFT__LIFE_HELD)
+            sched_yield();
+        else if (at_cas(&(*out)->life, life, life | WEFT__LIFE_HELD | and_mark))
+            return 1;
+    }
+    return rc;
+}
+
+static void release(struct weft__task *t)
+{
+    uint64_t life;
+    do {
+        life = at_load(&t->life);
+    } while (!at_cas(&t->life, life, life & ~WEFT__LIFE_HELD));
+}
+
+/* Its frame, if it was started. acquire: meets the release in frame_begin. */
+static struct weft__frame *held_frame(struct weft__task *t)
+{
+    if (!(ati_load_acquire(&t->bits) & WEFT__TASK_STARTED))
+        return NULL;
+    return (struct weft__frame *)(uintptr_t)at_load(&t->side);
+}
+
+static void keep_reason(struct weft__frame *f, const char *reason)
+{
+    char *copy = reason && at_load(&f->reason) == 0 ? weft__mem_zeroed(WEFT__NAME_BYTES) : NULL;
+    if (!copy)
+        return;
+    snprintf(copy, WEFT__NAME_BYTES, "%s", reason);
+    at_store_release(&f->reason, (uint64_t)(uintptr_t)copy);
+}
+
+int weft_task_cancel(weft_task id, const char *reason)
+{
+    struct weft__task *t;
+    int rc = hold(id, &t, WEFT__LIFE_CANCELLED);
+    if (rc <= 0)
+        return rc == 0 ? -ESRCH : rc;
+    struct weft__frame *f = held_frame(t);
+    if (f) {
+        keep_reason(f, reason);
+        weft__cancel_task(f);
+    } else
+        at_add(&weft__cancel_epoch, 1); /* it sees the mark at its first wait */
+    release(t);
+    return 0;
+}
+
+void weft__task_describe(struct weft__frame *f, char *out, unsigned long bytes)
+{
+    const char *name = f->side ? f->side->name : "";
+    snprintf(out, bytes, "task %lld%s%s%s (%p)", (long long)f->id, name[0] ? " \"" : "", name, name[0] ? "\"" : "",
+            (void *)(uintptr_t)f->fn);
+}
+
+/* The options of a task that is not started yet. Its starter clears SIDE before it puts its frame's address into
+ * side; so if SIDE is still there afterwards, what was read are the options. */
+static struct weft__side *unstarted_side(struct weft__task *t)
+{
+    uint32_t bits = ati_load_acquire(&t->bits);
+    uint64_t side = at_load_acquire(&t->side);
+    bool same = (bits & WEFT__TASK_SIDE) && ati_load_acquire(&t->bits) == bits;
+    return same ? (struct weft__side *)(uintptr_t)side : NULL;
+}
+
+int weft_task_name(weft_task id, char *out, size_t bytes)
+{
+    struct weft__task *t;
+    if (!out || bytes == 0)
+        return -EINVAL;
+    int rc = hold(id, &t, 0);
+    if (rc <= 0)
+        return rc == 0 ? -ESRCH : rc;
+    struct weft__side *d;
+    struct weft__frame *f;
+    do { /* again if it is being started just now */
+        d = unstarted_side(t);
+        f = d ? NULL : held_frame(t);
+        if (f)
+            d = f->side;
+    } while (!d && !f && weft__task_has(t, WEFT__TASK_SIDE));
+    int n = snprintf(out, bytes, "%s", d ? d->name : "");
+    release(t);
+    return n;
+}
+
+void weft_task_set_name(const char *name)
+{
+    struct weft__task *t;
+    struct weft__sched *s = weft__self();
+    struct weft__frame *f = s ? own(s->frame) : NULL;
+    if (!f || f->id == 0 || hold(f->id, &t, 0) != 1)
+        return;
+    if (!f->side)
+        f->side = weft__mem_zeroed(sizeof *f->side);
+    if (f->side)
+        snprintf(f->side->name, sizeof f->side->name, "%s", name ? name : "");
+    release(t);
+}
+
+const char *weft_cancel_reason(void)
+{
+    struct weft__frame *f = weft__current();
+    return f && weft__told(f) ? weft__told_why(f) : NULL;
+}

@@ -1,0 +1,102 @@
+/* engine/crash.c - a stack overflow names the task; every other fault goes on to whom it belongs.
+ *
+ * Owns      the handlers of SIGSEGV and SIGBUS, if their disposition was the default when the first runtime that
+ *           asked for it started; and an alternate signal stack for each worker.
+ * Handlers  run on the alternate stack and call only what a signal handler may.
+ * After the report the default disposition is restored and the instruction runs again: the process ends with
+ * the signal, and a core shows the place. */
+#include <errno.h>
+#include <pthread.h>
+#include <signal.h>
+#include <stdio.h>
+#include <string.h>
+#include <sys/mman.h>
+#include <unistd.h>
+
+#include "engine/hooks.h"
+#include "engine/worker.h"
+
+static void say(const char *text)
+{
+    size_t left = strlen(text);
+    while (left > 0) {
+        ssize_t n = write(2, text, left);
+        if (n <= 0)
+            return;
+        text += n;
+        left -= (size_t)n;
+    }
+}
+
+static void on_fault(int signo, siginfo_t *info, void *context)
+{
+    struct weft__sched *s = weft__self();
+    struct weft__frame *f = s ? own(s->frame) : NULL;
+    (void)context;
+    if (f && f->task) {
+        char text[400], who[128], below[160] = "";
+        weft__hooks.describe(f, who, sizeof who);
+        if (f->below) {
+            char whose[100];
+            weft__hooks.describe(f->below, whose, sizeof whose);
+            snprintf(below, sizeof below, ", run by its joiner on the stack of %s", whose);
+        }
+        if (weft__stack_in_guard(f->stack, info->si_addr))
+            snprintf(text, sizeof text, "weft: stack overflow in %s%s: %zu KiB were guaranteed, fault at %p\n",
+                    who, below, weft__stack_guarantee(f->stack->class_index) / 1024, info->si_addr);
+        else
+            snprintf(text, sizeof text, "weft: signal %d in %s%s, fault at %p\n", signo, who, below,
+                    info->si_addr);
+        say(text);
+    }
+    signal(signo, SIG_DFL);
+}
+
+static void install(void)
+{
+    static const int signals[] = { SIGSEGV, SIGBUS };
+    for (unsigned i = 0; i < sizeof signals / sizeof signals[0]; i++) {
+        struct sigaction old, mine = { .sa_sigaction = on_fault, .sa_flags = SA_SIGINFO | SA_ONSTACK };
+        if (sigaction(signals[i], NULL, &old) == 0 && !(old.sa_flags & SA_SIGINFO) &&
+                old.sa_handler == SIG_DFL)
+            sigaction(signals[i], &mine, NULL);
+    }
+}
+
+void weft__crash_install(void)
+{
+    static pthread_once_t once = PTHREAD_ONCE_INIT;
+    pthread_once(&once, install);
+}
+
+static size_t signal_stack_bytes(void)
+{
+    long n = sysconf(_SC_SIGSTKSZ);
+    return (n > 16384 ? (size_t)n : 16384) + 16384;
+}
+
+void weft__crash_thread_begin(void **stack)
+{
+    size_t bytes = signal_stack_bytes();
+    void *m = mmap(NULL, bytes, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+    stack_t ss = { .ss_sp = m, .ss_size = bytes };
+    stack_t had;
+    *stack = NULL;
+    if (m == MAP_FAILED)
+        return; /* a fault is then not reported, only fatal */
+    if (sigaltstack(NULL, &had) == 0 && !(had.ss_flags & SS_DISABLE)) {
+        munmap(m, bytes); /* a sanitizer gave the thread one */
+        return;
+    }
+    sigaltstack(&ss, NULL);
+    *stack = m;
+}
+
+void weft__crash_thread_end(void *stack)
+{
+    stack_t off = { .ss_flags = SS_DISABLE };
+    if (!stack)
+        return;
+    sigaltstack(&off, NULL);
+    munmap(stack, signal_stack_bytes());
+}

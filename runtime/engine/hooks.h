@@ -1,0 +1,18 @@
+/* engine/hooks.h - what the rooms below the engine register with it, so that it need not know them.
+ *
+ * They are set by coord/ before the first runtime starts (coord/main.c), and never change. */
+#ifndef WEFT_ENGINE_HOOKS_H
+#define WEFT_ENGINE_HOOKS_H
+
+#include "sched/sched.h"
+
+struct weft__hooks {
+    struct weft__sched_ops sched;
+    /* Who a frame is, for reports: "task 42 \"name\" (0x...)"; and its name alone. */
+    void (*describe)(struct weft__frame *f, char *out, unsigned long bytes);
+    const char *(*name)(struct weft__frame *f);
+};
+
+extern struct weft__hooks weft__hooks;
+
+#endif

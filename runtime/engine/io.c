@@ -1,0 +1,159 @@
+/* engine/io.c - the I/O thread: waits, hands out, looks after workers that do not; runs nothing.
+ *
+ * Owns      the outer wait and the tick.
+ * Callers   its own thread.
+ *
+ *     the I/O thread                               whoever wakes a worker (sched/idle.c)
+ *     T1  all parked, twice in a row:              S4  parked - 1
+ *         blocked = 1                                  -- full fence --
+ *         -- full fence --                         S6  blocked? kick
+ *     T2  not all parked, or an earlier timer,
+ *         or stopping? blocked = 0
+ *     T3  wait: blocked, until the earliest timer; else at most one tick. A worker that parks with an earlier
+ *         timer kicks
+ *     T4  blocked = 0; the set fired: armed = 0, harvest, hand out (R9)
+ *     T5  -- full fence -- all parked, or all that are awake absent, and not armed? arm again
+ *     T6  due timers of all workers: strike, hand out
+ *     T7  tick (R10): wake one if a worker that is absent or stuck has work, or inject has; if all that are awake
+ *         are absent and nobody searches, harvest for them, and if nothing came, arm
+ *
+ * Forbidden (T1/S6): T2 sees all parked and S6 sees no block. Then a worker is awake and nobody ticks.
+ * Forbidden (T5): an arm that found armed still set before T4 cleared it, and no arm after. Then all sleep and
+ * nobody listens.
+ *
+ * It blocks only after two looks at all parked: under traffic it ticks on, so that no wake has to pay a kick.
+ * Tested    tests/models/idle.pml, stress/idle.c, tests/idle_test.c (an idle runtime uses nothing) */
+#include "base/clock.h"
+#include "engine/worker.h"
+
+static bool all_parked(struct weft_runtime *rt)
+{
+    return (int)weft__idle_parked(&rt->group.idle) == rt->group.n;
+}
+
+/* Whether every worker that is awake is absent; parked ones have since == 0. */
+static bool awake_are_absent(struct weft_runtime *rt, uint64_t now)
+{
+    int absent = 0;
+    for (int i = 0; i < rt->group.n; i++)
+        absent += weft__sched_absent(rt->group.all[i], now);
+    return absent + (int)weft__idle_parked(&rt->group.idle) >= rt->group.n;
+}
+
+static int64_t earliest_of_all(struct weft_runtime *rt)
+{
+    int64_t earliest = INT64_MAX;
+    for (int i = 0; i < rt->group.n; i++) {
+        int64_t at = weft__timers_earliest(&rt->workers[i]->timers);
+        if (at < earliest)
+            earliest = at;
+    }
+    return earliest;
+}
+
+/* R9 */
+static void hand_out(struct weft_runtime *rt, const uint32_t *tasks, uint32_t n)
+{
+    if (n == 0)
+        return;
+    struct weft__group *g = &rt->group;
+    uint64_t now = weft__ticks();
+    struct weft__sched *s = weft__idle_searching(&g->idle) == 0 ? weft__idle_claim(g) : NULL;
+    if (s) {
+        for (uint32_t i = 0; i < n; i++)
+            weft__sched_push(s, weft__task_at(tasks[i]), now);
+        weft__idle_wake(g, s);
+        return;
+    }
+    for (uint32_t i = 0; i < n; i++)
+        weft__group_put(g, weft__task_at(tasks[i]));
+}
+
+static uint32_t harvest(struct weft_runtime *rt)
+{
+    uint32_t woken[2 * WEFT__POLL_BATCH];
+    int events;
+    uint32_t n = weft__poller_harvest(&rt->poller, woken, &events);
+    hand_out(rt, woken, n);
+    return (uint32_t)events;
+}
+
+/* T6 */
+static void expire(struct weft_runtime *rt)
+{
+    enum { MOST = 64 };
+    uint32_t woken[MOST], n;
+    int64_t now = weft__now();
+    for (int i = 0; i < rt->group.n; i++)
+        while (weft__timers_earliest(&rt->workers[i]->timers) <= now) {
+            n = weft__timers_expire(&rt->workers[i]->timers, now, woken, MOST);
+            hand_out(rt, woken, n);
+        }
+}
+
+/* T7. A worker is stuck if it has work and not begun a turn since the last tick. */
+static void tick(struct weft_runtime *rt)
+{
+    struct weft__group *g = &rt->group;
+    uint64_t now = weft__ticks();
+    bool work = weft__inject_len(&g->inject) > 0;
+    for (int i = 0; i < g->n; i++) {
+        struct weft__sched *s = g->all[i];
+        uint64_t turns = at_load(&s->count.ran);
+        bool stuck = turns == rt->seen_turns[i] || weft__sched_absent(s, now);
+        rt->seen_turns[i] = turns;
+        if (stuck && at_load(&s->since) != 0 && weft__sched_has_work(s))
+            work = true;
+    }
+    if (weft__idle_parked(&g->idle) == 0)
+        return;
+    if (work && weft__idle_searching(&g->idle) == 0)
+        weft__idle_notify_anyway(g);
+    if (awake_are_absent(rt, now) && weft__idle_searching(&g->idle) == 0 && harvest(rt) == 0)
+        weft__poller_arm(&rt->poller);
+}
+
+static void blocked(struct weft_runtime *rt, bool yes)
+{
+    ati_store_release(&rt->group.idle.io_blocked, yes);
+}
+
+void *weft__io_thread(void *runtime)
+{
+    struct weft_runtime *rt = runtime;
+    bool was_parked = false;
+    while (!ati_load_acquire(&rt->stopping)) {
+        bool fired, parked = all_parked(rt), block = parked && was_parked;
+        int64_t until = weft__now() + 1000 * (int64_t)WEFT__TICK_US, earliest;
+        was_parked = parked;
+        if (block) {
+            blocked(rt, true);  /* T1 */
+            at_fence_full();
+            if (!all_parked(rt) || ati_load(&rt->stopping)) { /* T2; the timers are read after it */
+                blocked(rt, false);
+                block = false;
+            }
+        }
+        earliest = earliest_of_all(rt);
+        if (block || earliest < until)
+            until = earliest;
+        at_store(&rt->io_until, (uint64_t)until);
+        at_fence_full(); /* meets P2: a worker parks with an earlier timer than it sees here */
+        earliest = earliest_of_all(rt);
+        if (earliest < until)
+            until = earliest;
+        weft__poller_wait(&rt->poller, until, &fired); /* T3 */
+        blocked(rt, false);                            /* T4 */
+        if (fired) {
+            ati_store_release(&rt->poller.armed, 0);
+            harvest(rt);
+            at_fence_full(); /* T5, meets P1/P2 of who found armed still set */
+            if (awake_are_absent(rt, weft__ticks()) && weft__idle_searching(&rt->group.idle) == 0)
+                weft__poller_arm(&rt->poller);
+        }
+        expire(rt);
+        if (!all_parked(rt))
+            tick(rt);
+    }
+    return NULL;
+}

@@ -1,0 +1,213 @@
+/* engine/runtime.c - start and ordered end of the threads.
+ *
+ * Owns      the runtime object: its workers, their threads, the I/O thread, the pool, the sets.
+ * Callers   coord/main.c, on a plain thread.
+ * Order     start: memory, sets, workers, I/O thread; whatever fails, what was started is ended again.
+ *           end: stopping is set; every worker is woken and leaves its loop; then the I/O thread; then the pool,
+ *           whose calls are waited for; then memory.
+ * Signals   are blocked in all threads of weft: they belong to the program's own. */
+#include "engine/runtime.h"
+
+#include <errno.h>
+#include <signal.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <unistd.h>
+
+#include "base/clock.h"
+#include "base/cpus.h"
+#include "base/fault.h"
+#include "base/mem.h"
+#include "base/panic.h"
+#include "engine/hooks.h"
+
+enum { WORKERS_MOST = 1024 };
+
+struct weft__hooks weft__hooks;
+
+static int worker_count(const weft_options *o)
+{
+    if (o->workers > 0)
+        return o->workers;
+    const char *env = getenv("WEFT_WORKERS");
+    if (env) {
+        char *end;
+        long n = strtol(env, &end, 10);
+        if (*end == 0 && n >= 1 && n <= WORKERS_MOST)
+            return (int)n;
+    }
+    int n = weft__cpus_affinity(), quota = weft__cpus_quota("");
+    if (quota > 0 && quota < n)
+        n = quota;
+    return n > WORKERS_MOST ? WORKERS_MOST : n;
+}
+
+static int check_options(const weft_options *o)
+{
+    for (unsigned i = 0; i < sizeof o->reserved / sizeof o->reserved[0]; i++)
+        if (o->reserved[i] != 0)
+            return -EINVAL;
+    if (o->workers < 0 || o->workers > WORKERS_MOST || weft__stack_class(o->stack_bytes) < 0)
+        return -EINVAL;
+    return 0;
+}
+
+static int start_thread(pthread_t *thread, void *(*fn)(void *), void *arg)
+{
+    sigset_t all, before;
+    int rc = -weft__fault(WEFT__FAULT_THREAD);
+    if (rc != 0)
+        return -rc;
+    sigfillset(&all);
+    /* Faults stay deliverable: they belong to the instruction that made them. */
+    sigdelset(&all, SIGSEGV);
+    sigdelset(&all, SIGBUS);
+    sigdelset(&all, SIGFPE);
+    sigdelset(&all, SIGILL);
+    sigdelset(&all, SIGTRAP);
+    sigdelset(&all, SIGABRT);
+    pthread_sigmask(SIG_SETMASK, &all, &before);
+    rc = pthread_create(thread, NULL, fn, arg);
+    pthread_sigmask(SIG_SETMASK, &before, NULL);
+    return -rc;
+}
+
+static struct weft__worker *worker_new(weft_runtime *rt, int i)
+{
+    struct weft__worker *w = weft__mem_aligned(128, sizeof *w);
+    if (!w)
+        return NULL;
+    unsigned char *bytes = (unsigned char *)w;
+    for (size_t k = 0; k < sizeof *w; k++)
+        bytes[k] = 0;
+    w->rt = rt;
+    weft__timers_init(&w->timers);
+    if (weft__sched_init(&w->sched, &rt->group, (uint32_t)i) < 0) {
+        weft__mem_free(w);
+        return NULL;
+    }
+    return w;
+}
+
+static void free_all(weft_runtime *rt)
+{
+    for (int i = 0; i < rt->group.n; i++) {
+        struct weft__worker *w = rt->workers ? rt->workers[i] : NULL;
+        if (!w)
+            continue;
+        weft__sched_return_blocks(&w->sched);
+        weft__timers_fini(&w->timers);
+        weft__sched_fini(&w->sched);
+        weft__mem_free(w);
+    }
+    weft__stack_pool_fini(&rt->group.stacks);
+    weft__poller_fini(&rt->poller);
+    weft__mem_free(rt->workers);
+    weft__mem_free(rt->group.all);
+    weft__mem_free(rt->group.idle.stack);
+    weft__mem_free(rt->seen_turns);
+    weft__mem_free(rt);
+}
+
+static int make(weft_runtime *rt, const weft_options *o)
+{
+    size_t n = (size_t)rt->group.n;
+    rt->workers = weft__mem_zeroed(n * sizeof rt->workers[0]);
+    rt->group.all = weft__mem_zeroed(n * sizeof rt->group.all[0]);
+    rt->group.idle.stack = weft__mem_zeroed(n * sizeof rt->group.idle.stack[0]);
+    rt->seen_turns = weft__mem_zeroed(n * sizeof rt->seen_turns[0]);
+    if (!rt->workers || !rt->group.all || !rt->group.idle.stack || !rt->seen_turns)
+        return -ENOMEM;
+    for (int i = 0; i < rt->group.n; i++) {
+        if (!(rt->workers[i] = worker_new(rt, i)))
+            return -ENOMEM;
+        rt->group.all[i] = &rt->workers[i]->sched;
+    }
+    rt->group.cores = weft__cpus_affinity();
+    rt->group.ops = &weft__hooks.sched;
+    rt->group.default_class = weft__stack_class(o->stack_bytes ? o->stack_bytes : 65536);
+    rt->group.idle.kick = weft__poller_kick;
+    rt->group.idle.io = &rt->poller;
+    rt->report = o->report;
+    rt->report_arg = o->report_arg;
+    rt->crash_report = !o->no_crash_report;
+    list_init(&rt->roots);
+    weft__pool_init(&rt->pool);
+    return 0;
+}
+
+static void stop_threads(weft_runtime *rt)
+{
+    struct weft__sched *s;
+    ati_store_release(&rt->stopping, 1);
+    at_fence_full(); /* P3 and T2 look at it */
+    for (int i = 0; i < rt->started; i++) {
+        while ((s = weft__idle_claim(&rt->group)) != NULL)
+            weft__idle_wake(&rt->group, s);
+        pthread_join(rt->workers[i]->thread, NULL);
+    }
+    weft__poller_kick(&rt->poller);
+    if (rt->io_started)
+        pthread_join(rt->io_thread, NULL);
+    weft__pool_fini(&rt->pool);
+}
+
+int weft__runtime_start(weft_runtime **out, const weft_options *o)
+{
+    static const weft_options defaults;
+    weft_runtime *rt;
+    o = o ? o : &defaults;
+    int rc = check_options(o);
+    if (rc < 0)
+        return rc;
+    if (weft__task_table_init() < 0 || !(rt = weft__mem_aligned(128, sizeof *rt)))
+        return -ENOMEM;
+    unsigned char *bytes = (unsigned char *)rt;
+    for (size_t k = 0; k < sizeof *rt; k++)
+        bytes[k] = 0;
+    weft__clock_init();
+    rt->group.n = worker_count(o);
+    rt->poller.set = rt->poller.outer = rt->poller.kick_fd = -1;
+    if ((rc = make(rt, o)) < 0 || (rc = weft__poller_init(&rt->poller)) < 0) {
+        free_all(rt);
+        return rc;
+    }
+    if (rt->crash_report)
+        weft__crash_install();
+    rc = start_thread(&rt->io_thread, weft__io_thread, rt);
+    rt->io_started = rc == 0;
+    for (int i = 0; rc == 0 && i < rt->group.n; i++)
+        if ((rc = start_thread(&rt->workers[i]->thread, weft__worker_thread, rt->workers[i])) == 0)
+            rt->started++;
+    if (rc < 0) {
+        stop_threads(rt);
+        free_all(rt);
+        return rc;
+    }
+    *out = rt;
+    return 0;
+}
+
+void weft__runtime_end(weft_runtime *rt)
+{
+    stop_threads(rt);
+    free_all(rt);
+}
+
+void weft__report(struct weft_runtime *rt, const char *what, struct weft__frame *f, int code, const char *text)
+{
+    if (rt && rt->report) {
+        weft_report r = { .what = what, .task = f ? f->id : 0, .task_name = f ? weft__hooks.name(f) : "",
+            .code = code, .text = text };
+        rt->report(&r, rt->report_arg);
+        return;
+    }
+    char who[128] = "a plain thread", line[512];
+    if (f && f->id)
+        weft__hooks.describe(f, who, sizeof who);
+    int n = snprintf(line, sizeof line, "weft: %s: %s: %s (%d)\n", what, who, text, code);
+    if (n > (int)sizeof line)
+        n = (int)sizeof line;
+    if (n > 0 && write(2, line, (size_t)n) < 0)
+        return; /* nobody to tell */
+}

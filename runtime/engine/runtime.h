@@ -1,0 +1,12 @@
+/* engine/runtime.h - start and ordered end of the threads. See runtime.c. */
+#ifndef WEFT_ENGINE_RUNTIME_H
+#define WEFT_ENGINE_RUNTIME_H
+
+#include "engine/worker.h"
+
+/* Workers parked, nothing running. 0; -EINVAL, -ENOMEM, -EAGAIN, -EMFILE. */
+int weft__runtime_start(weft_runtime **out, const weft_options *o);
+/* No task is left. Ends all threads and frees all. */
+void weft__runtime_end(weft_runtime *rt);
+
+#endif

@@ -1,0 +1,402 @@
+/* engine/worker.c - the loop of a worker: run, look around, search, sleep.
+ *
+ * Owns      the polling rules R1 to R11 (see docs/io-rules.md for the list and the measurements behind it), as far
+ *           as a worker applies them; sched/sched.c has those of a dispatch, engine/io.c the I/O thread's.
+ * Callers   the worker's thread. Tasks come back here every 61 turns, every millisecond, when nothing is ready,
+ *           and before a slow task. */
+#include "engine/worker.h"
+
+#include "base/clock.h"
+#include "base/rng.h"
+
+enum { STEAL_MOST = 64, POLL_LEAST_US = 50, LOOP_US = 1000, BACKOFF_MOST = 63 };
+
+/* ---- the polling role */
+
+/* R2: whether this worker may poll now; takes the role if it is free or its holder is absent. */
+static bool may_poll(struct weft__worker *w, uint64_t now)
+{
+    struct weft__poller *p = &w->rt->poller;
+    uint64_t mine = w->sched.id + 1, holder = at_load(&p->role);
+    if (holder == mine)
+        return true;
+    if (holder != 0 && !weft__sched_absent(w->sched.group->all[holder - 1], now))
+        return false;
+    return at_cas(&p->role, holder, mine);
+}
+
+static bool give_up_role(struct weft__worker *w)
+{
+    struct weft__poller *p = &w->rt->poller;
+    uint64_t mine = w->sched.id + 1;
+    return at_load(&p->role) == mine && at_cas(&p->role, mine, 0);
+}
+
+static uint32_t push_all(struct weft__sched *s, const uint32_t *tasks, uint32_t n, uint64_t now)
+{
+    for (uint32_t i = 0; i < n; i++)
+        weft__sched_push(s, weft__task_at(tasks[i]), now);
+    return n;
+}
+
+/* R3: the batch goes into the own ring, and wakes nobody. */
+static uint32_t poll_into_ring(struct weft__worker *w)
+{
+    struct weft__sched *s = &w->sched;
+    uint32_t woken[2 * WEFT__POLL_BATCH];
+    int events;
+    uint32_t n = weft__poller_harvest(&w->rt->poller, woken, &events);
+    w->polled_at = weft__ticks();
+    w->turns_at_poll = at_load(&s->count.ran);
+    weft__count(&s->count.polls, 1);
+    weft__count(&s->count.events, (uint64_t)events);
+    return push_all(s, woken, n, w->polled_at);
+}
+
+static bool poll_is_due(struct weft__worker *w, uint64_t now)
+{
+    uint64_t since = now - w->polled_at;
+    return since > weft__us_to_ticks(LOOP_US) ||
+            (at_load(&w->sched.count.ran) - w->turns_at_poll >= WEFT__LOOP_TURNS && since > weft__us_to_ticks(POLL_LEAST_US));
+}
+
+/* ---- timers */
+
+static uint32_t expire(struct weft__sched *s, struct weft__timers *t, int64_t now)
+{
+    uint32_t woken[STEAL_MOST], n, all = 0;
+    do {
+        n = weft__timers_expire(t, now, woken, STEAL_MOST);
+        all += push_all(s, woken, n, weft__ticks());
+    } while (n == STEAL_MOST);
+    weft__count(&s->count.timers, all);
+    return all;
+}
+
+uint32_t weft__worker_expire_all(struct weft__sched *s, int64_t now)
+{
+    struct weft_runtime *rt = weft__worker_of(s)->rt;
+    uint32_t all = 0;
+    for (int i = 0; i < s->group->n; i++) {
+        struct weft__timers *t = &rt->workers[i]->timers;
+        if (weft__timers_earliest(t) <= now)
+            all += expire(s, t, now);
+    }
+    return all;
+}
+
+void weft__worker_due(struct weft__sched *s, int64_t at)
+{
+    int64_t left = at - weft__now();
+    uint64_t due = weft__ticks() + (left > 0 ? (uint64_t)left * weft__ticks_per_us / 1000 : 0);
+    if (left < 1000 * LOOP_US && due < own(s->loop_due))
+        own_set(s->loop_due, due);
+}
+
+static bool any_timer(struct weft__worker *w)
+{
+    for (int i = 0; i < w->sched.group->n; i++)
+        if (weft__timers_earliest(&w->rt->workers[i]->timers) != INT64_MAX)
+            return true;
+    return false;
+}
+
+static int64_t earliest_of_all(struct weft__worker *w)
+{
+    int64_t earliest = INT64_MAX;
+    for (int i = 0; i < w->sched.group->n; i++) {
+        int64_t at = weft__timers_earliest(&w->rt->workers[i]->timers);
+        if (at < earliest)
+            earliest = at;
+    }
+    return earliest;
+}
+
+/* ---- taking from others */
+
+static uint32_t take_injected(struct weft__sched *s, uint32_t most, uint64_t now)
+{
+    uint32_t tasks[STEAL_MOST];
+    uint32_t n = weft__inject_take(&s->group->inject, tasks, most < STEAL_MOST ? most : STEAL_MOST);
+    return push_all(s, tasks, n, now);
+}
+
+static uint32_t steal_ring(struct weft__sched *s, struct weft__sched *victim)
+{
+    uint32_t tasks[STEAL_MOST];
+    uint32_t n = weft__ready_grab(&victim->ring, tasks, STEAL_MOST);
+    for (uint32_t i = 0; i < n; i++)
+        if (!weft__ready_push(&s->ring, tasks[i]))
+            weft__sched_push(s, weft__task_at(tasks[i]), weft__ticks());
+    return n;
+}
+
+/* One spawned task; a few more if there are many, so that a flood of small ones does not cost a trip each. */
+static uint32_t steal_deque(struct weft__sched *s, struct weft__sched *victim)
+{
+    uint32_t n = 0;
+    while (n < 16 && weft__deque_size(&s->deque) < 128) { /* its array holds 256: the push cannot fail */
+        uint64_t size = weft__deque_size(&victim->deque);
+        if (size == 0 || (n > 0 && size < 64))
+            break;
+        uint64_t id = weft__deque_steal(&victim->deque);
+        if (id == 0)
+            break;
+        weft__expect(weft__deque_push(&s->deque, id));
+        n++;
+    }
+    return n;
+}
+
+static uint32_t steal_next(struct weft__sched *s, struct weft__sched *victim, uint64_t now)
+{
+    uint64_t next = at_load(&victim->next);
+    uint64_t since = at_load(&victim->since);
+    if (next == 0 || since == 0 || (int64_t)(now - since) < (int64_t)weft__us_to_ticks(WEFT__NEXT_US) ||
+            !at_cas(&victim->next, next, 0))
+        return 0;
+    weft__sched_push(s, weft__task_at((uint32_t)next - 1), now);
+    return 1;
+}
+
+static bool steal(struct weft__sched *s, uint64_t now)
+{
+    uint32_t n = (uint32_t)s->group->n, first = weft__rng_next(&s->rng);
+    for (uint32_t i = 0; i < n; i++) {
+        struct weft__sched *victim = s->group->all[(first + i) % n];
+        if (victim == s)
+            continue;
+        uint32_t got = steal_ring(s, victim);
+        if (!got)
+            got = steal_deque(s, victim);
+        if (!got)
+            got = steal_next(s, victim, now);
+        if (got) {
+            weft__count(&s->count.stolen, got);
+            return true;
+        }
+    }
+    return false;
+}
+
+/* A busy worker looks at one other now and then, and takes half of what is more than its own: a queue that is
+ * longer for long would mean longer tails. */
+static void balance(struct weft__sched *s, uint32_t mine)
+{
+    uint32_t n = (uint32_t)s->group->n;
+    struct weft__sched *victim = s->group->all[weft__rng_next(&s->rng) % n];
+    uint32_t theirs = weft__ready_len(&victim->ring);
+    uint32_t got = 0;
+    if (victim == s)
+        return;
+    if (theirs > 2 * mine && (mine == 0 || theirs > 16))
+        got = steal_ring(s, victim);
+    else if (mine == 0 && theirs == 0 && weft__deque_size(&victim->deque) > 1)
+        got = steal_deque(s, victim);
+    weft__count(&s->count.stolen, got);
+}
+
+/* ---- looking around, between turns */
+
+static bool somebody_else_serves(struct weft__worker *w, uint64_t now)
+{
+    struct weft__group *g = w->sched.group;
+    if (weft__idle_parked(&g->idle) > 0)
+        return true;
+    for (int i = 0; i < g->n; i++)
+        if (g->all[i] != &w->sched && !weft__sched_absent(g->all[i], now))
+            return true;
+    return false;
+}
+
+static void look_around(struct weft__worker *w, uint64_t now)
+{
+    struct weft__sched *s = &w->sched;
+    struct weft__task *y = own(s->yielder);
+    own_set(s->yielder, NULL);
+    bool slow = y && weft__task_slow(y);
+    bool spare = slow && somebody_else_serves(w, now); /* R11 */
+    bool alone = weft__ready_len(&s->ring) == 0;
+
+    if (any_timer(w)) {
+        int64_t t = weft__now();
+        if (earliest_of_all(w) <= t)
+            weft__worker_expire_all(s, t);
+    }
+    if (!spare) {
+        take_injected(s, 8, now);
+        if ((slow || poll_is_due(w, now)) && may_poll(w, now))
+            poll_into_ring(w);
+        if (slow && weft__ready_len(&s->ring) == 0)
+            steal(s, now); /* R11: what it finds goes before the task that held us up */
+        else if (y && alone)
+            balance(s, weft__ready_len(&s->ring));
+        else
+            balance(s, weft__ready_len(&s->ring) + (uint32_t)weft__deque_size(&s->deque) + 1);
+    }
+    if (y) {
+        uint32_t ahead = weft__ready_len(&s->ring);
+        if (own(s->breathing))
+            own_set(s->ring_first, (int)ahead + 1); /* depth first, but the ring gets its turn */
+        weft__sched_push(s, y, now);
+    }
+    own_set(s->breathing, false);
+
+    own_set(s->loop_due, now + weft__us_to_ticks(LOOP_US));
+    int64_t earliest = weft__timers_earliest(&w->timers);
+    if (earliest != INT64_MAX) {
+        int64_t left = earliest - weft__now();
+        if (left < 1000 * LOOP_US)
+            own_set(s->loop_due, now + (left > 0 ? (uint64_t)left * weft__ticks_per_us / 1000 : 0));
+    }
+}
+
+/* ---- nothing to do */
+
+/* R6 */
+static bool should_spin(struct weft__worker *w)
+{
+    if (w->spin_skip == 0)
+        return true;
+    w->spin_skip--;
+    return false;
+}
+static void spin_ended(struct weft__worker *w, bool rewarded)
+{
+    w->spin_backoff = rewarded ? 0 : w->spin_backoff < BACKOFF_MOST ? 2 * w->spin_backoff + 1 : BACKOFF_MOST;
+    w->spin_skip = w->spin_backoff;
+}
+
+static bool find(struct weft__worker *w, bool poller, uint64_t now)
+{
+    struct weft__sched *s = &w->sched;
+    if (at_load(&s->pinned.count) > 0)
+        return true;
+    if (any_timer(w) && weft__worker_expire_all(s, weft__now()) > 0)
+        return true;
+    return (poller && poll_into_ring(w) > 0) || take_injected(s, STEAL_MOST, now) > 0 || steal(s, now);
+}
+
+/* R5 */
+static bool search(struct weft__worker *w)
+{
+    uint64_t start = weft__ticks(), now = start;
+    if (!weft__idle_search(&w->sched))
+        return false;
+    bool poller = may_poll(w, now);
+    if (find(w, poller, now))
+        return true;
+    if (!poller || !should_spin(w))
+        return false;
+    do {
+        for (int i = 0; i < 4; i++)
+            at_relax();
+        if (find(w, may_poll(w, now), now)) {
+            spin_ended(w, true);
+            return true;
+        }
+        now = weft__ticks();
+    } while (now - start < weft__us_to_ticks(WEFT__SPIN_US) && !ati_load(&w->rt->stopping));
+    spin_ended(w, false);
+    return false;
+}
+
+/* P3 */
+static bool work_in_sight(struct weft__worker *w, uint64_t now, bool *others_absent)
+{
+    struct weft__sched *s = &w->sched;
+    struct weft__group *g = s->group;
+    bool work = weft__inject_len(&g->inject) > 0 || at_load(&s->pinned.count) > 0 ||
+            ati_load(&w->rt->stopping);
+    *others_absent = true;
+    for (int i = 0; i < g->n; i++) {
+        struct weft__sched *v = g->all[i];
+        bool absent = weft__sched_absent(v, now);
+        if (v != s && !absent)
+            *others_absent = false;
+        if (weft__ready_len(&v->ring) > 0 || weft__deque_size(&v->deque) > 0 ||
+                (at_load(&v->next) != 0 && (absent || v == s)))
+            work = true;
+    }
+    int64_t earliest = earliest_of_all(w);
+    return work || (earliest != INT64_MAX && earliest <= weft__now());
+}
+
+/* R7 */
+static void park(struct weft__worker *w)
+{
+    struct weft__sched *s = &w->sched;
+    bool others_absent;
+    give_up_role(w);
+    bool last = weft__idle_announce(s); /* P1, P2 */
+    if (work_in_sight(w, weft__ticks(), &others_absent) && weft__idle_retract(s))
+        return; /* P3, U */
+    if (last || others_absent)
+        weft__poller_arm(&w->rt->poller); /* P4 */
+    if (earliest_of_all(w) < (int64_t)at_load(&w->rt->io_until))
+        weft__poller_kick(&w->rt->poller);
+    weft__count(&s->count.parked, 1);
+    weft__idle_sleep(s); /* P5 */
+}
+
+/* ---- the loop */
+
+/* R2: before a slow task, somebody else gets the set if there is nobody to leave it to in the ring. */
+static void before_slow(struct weft__worker *w)
+{
+    struct weft__sched *s = &w->sched;
+    if (weft__ready_len(&s->ring) == 0 && weft__idle_parked(&s->group->idle) > 0 &&
+            weft__idle_searching(&s->group->idle) == 0 && give_up_role(w))
+        weft__poller_arm(&w->rt->poller);
+}
+
+static struct weft__task *next(struct weft__worker *w, bool *is_new)
+{
+    struct weft__sched *s = &w->sched;
+    struct weft__task *t = own(s->picked);
+    if (!t)
+        return weft__sched_pick(s, is_new);
+    own_set(s->picked, NULL);
+    *is_new = own(s->picked_new);
+    return t;
+}
+
+static void loop(struct weft__worker *w)
+{
+    struct weft__sched *s = &w->sched;
+    for (;;) {
+        bool is_new;
+        uint64_t now = weft__ticks();
+        struct weft__task *t = NULL;
+        if (!own(s->picked))
+            look_around(w, now);
+        t = next(w, &is_new);
+        if (t) {
+            weft__idle_found(s);
+            if (!is_new && weft__task_slow(t))
+                before_slow(w);
+            weft__sched_run(s, t, is_new, now);
+            continue;
+        }
+        if (ati_load(&w->rt->stopping))
+            return;
+        at_store(&s->since, 0);
+        if (!search(w))
+            park(w);
+    }
+}
+
+void *weft__worker_thread(void *worker)
+{
+    struct weft__worker *w = worker;
+    weft__stack_of_thread(&w->sched.loop_stack);
+    weft__fp_save(w->sched.loop.fp);
+    if (w->rt->crash_report)
+        weft__crash_thread_begin(&w->signal_stack);
+    weft__self_set(&w->sched);
+    loop(w);
+    weft__idle_found(&w->sched);
+    weft__self_set(NULL);
+    weft__crash_thread_end(w->signal_stack);
+    return NULL;
+}

@@ -1,0 +1,72 @@
+/* engine/worker.h - a worker: a scheduler with its timers, on its thread; and the runtime it belongs to. */
+#ifndef WEFT_ENGINE_WORKER_H
+#define WEFT_ENGINE_WORKER_H
+
+#include <pthread.h>
+#include <weft/runtime.h>
+
+#include "event/offload.h"
+#include "event/poller.h"
+#include "event/timer.h"
+#include "sched/sched.h"
+
+struct weft__worker {
+    struct weft__sched sched; /* first: weft__self() is the worker */
+    struct weft__timers timers;
+    struct weft_runtime *rt;
+    pthread_t thread;
+    /* The polling rules' memory; the worker's own. */
+    uint64_t polled_at;
+    uint64_t turns_at_poll;
+    unsigned spin_skip, spin_backoff;
+    void *signal_stack;
+};
+
+struct weft_runtime {
+    struct weft__group group; /* first: a group is its runtime */
+    struct weft__worker **workers;
+    struct weft__poller poller;
+    struct weft__pool pool;
+    pthread_t io_thread;
+    at_int stopping;
+    at_word io_until; /* the time to which the I/O thread sleeps */
+    int started;
+    bool io_started, crash_report;
+    void (*report)(const weft_report *r, void *arg);
+    void *report_arg;
+    /* Scopes that no other encloses, begun by plain threads with .on (coord/scope.c). */
+    struct weft__lock roots_lock;
+    struct weft__link roots;
+    at_int roots_open; /* futex word */
+    /* The I/O thread's own. */
+    uint64_t *seen_turns;
+};
+
+static inline struct weft__worker *weft__worker_of(struct weft__sched *s)
+{
+    return (struct weft__worker *)(void *)s;
+}
+static inline struct weft_runtime *weft__runtime_of(struct weft__group *g)
+{
+    return (struct weft_runtime *)(void *)g;
+}
+
+/* A timer for `at` is now the first on this worker's heap: its loop gets a turn by then. */
+void weft__worker_due(struct weft__sched *s, int64_t at);
+
+void *weft__worker_thread(void *worker);
+/* Strikes what is due on any worker's heap, into `s`'s ring. Returns how many tasks were made ready. */
+uint32_t weft__worker_expire_all(struct weft__sched *s, int64_t now);
+
+/* engine/io.c */
+void *weft__io_thread(void *runtime);
+
+/* engine/crash.c */
+void weft__crash_install(void);
+void weft__crash_thread_begin(void **stack);
+void weft__crash_thread_end(void *stack);
+
+/* Says something to the runtime's report function, or to standard error. */
+void weft__report(struct weft_runtime *rt, const char *what, struct weft__frame *f, int code, const char *text);
+
+#endif

@@ -1,0 +1,98 @@
+/* event/offload.c - threads for calls that would block a worker.
+ *
+ * Owns      the queue of jobs and the threads, which are started on demand, one for each job that finds nobody
+ *           idle, up to WEFT__POOL_MOST, and stay until the runtime ends: an idle pool uses no CPU.
+ * Callers   submit and withdraw: any thread. A job belongs to its submitter, in the queue only until it begins.
+ * Signals   are blocked in these threads, as in all of weft's. */
+#include "event/offload.h"
+
+#include <errno.h>
+#include <signal.h>
+
+#include "base/fault.h"
+
+void weft__pool_init(struct weft__pool *p)
+{
+    list_init(&p->jobs);
+}
+
+static void *pool_thread(void *arg)
+{
+    struct weft__pool *p = arg;
+    weft__lock(&p->lock);
+    for (;;) {
+        struct weft__link *l = list_pop_head(&p->jobs);
+        if (l) {
+            weft__unlock(&p->lock);
+            struct weft__job *job = container_of(l, struct weft__job, link);
+            job->run(job);
+            weft__lock(&p->lock);
+        } else if (p->stopping) {
+            weft__unlock(&p->lock);
+            return NULL;
+        } else {
+            uint32_t seen = ati_load(&p->posted);
+            p->idle++;
+            weft__unlock(&p->lock);
+            weft__futex_wait(&p->posted, seen, INT64_MAX);
+            weft__lock(&p->lock);
+            p->idle--;
+        }
+    }
+}
+
+static int start_thread(struct weft__pool *p)
+{
+    sigset_t all, before;
+    sigfillset(&all);
+    int rc = -weft__fault(WEFT__FAULT_THREAD);
+    if (rc == 0) {
+        pthread_sigmask(SIG_SETMASK, &all, &before);
+        rc = pthread_create(&p->thread[p->threads], NULL, pool_thread, p);
+        pthread_sigmask(SIG_SETMASK, &before, NULL);
+    }
+    if (rc == 0)
+        p->threads++;
+    return -rc;
+}
+
+int weft__pool_submit(struct weft__pool *p, struct weft__job *job)
+{
+    int rc = 0;
+    weft__lock(&p->lock);
+    bool wake = p->idle > 0;
+    /* A thread that was woken counts as idle until it runs: one more wake or start too few is made up for by it
+     * taking a second job before it sleeps again. */
+    if (!wake && p->threads < WEFT__POOL_MOST && (rc = start_thread(p)) < 0 && p->threads > 0)
+        rc = 0;
+    if (rc == 0)
+        list_push_tail(&p->jobs, &job->link);
+    if (wake)
+        ati_add(&p->posted, 1);
+    weft__unlock(&p->lock);
+    if (wake)
+        weft__futex_wake(&p->posted, 1);
+    return rc;
+}
+
+bool weft__pool_withdraw(struct weft__pool *p, struct weft__job *job)
+{
+    weft__lock(&p->lock);
+    bool mine = list_linked(&job->link);
+    if (mine)
+        list_remove(&job->link);
+    weft__unlock(&p->lock);
+    return mine;
+}
+
+void weft__pool_fini(struct weft__pool *p)
+{
+    weft__lock(&p->lock);
+    p->stopping = true;
+    ati_add(&p->posted, 1);
+    int n = p->threads;
+    weft__unlock(&p->lock);
+    weft__futex_wake(&p->posted, WEFT__POOL_MOST);
+    for (int i = 0; i < n; i++)
+        pthread_join(p->thread[i], NULL);
+}

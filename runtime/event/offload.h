@@ -1,0 +1,37 @@
+/* event/offload.h - threads for calls that would block a worker. See offload.c. */
+#ifndef WEFT_EVENT_OFFLOAD_H
+#define WEFT_EVENT_OFFLOAD_H
+
+#include <pthread.h>
+
+#include "base/futex.h"
+#include "base/list.h"
+#include "sched/wait.h"
+
+/* Lies in the waiting call's frame, or on the heap with its copied argument. */
+struct weft__job {
+    struct weft__link link;
+    void (*run)(struct weft__job *job); /* on a pool thread; the job may be gone when it returns */
+};
+
+enum { WEFT__POOL_MOST = 64 };
+
+struct weft__pool {
+    struct weft__lock lock;
+    struct weft__link jobs; /* first in, first out */
+    int idle, threads;
+    bool stopping;
+    at_int posted; /* futex word: counts wakes */
+    pthread_t thread[WEFT__POOL_MOST];
+};
+
+void weft__pool_init(struct weft__pool *p);
+/* Runs what is queued, and ends the threads when their calls have returned. */
+void weft__pool_fini(struct weft__pool *p);
+
+/* 0; -EAGAIN there is no thread and none could be started. */
+int weft__pool_submit(struct weft__pool *p, struct weft__job *job);
+/* Takes it back. False: it has begun. */
+bool weft__pool_withdraw(struct weft__pool *p, struct weft__job *job);
+
+#endif

@@ -1,0 +1,83 @@
+/* event/poller.h - descriptors: what is known of each number, who waits on it, and the epoll set. See poller.c. */
+#ifndef WEFT_EVENT_POLLER_H
+#define WEFT_EVENT_POLLER_H
+
+#include "base/futex.h"
+#include "base/list.h"
+#include "sched/wait.h"
+
+enum weft__dir { WEFT__READ, WEFT__WRITE };
+
+/* The set of one runtime, shared by its workers and its I/O thread. */
+struct weft__poller {
+    int set;   /* every descriptor, edge-triggered, both directions */
+    int outer; /* holds `set`, EPOLLONESHOT while armed, and kick_fd */
+    int kick_fd;
+    _Alignas(128) at_int armed;
+    _Alignas(128) at_word role; /* worker + 1 that polls the set; 0 nobody */
+};
+
+/* One waiting call; lies in its frame, reachable only under the slot's lock. */
+struct weft__io_wait {
+    struct weft__link link[2]; /* in the lists of the directions it waits for */
+    weft__token token;
+    unsigned events; /* what came, WEFT_READABLE | WEFT_WRITABLE */
+};
+
+struct weft__slot {
+    at_word life; /* {flags : 8 | generation : 24 | calls in flight : 32} */
+    struct weft__lock lock;
+    at_int drained; /* direction bits: nothing was left when last read */
+    at_int ready[2]; /* an edge came that no call has used */
+    at_int waiting[2]; /* how many wait; to be read without the lock */
+    at_word poller;  /* struct weft__poller *, in whose set it is; 0 in none */
+    struct weft__link waiters[2];
+    int fd;
+    at_int sticky; /* EPOLLRDHUP, EPOLLHUP or EPOLLERR has come: read to the end */
+};
+
+/* Flags of the life word. */
+#define WEFT__SLOT_OWNED (UINT64_C(1) << 56)   /* weft opened it: non-blocking, and only weft_close closes it */
+#define WEFT__SLOT_STREAM (UINT64_C(1) << 57)  /* a connected stream socket */
+#define WEFT__SLOT_CLOSING (UINT64_C(1) << 58) /* no call may enter; the last one out closes the number */
+
+int weft__poller_init(struct weft__poller *p);
+void weft__poller_fini(struct weft__poller *p);
+
+/* Harvests the set once, without waiting: the tasks of won waits are written to woken[], READY, for the caller to
+ * enqueue. Returns how many; *events how many events came. At most WEFT__POLL_BATCH events; woken[] has room for
+ * twice that. */
+enum { WEFT__POLL_BATCH = 64 };
+uint32_t weft__poller_harvest(struct weft__poller *p, uint32_t *woken, int *events);
+
+/* ARM: the I/O thread gets the set until the next event. Wakes nobody unless something is there already. */
+void weft__poller_arm(struct weft__poller *p);
+void weft__poller_kick(void *poller);
+/* The I/O thread's wait, until `until` (ns). Sets *fired when the set has something; drains kicks. */
+void weft__poller_wait(struct weft__poller *p, int64_t until, bool *fired);
+
+/* A call on `fd` begins and ends. 0; -EBADF it is being closed, or out of range; -ENOMEM. */
+int weft__slot_enter(int fd, struct weft__slot **out);
+void weft__slot_leave(struct weft__slot *s);
+
+/* weft has just opened `fd`: whatever was known of the number is void. On failure the caller closes it. */
+int weft__slot_adopt(int fd, uint64_t flags);
+
+/* Marks, wakes all waiters with CLOSED; the number is closed with the last call in flight. `close_number` false:
+ * forgets only. 0; -EBADF. */
+int weft__slot_close(int fd, bool close_number);
+
+/* Puts it into the runtime's set, or renews that for a descriptor weft did not open, which may be another file by
+ * now. 0; -EXDEV another runtime has it; -EPERM it cannot be polled; -EBADF, -ENOMEM, -ENOSPC. */
+int weft__slot_register(struct weft__slot *s, struct weft__poller *p);
+
+/* W3 for a direction, or both. False: an edge is there unused (and now used): try again instead of waiting.
+ * `front`: it was woken in turn and found nothing. */
+bool weft__slot_wait(struct weft__slot *s, unsigned events, struct weft__io_wait *w, bool front);
+/* After the wait, however it ended. */
+void weft__slot_forget(struct weft__slot *s, struct weft__io_wait *w);
+
+/* The call used an edge's worth and left more, perhaps: the next waiter gets its turn. */
+void weft__slot_pass_on(struct weft__slot *s, enum weft__dir d);
+
+#endif

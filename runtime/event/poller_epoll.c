@@ -1,0 +1,400 @@
+/* event/poller_epoll.c - descriptors: what is known of each number, who waits on it, and the epoll set.
+ *
+ * Owns      the slot table (one for the process, a slot for each number, never unmapped) and each runtime's sets.
+ * Callers   slots: any thread, between enter and leave. harvest: the worker with the polling role, or the I/O
+ *           thread. arm: who parks last. wait: the I/O thread.
+ * Holds     E1  a descriptor is in at most one runtime's set, once, edge-triggered, for its whole life.
+ *           E2  a call uses up `ready` before its system call; an edge sets it after the fact. So an edge between
+ *               a call's EAGAIN and its wait is seen by weft__slot_wait, under the lock.
+ *           E3  an edge goes to the first waiter whose wait can still be won, in order; a waiter that used less
+ *               than there was passes its turn on.
+ *           E4  no system call is made on a number once it is closed: enter refuses after the mark, and the last
+ *               call out closes. The generation tells events of an earlier life apart; one that slips through
+ *               causes one needless try and nothing else.
+ *           E5  a waiter's record is reached only under the slot's lock, and leaves the lists before it dies.
+ * The outer set (IO rule R8)
+ *     arm:   A1 armed 0 -> 1 (swap)                I/O thread: B1 outer returns; the kernel has disarmed it
+ *            A2 EPOLL_CTL_MOD(ONESHOT) if it was 0              B2 armed = 0
+ *                                                               B3 harvest, hand out
+ *                                                               B4 all parked and not armed? arm again
+ *     Forbidden: A1 finds armed still 1 (between B1 and B2), and nobody arms. B4 is there for it.
+ * Source    registration for life as in Go's netpoll and libuv; calls in flight as in Go's fdMutex.
+ * Tested    tests/poller_test.c, tests/models/idle.pml, stress/sockets.c */
+#include "event/poller.h"
+
+#include <errno.h>
+#include <pthread.h>
+#include <sys/epoll.h>
+#include <sys/eventfd.h>
+#include <sys/syscall.h>
+#include <time.h>
+#include <unistd.h>
+
+#include "base/clock.h"
+#include "base/fault.h"
+#include "base/mem.h"
+#include "sched/sched.h"
+#include "weft/io.h"
+
+enum { SLOTS = 1 << 20, COMMIT = 8192 };
+#define EVENTS ((uint32_t)EPOLLIN | EPOLLOUT | EPOLLRDHUP | (uint32_t)EPOLLET)
+
+#define FLAGS_MASK (UINT64_C(0xff) << 56)
+#define GENERATION_ONE (UINT64_C(1) << 32)
+#define GENERATION_MASK (UINT64_C(0xffffff) << 32)
+#define CALLS_MASK UINT64_C(0xffffffff)
+
+static struct weft__slot *slots;
+static at_int committed;
+static struct weft__lock table_lock;
+
+/* ---- the sets */
+
+int weft__poller_init(struct weft__poller *p)
+{
+    p->set = p->outer = p->kick_fd = -1;
+    struct epoll_event off = { .events = 0, .data.u64 = 0 }, kick = { .events = EPOLLIN, .data.u64 = 1 };
+    if ((p->set = epoll_create1(EPOLL_CLOEXEC)) < 0 || (p->outer = epoll_create1(EPOLL_CLOEXEC)) < 0 ||
+            (p->kick_fd = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK)) < 0 ||
+            epoll_ctl(p->outer, EPOLL_CTL_ADD, p->set, &off) < 0 ||
+            epoll_ctl(p->outer, EPOLL_CTL_ADD, p->kick_fd, &kick) < 0) {
+        int rc = -errno;
+        weft__poller_fini(p);
+        return rc;
+    }
+    return 0;
+}
+
+void weft__poller_fini(struct weft__poller *p)
+{
+    /* Descriptors that are still known to be in this set belong to nobody now. */
+    uint32_t n = ati_load(&committed);
+    for (uint32_t fd = 0; fd < n; fd++)
+        if (at_load(&slots[fd].poller) == (uint64_t)(uintptr_t)p)
+            at_store(&slots[fd].poller, 0);
+    if (p->set >= 0)
+        close(p->set);
+    if (p->outer >= 0)
+        close(p->outer);
+    if (p->kick_fd >= 0)
+        close(p->kick_fd);
+}
+
+void weft__poller_arm(struct weft__poller *p)
+{
+    struct epoll_event on = { .events = EPOLLIN | EPOLLONESHOT, .data.u64 = 0 };
+    if (ati_swap(&p->armed, 1) == 0)
+        epoll_ctl(p->outer, EPOLL_CTL_MOD, p->set, &on);
+}
+
+void weft__poller_kick(void *poller)
+{
+    struct weft__poller *p = poller;
+    uint64_t one = 1;
+    if (write(p->kick_fd, &one, sizeof one) < 0)
+        return; /* the counter is full: it is kicked already */
+}
+
+void weft__poller_wait(struct weft__poller *p, int64_t until, bool *fired)
+{
+    struct epoll_event ev[2];
+    int64_t within = until == INT64_MAX ? 0 : until - weft__now();
+    if (within < 0)
+        within = 0;
+    struct timespec ts = { .tv_sec = within / 1000000000, .tv_nsec = within % 1000000000 };
+    long n = syscall(SYS_epoll_pwait2, p->outer, ev, 2, until == INT64_MAX ? NULL : &ts, NULL, 0);
+    if (n < 0 && errno == ENOSYS) {
+        int64_t ms = (within + 999999) / 1000000;
+        n = epoll_wait(p->outer, ev, 2, until == INT64_MAX ? -1 : ms > 86400000 ? 86400000 : (int)ms);
+    }
+    *fired = false;
+    for (long i = 0; i < n; i++) {
+        uint64_t count;
+        if (ev[i].data.u64 == 0)
+            *fired = true;
+        else if (read(p->kick_fd, &count, sizeof count) < 0)
+            continue; /* drained by an earlier look */
+    }
+}
+
+/* ---- slots */
+
+static int slot_at(int fd, struct weft__slot **out)
+{
+    if (fd < 0 || fd >= SLOTS)
+        return -EBADF;
+    if ((uint32_t)fd >= ati_load_acquire(&committed)) {
+        int rc = 0;
+        weft__lock(&table_lock);
+        if (!slots && !(slots = weft__space_reserve((size_t)SLOTS * sizeof *slots)))
+            rc = -ENOMEM;
+        uint32_t n = ati_load(&committed);
+        while (rc == 0 && n <= (uint32_t)fd) {
+            if ((rc = weft__space_commit(slots + n, COMMIT * sizeof *slots)) < 0)
+                break;
+            for (uint32_t i = n; i < n + COMMIT; i++)
+                slots[i].fd = (int)i;
+            n += COMMIT;
+            ati_store_release(&committed, n);
+        }
+        weft__unlock(&table_lock);
+        if (rc < 0)
+            return rc;
+    }
+    *out = &slots[fd];
+    return 0;
+}
+
+int weft__slot_enter(int fd, struct weft__slot **out)
+{
+    int rc = slot_at(fd, out);
+    if (rc < 0)
+        return rc;
+    struct weft__slot *s = *out;
+    for (;;) {
+        uint64_t life = at_load(&s->life);
+        if (life & WEFT__SLOT_CLOSING)
+            return -EBADF; /* E4 */
+        if (at_cas(&s->life, life, life + 1))
+            return 0;
+    }
+}
+
+/* Nothing is known of the number any more, but its generation. Nobody is inside. */
+static void reset(struct weft__slot *s, uint64_t flags)
+{
+    uint64_t generation = (at_load(&s->life) + GENERATION_ONE) & GENERATION_MASK;
+    ati_store(&s->drained, 0);
+    ati_store(&s->sticky, 0);
+    ati_store(&s->ready[0], 0);
+    ati_store(&s->ready[1], 0);
+    at_store(&s->poller, 0);
+    at_store_release(&s->life, flags | generation);
+}
+
+static void wake_all(struct weft__slot *s);
+
+void weft__slot_leave(struct weft__slot *s)
+{
+    int fd = s->fd;
+    uint64_t old = at_add(&s->life, (uint64_t)-1);
+    if ((old & WEFT__SLOT_CLOSING) && (old & CALLS_MASK) == 1) {
+        reset(s, 0);
+        close(fd);
+    }
+}
+
+int weft__slot_adopt(int fd, uint64_t flags)
+{
+    struct weft__slot *s;
+    int rc = slot_at(fd, &s);
+    if (rc < 0)
+        return rc == -EBADF ? -EMFILE : rc;
+    /* A foreign close may have left waiters of the number's earlier life. */
+    weft__lock(&s->lock);
+    wake_all(s);
+    weft__unlock(&s->lock);
+    for (;;) {
+        uint64_t life = at_load(&s->life);
+        uint64_t next = (((life + GENERATION_ONE) & GENERATION_MASK) | flags) | (life & CALLS_MASK);
+        if (at_cas(&s->life, life, next))
+            break;
+    }
+    ati_store(&s->drained, 0);
+    ati_store(&s->sticky, 0);
+    ati_store(&s->ready[0], 0);
+    ati_store(&s->ready[1], 0);
+    at_store(&s->poller, 0);
+    return 0;
+}
+
+int weft__slot_close(int fd, bool close_number)
+{
+    struct weft__slot *s;
+    int rc = weft__slot_enter(fd, &s);
+    if (rc < 0)
+        return rc;
+    if (!close_number) {
+        struct weft__poller *p = (struct weft__poller *)(uintptr_t)at_load(&s->poller);
+        if (p)
+            epoll_ctl(p->set, EPOLL_CTL_DEL, fd, &(struct epoll_event){ .events = 0 });
+        weft__lock(&s->lock);
+        wake_all(s);
+        weft__unlock(&s->lock);
+        at_store(&s->poller, 0);
+        weft__slot_leave(s);
+        return 0;
+    }
+    for (;;) {
+        uint64_t life = at_load(&s->life);
+        if (life & WEFT__SLOT_CLOSING) {
+            weft__slot_leave(s);
+            return -EBADF;
+        }
+        if (at_cas(&s->life, life, life | WEFT__SLOT_CLOSING))
+            break;
+    }
+    struct weft__poller *p = (struct weft__poller *)(uintptr_t)at_load(&s->poller);
+    if (p && !(at_load(&s->life) & WEFT__SLOT_OWNED)) /* another process may keep the file open */
+        epoll_ctl(p->set, EPOLL_CTL_DEL, fd, &(struct epoll_event){ .events = 0 });
+    weft__lock(&s->lock);
+    wake_all(s);
+    weft__unlock(&s->lock);
+    weft__slot_leave(s);
+    return 0;
+}
+
+int weft__slot_register(struct weft__slot *s, struct weft__poller *p)
+{
+    uint64_t life = at_load(&s->life);
+    struct epoll_event ev = { .events = EVENTS,
+        .data.u64 = (life & GENERATION_MASK) | (uint32_t)s->fd };
+    uint64_t in = at_load_acquire(&s->poller);
+    if (in != 0 && in != (uint64_t)(uintptr_t)p)
+        return -EXDEV;
+    if (in != 0 && (life & WEFT__SLOT_OWNED))
+        return 0;
+    int rc = weft__fault(WEFT__FAULT_EPOLL_CTL);
+    if (rc < 0)
+        return rc;
+    int op = in ? EPOLL_CTL_MOD : EPOLL_CTL_ADD;
+    for (int tries = 0; tries < 3; tries++) {
+        if (epoll_ctl(p->set, op, s->fd, &ev) == 0) {
+            at_store_release(&s->poller, (uint64_t)(uintptr_t)p);
+            return 0;
+        }
+        if (errno == ENOENT && op == EPOLL_CTL_MOD)
+            op = EPOLL_CTL_ADD; /* closed and opened again behind our back */
+        else if (errno == EEXIST)
+            op = EPOLL_CTL_MOD; /* another call registered it just now */
+        else
+            return -errno;
+    }
+    return -EBADF;
+}
+
+/* Under the lock. Takes the first waiter of a direction off its lists; NULL if there is none. */
+static struct weft__io_wait *take_waiter(struct weft__slot *s, enum weft__dir d)
+{
+    if (!s->waiters[d].next || list_empty(&s->waiters[d]))
+        return NULL;
+    struct weft__io_wait *w = container_of(s->waiters[d].next, struct weft__io_wait, link[d]);
+    for (int i = 0; i < 2; i++)
+        if (list_linked(&w->link[i])) {
+            list_remove(&w->link[i]);
+            ati_store(&s->waiting[i], ati_load(&s->waiting[i]) - 1);
+        }
+    return w;
+}
+
+/* Under the lock. Fires the first waiter that can be won. 0, or its task to be enqueued (index + 1). */
+static uint32_t fire_first(struct weft__slot *s, enum weft__dir d, unsigned events, enum weft__cause cause)
+{
+    struct weft__io_wait *w;
+    while ((w = take_waiter(s, d)) != NULL) {
+        weft__token k = w->token;
+        w->events |= events;
+        switch (weft__wait_claim(k, cause)) {
+        case WEFT__TOO_LATE:
+            break;
+        case WEFT__FIRED_NOW:
+            return 0;
+        case WEFT__FIRED_ENQUEUE:
+            return weft__task_index(weft__token_task(k)) + 1;
+        }
+    }
+    return 0;
+}
+
+static void wake_all(struct weft__slot *s)
+{
+    for (int d = 0; d < 2; d++)
+        while (ati_load(&s->waiting[d]) > 0) {
+            uint32_t t = fire_first(s, (enum weft__dir)d, 0, WEFT__CAUSE_CLOSED);
+            if (t)
+                weft__ready(weft__task_at(t - 1));
+        }
+}
+
+bool weft__slot_wait(struct weft__slot *s, unsigned events, struct weft__io_wait *w, bool front)
+{
+    bool edge = false;
+    weft__lock(&s->lock);
+    for (int d = 0; d < 2; d++)
+        if ((events & (1u << d)) && ati_load(&s->ready[d])) {
+            ati_store(&s->ready[d], 0); /* E2 */
+            edge = true;
+        }
+    if (at_load(&s->life) & WEFT__SLOT_CLOSING)
+        edge = true; /* the caller looks, and leaves */
+    for (int d = 0; d < 2 && !edge; d++)
+        if (events & (1u << d)) {
+            if (!s->waiters[d].next)
+                list_init(&s->waiters[d]);
+            list_push_tail(front ? s->waiters[d].next : &s->waiters[d], &w->link[d]);
+            ati_store(&s->waiting[d], ati_load(&s->waiting[d]) + 1);
+        }
+    weft__unlock(&s->lock);
+    return !edge;
+}
+
+void weft__slot_forget(struct weft__slot *s, struct weft__io_wait *w)
+{
+    weft__lock(&s->lock);
+    for (int d = 0; d < 2; d++)
+        if (list_linked(&w->link[d])) {
+            list_remove(&w->link[d]);
+            ati_store(&s->waiting[d], ati_load(&s->waiting[d]) - 1);
+        }
+    weft__unlock(&s->lock);
+}
+
+void weft__slot_pass_on(struct weft__slot *s, enum weft__dir d)
+{
+    if (ati_load(&s->waiting[d]) == 0)
+        return;
+    weft__lock(&s->lock);
+    uint32_t t = fire_first(s, d, 1u << d, WEFT__CAUSE_EVENT);
+    weft__unlock(&s->lock);
+    if (t)
+        weft__ready(weft__task_at(t - 1));
+}
+
+/* One event of the set. Returns how many tasks it added to woken[]. */
+static uint32_t take_event(const struct epoll_event *e, uint32_t *woken)
+{
+    struct weft__slot *s = &slots[(uint32_t)e->data.u64];
+    if (((e->data.u64 ^ at_load_acquire(&s->life)) & GENERATION_MASK) != 0)
+        return 0; /* of an earlier life */
+    unsigned dirs = 0;
+    uint32_t n = 0;
+    if (e->events & (EPOLLIN | EPOLLRDHUP | EPOLLPRI))
+        dirs |= WEFT_READABLE;
+    if (e->events & EPOLLOUT)
+        dirs |= WEFT_WRITABLE;
+    if (e->events & (EPOLLHUP | EPOLLERR))
+        dirs |= WEFT_READABLE | WEFT_WRITABLE;
+    weft__lock(&s->lock);
+    if (e->events & (EPOLLRDHUP | EPOLLHUP | EPOLLERR))
+        ati_store(&s->sticky, 1);
+    for (int d = 0; d < 2; d++)
+        if (dirs & (1u << d)) {
+            ati_store_release(&s->ready[d], 1);
+            uint32_t t = fire_first(s, (enum weft__dir)d, dirs, WEFT__CAUSE_EVENT); /* E3 */
+            if (t)
+                woken[n++] = t - 1;
+        }
+    weft__unlock(&s->lock);
+    return n;
+}
+
+uint32_t weft__poller_harvest(struct weft__poller *p, uint32_t *woken, int *events)
+{
+    struct epoll_event ev[WEFT__POLL_BATCH];
+    int n = epoll_wait(p->set, ev, WEFT__POLL_BATCH, 0);
+    uint32_t found = 0;
+    *events = n > 0 ? n : 0;
+    for (int i = 0; i < n; i++)
+        found += take_event(&ev[i], woken + found);
+    return found;
+}

@@ -1,0 +1,28 @@
+/* machine/context.h - switching from one stack to another, and telling the sanitizers. */
+#ifndef WEFT_MACHINE_CONTEXT_H
+#define WEFT_MACHINE_CONTEXT_H
+
+#include <stddef.h>
+
+#include "base/atomic.h"
+#include "machine/stack.h"
+
+/* Saves the running context in `from` and goes on with `to`, which was saved on the stack `home` (the thread's
+ * own stack is described by weft__stack_of_thread). Returns when somebody switches to `from`, perhaps on
+ * another thread: every thread-local has to be fetched anew. */
+void weft__context_switch(struct weft__context *from, struct weft__context *to, struct weft__stack *home);
+
+/* Prepares `to` so that the first switch to it calls entry(arg) at the top of `home`. entry never returns. */
+void weft__context_make(struct weft__context *to, struct weft__stack *home, void (*entry)(void *), void *arg);
+
+/* To be called first thing by entry, and nowhere else. */
+void weft__context_entered(void);
+
+/* The floating-point control words (rounding, masks): of the thread, unless a task asked for its own. */
+void weft__fp_save(uint32_t fp[2]);
+void weft__fp_load(const uint32_t fp[2]);
+
+/* Describes the calling thread's own stack. */
+void weft__stack_of_thread(struct weft__stack *out);
+
+#endif

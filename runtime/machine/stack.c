@@ -1,0 +1,204 @@
+/* machine/stack.c - memory for stacks: slabs, guards, classes, caches.
+ *
+ * Owns      the mappings. A slot, once cut from its slab and guarded, stays a stack of its class until the
+ *           pool ends; it moves between the pool and the workers' caches.
+ * Callers   sched, on a worker: get and put through its own cache. The pool is behind one lock.
+ * Guards    MADV_GUARD_INSTALL (Linux 6.13): no mapping of its own, a million in one slab. Before that
+ *           mprotect, two mappings a stack, so vm.max_map_count ends it near 32,750 stacks; weft__stack_limit
+ *           stops before the rest of the program is starved of mappings.
+ * No huge pages: one touched page must not become 2 MiB. */
+#include "machine/stack.h"
+
+#include <errno.h>
+#include <stdio.h>
+#include <sys/mman.h>
+
+#include "base/fault.h"
+#include "base/mem.h"
+#ifdef WEFT__TSAN
+#include <sanitizer/tsan_interface.h>
+#endif
+#ifdef WEFT__ASAN
+#include <sanitizer/asan_interface.h>
+#include <sanitizer/lsan_interface.h>
+#endif
+
+#ifndef MADV_GUARD_INSTALL
+#define MADV_GUARD_INSTALL 102
+#endif
+
+enum { SLAB_BYTES = 256 << 20, SLAB_LEAST_SLOTS = 16 };
+
+struct weft__stack_slab {
+    struct weft__stack_slab *next;
+    char *memory;
+    size_t bytes, slot, used; /* slots [0, used) have been cut */
+};
+
+long weft__stack_limit;
+
+int weft__stack_class(size_t bytes)
+{
+    for (int k = 0; k < WEFT__STACK_CLASSES; k++)
+        if (bytes <= weft__stack_guarantee(k))
+            return k;
+    return -1;
+}
+
+static size_t slot_bytes(int class_index)
+{
+    size_t twice = 2 * weft__stack_guarantee(class_index);
+    return twice < 65536 ? 65536 : twice;
+}
+
+static void read_limit(void)
+{
+    long maps = 65530;
+    FILE *f = fopen("/proc/sys/vm/max_map_count", "re");
+    if (f) {
+        if (fscanf(f, "%ld", &maps) != 1)
+            maps = 65530;
+        fclose(f);
+    }
+    weft__stack_limit = maps / 2 - 512 > 64 ? maps / 2 - 512 : 64;
+}
+
+static int guard(struct weft__stack_pool *p, char *slot)
+{
+    if (!p->by_map) {
+        int rc = weft__fault(WEFT__FAULT_GUARD);
+        if (rc == 0 && madvise(slot, WEFT__GUARD_BYTES, MADV_GUARD_INSTALL) == 0)
+            return 0;
+        rc = rc ? rc : -errno;
+        if (rc != -EINVAL)
+            return rc;
+        p->by_map = true; /* an older kernel, or locked memory */
+    }
+    if (weft__stack_limit == 0)
+        read_limit();
+    if (p->guards_by_map >= weft__stack_limit || weft__fault(WEFT__FAULT_MPROTECT))
+        return -ENOMEM;
+    if (mprotect(slot, WEFT__GUARD_BYTES, PROT_NONE) < 0)
+        return -errno;
+    p->guards_by_map++;
+    return 0;
+}
+
+static struct weft__stack_slab *slab_new(int class_index)
+{
+    struct weft__stack_slab *s = weft__mem_zeroed(sizeof *s);
+    if (!s)
+        return NULL;
+    s->slot = slot_bytes(class_index);
+    s->bytes = SLAB_BYTES / s->slot >= SLAB_LEAST_SLOTS ? SLAB_BYTES : s->slot * SLAB_LEAST_SLOTS;
+    void *m = weft__fault(WEFT__FAULT_MMAP)
+            ? MAP_FAILED
+            : mmap(NULL, s->bytes, PROT_READ | PROT_WRITE,
+                      MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE | MAP_STACK, -1, 0);
+    if (m == MAP_FAILED) {
+        weft__mem_free(s);
+        return NULL;
+    }
+    madvise(m, s->bytes, MADV_NOHUGEPAGE); /* refused by kernels without huge pages, which is as good */
+#ifdef WEFT__ASAN
+    __lsan_register_root_region(m, s->bytes); /* what only a parked task points to is no leak */
+#endif
+    s->memory = m;
+    return s;
+}
+
+/* A stack never used before. Called with the pool locked. */
+static struct weft__stack *cut(struct weft__stack_pool *p, int class_index)
+{
+    struct weft__stack_slab *s = p->slabs[class_index];
+    if (!s || (s->used + 1) * s->slot > s->bytes) {
+        if (!(s = slab_new(class_index)))
+            return NULL;
+        s->next = p->slabs[class_index];
+        p->slabs[class_index] = s;
+    }
+    char *slot = s->memory + s->used * s->slot;
+    if (guard(p, slot) < 0)
+        return NULL;
+    s->used++;
+    p->made++;
+    struct weft__stack *k = (struct weft__stack *)(void *)(slot + s->slot - sizeof *k);
+    k->low = slot + WEFT__GUARD_BYTES;
+    k->high = (char *)k;
+    k->class_index = class_index;
+    k->begun = false;
+    k->fiber = NULL;
+    return k;
+}
+
+struct weft__stack *weft__stack_get_slow(
+        struct weft__stack_pool *p, struct weft__stack_cache *c, int class_index)
+{
+    weft__lock(&p->lock);
+    struct weft__stack *k = p->idle[class_index];
+    if (!k) {
+        k = cut(p, class_index);
+        weft__unlock(&p->lock);
+        return k;
+    }
+    /* One to use, and a few for the cache. */
+    struct weft__stack *last = k;
+    int more = 0;
+    while (last->next && more < WEFT__STACK_CACHE_MOST / 4) {
+        last = last->next;
+        more++;
+    }
+    p->idle[class_index] = last->next;
+    weft__unlock(&p->lock);
+    if (more > 0) {
+        last->next = own(c->idle[class_index]);
+        own_set(c->idle[class_index], k->next);
+        own_set(c->count[class_index], own(c->count[class_index]) + more);
+    }
+    return k;
+}
+
+/* The cache is full: the colder half of it goes to the pool. */
+void weft__stack_put_slow(struct weft__stack_pool *p, struct weft__stack_cache *c, int class_index)
+{
+    struct weft__stack *k = own(c->idle[class_index]);
+    int keep = own(c->count[class_index]) / 2;
+    for (int i = 1; i < keep; i++)
+        k = k->next;
+    struct weft__stack *first = k->next, *last = first;
+    k->next = NULL;
+    own_set(c->count[class_index], keep);
+    if (!first)
+        return;
+    while (last->next)
+        last = last->next;
+    weft__lock(&p->lock);
+    last->next = p->idle[class_index];
+    p->idle[class_index] = first;
+    weft__unlock(&p->lock);
+}
+
+/* No worker runs any more. */
+void weft__stack_pool_fini(struct weft__stack_pool *p)
+{
+    for (int k = 0; k < WEFT__STACK_CLASSES; k++) {
+        struct weft__stack_slab *s = p->slabs[k], *next;
+        for (; s; s = next) {
+            next = s->next;
+#ifdef WEFT__TSAN
+            for (size_t i = 0; i < s->used; i++) {
+                struct weft__stack *t = (struct weft__stack *)(void *)(s->memory + (i + 1) * s->slot -
+                        sizeof *t);
+                if (t->fiber)
+                    __tsan_destroy_fiber(t->fiber);
+            }
+#endif
+#ifdef WEFT__ASAN
+            __lsan_unregister_root_region(s->memory, s->bytes);
+            __asan_unpoison_memory_region(s->memory, s->bytes);
+#endif
+            munmap(s->memory, s->bytes);
+            weft__mem_free(s);
+        }
+    }
+}

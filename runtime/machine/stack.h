@@ -1,0 +1,82 @@
+/* machine/stack.h - memory for stacks: slabs, guards, classes, caches.
+ *
+ * A class is a guarantee: class k promises 16 KiB << k to the function that runs on it. The slot is larger,
+ * at least twice that, so that a joined child can run on its joiner's stack and still have its whole own
+ * guarantee. Address space is free, memory is committed by touch.
+ * Every stack has a guard below it, 16 KiB that cannot be touched. None is ever handed out without.
+ */
+#ifndef WEFT_MACHINE_STACK_H
+#define WEFT_MACHINE_STACK_H
+
+#include <stddef.h>
+#include <stdint.h>
+
+#include "base/futex.h"
+
+enum { WEFT__STACK_CLASSES = 10, WEFT__STACK_ROOM = 320, WEFT__GUARD_BYTES = 16384 };
+
+/* A context that is not running (context.h). */
+struct weft__context {
+    void *sp;
+#ifdef WEFT__ASAN
+    void *fake; /* AddressSanitizer's fake stack of it */
+#endif
+};
+
+/* The head of a stack, at its very top, in the page that is touched anyway. */
+struct weft__stack {
+    struct weft__stack *next; /* in a cache or a pool */
+    char *low, *high;         /* usable bytes [low, high); the guard is below */
+    int class_index;
+    bool begun;               /* its resident loop exists, and `resident` is where it waits for a task */
+    struct weft__context resident;
+    void *fiber;              /* ThreadSanitizer's idea of it */
+    /* The running part of the task that owns this stack (sched/sched.h). */
+    _Alignas(16) char room[WEFT__STACK_ROOM];
+};
+
+struct weft__stack_slab;
+
+/* Shared by the workers of a runtime. */
+struct weft__stack_pool {
+    struct weft__lock lock;
+    struct weft__stack *idle[WEFT__STACK_CLASSES];
+    struct weft__stack_slab *slabs[WEFT__STACK_CLASSES];
+    long made;          /* stacks that exist */
+    long guards_by_map; /* those guarded by mprotect, each two mappings of the process */
+    bool by_map;        /* the kernel has no MADV_GUARD_INSTALL */
+};
+
+/* One worker's own. LIFO: the hottest first. */
+struct weft__stack_cache {
+    struct weft__stack *idle[WEFT__STACK_CLASSES];
+    int count[WEFT__STACK_CLASSES];
+};
+
+/* The smallest class that guarantees `bytes`, or -1. */
+int weft__stack_class(size_t bytes);
+static inline size_t weft__stack_guarantee(int class_index)
+{
+    return (size_t)16384 << class_index;
+}
+
+/* NULL: no memory, or no guard to be had (see weft__stack_limit). */
+struct weft__stack *weft__stack_get_slow(
+        struct weft__stack_pool *p, struct weft__stack_cache *c, int class_index);
+void weft__stack_put_slow(struct weft__stack_pool *p, struct weft__stack_cache *c, int class_index);
+void weft__stack_pool_fini(struct weft__stack_pool *p);
+
+/* Whether `address` is in the guard of `s`. */
+static inline bool weft__stack_in_guard(const struct weft__stack *s, const void *address)
+{
+    uintptr_t a = (uintptr_t)address, low = (uintptr_t)s->low;
+    return a < low && a >= low - WEFT__GUARD_BYTES;
+}
+
+/* How many stacks may be guarded by mprotect: half of vm.max_map_count, with room left for the program. Read
+ * once; tests lower it. */
+extern long weft__stack_limit;
+
+enum { WEFT__STACK_CACHE_MOST = 64 };
+
+#endif

@@ -1,0 +1,138 @@
+/* os/blocking.c - calls that would block a worker, by the pool of the task's runtime.
+ *
+ * The borrowing form is awaited once it has begun: its argument may lie in the caller's frame. The copying form may be
+ * left. In both one word says how it stands between the call and the pool thread, and each swaps in what it has done:
+ *
+ *     call:         its token -- swap GONE or a second token, after a cancel
+ *     pool thread:  swap DONE, after fn; it fires the token it finds
+ *
+ * Whoever finds the other's mark comes last; the last one frees a copy.
+ * Tested    tests/blocking_test.c, tests/cause_test.c */
+#include <errno.h>
+#include <string.h>
+#include <weft/offload.h>
+
+#include "base/mem.h"
+#include "coord/await.h"
+
+#define DONE UINT64_MAX
+#define GONE (UINT64_MAX - 1)
+
+struct call {
+    struct weft__job job;
+    weft_fn *fn;
+    void *arg;
+    int rc;
+    at_word word; /* a token, DONE or GONE */
+};
+
+struct copied {
+    struct call call;
+    void (*drop)(void *arg);
+    _Alignas(16) char data[];
+};
+
+static struct weft__pool *pool_of(struct weft__frame *f)
+{
+    return &weft__runtime_of(f->group)->pool;
+}
+
+static void run_borrowed(struct weft__job *job)
+{
+    struct call *c = container_of(job, struct call, job);
+    c->rc = c->fn(c->arg);
+    weft__fire(at_swap(&c->word, DONE), WEFT__CAUSE_EVENT); /* c may be gone after the swap */
+}
+
+static void let_go(struct copied *c)
+{
+    if (c->drop)
+        c->drop(c->data);
+    weft__mem_free(c);
+}
+
+static void run_copied(struct weft__job *job)
+{
+    struct copied *c = container_of(container_of(job, struct call, job), struct copied, call);
+    c->call.rc = c->call.fn(c->data);
+    uint64_t found = at_swap(&c->call.word, DONE);
+    if (found == GONE)
+        let_go(c);
+    else
+        weft__fire(found, WEFT__CAUSE_EVENT);
+}
+
+/* Begins the wait and hands the call to the pool. 0, or why it did not come to that. */
+static int submit(struct weft__frame *f, struct call *c)
+{
+    weft__token k;
+    int rc = weft__await_begin(f, &k);
+    if (rc < 0)
+        return rc;
+    at_store(&c->word, k);
+    if ((rc = weft__pool_submit(pool_of(f), &c->job)) < 0 && !weft__await_give_up(f))
+        (void)weft__await(f); /* a cancel; but there is an error to tell */
+    return rc;
+}
+
+int weft_blocking(weft_fn *fn, void *arg)
+{
+    struct weft__frame *f = weft__current();
+    if (!fn)
+        return -EINVAL;
+    if (!f || weft__is_thread(f))
+        return fn(arg);
+    struct call c = { .job.run = run_borrowed, .fn = fn, .arg = arg };
+    int rc = submit(f, &c);
+    if (rc < 0)
+        return rc;
+    if (weft__await(f) != WEFT__CAUSE_CANCEL)
+        return c.rc;
+    if (weft__pool_withdraw(pool_of(f), &c.job))
+        return -ECANCELED;
+    /* It has begun: wait for its end whatever comes. */
+    weft__token second = weft__await_begin_shielded(f);
+    if (at_swap(&c.word, second) == DONE) {
+        if (!weft__await_give_up(f))
+            (void)weft__await(f);
+    } else {
+        (void)weft__await(f);
+    }
+    return c.rc;
+}
+
+int weft_blocking_copy(weft_fn *fn, void *arg, size_t bytes, void (*drop)(void *arg))
+{
+    struct weft__frame *f = weft__current();
+    if (!fn || (!arg && bytes > 0) || bytes > SIZE_MAX / 2)
+        return -EINVAL;
+    if (!f || weft__is_thread(f))
+        return fn(arg);
+    struct copied *c = weft__mem_aligned(16, sizeof *c + bytes);
+    if (!c)
+        return -ENOMEM;
+    memset(c, 0, sizeof *c);
+    c->call.job.run = run_copied;
+    c->call.fn = fn;
+    c->drop = drop;
+    if (bytes > 0)
+        memcpy(c->data, arg, bytes);
+    int rc = submit(f, &c->call);
+    if (rc < 0) {
+        weft__mem_free(c);
+        return rc;
+    }
+    if (weft__await(f) == WEFT__CAUSE_CANCEL) {
+        if (weft__pool_withdraw(pool_of(f), &c->call.job)) {
+            let_go(c);
+            return -ECANCELED;
+        }
+        if (at_swap(&c->call.word, GONE) != DONE)
+            return -ECANCELED; /* the pool thread frees it */
+    }
+    rc = c->call.rc;
+    if (bytes > 0)
+        memcpy(arg, c->data, bytes);
+    weft__mem_free(c);
+    return rc;
+}

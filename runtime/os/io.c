@@ -1,0 +1,269 @@
+/* os/io.c - reading and writing any descriptor.
+ *
+ * A call tries first and waits for readiness when the kernel has nothing (-EAGAIN). How it asks the kernel not to
+ * wait depends on the kind:
+ *
+ *     weft's own (net.h)      opened non-blocking: read, write
+ *     a foreign socket        MSG_DONTWAIT
+ *     a foreign pipe, ...     RWF_NOWAIT where the kernel takes it; else readiness first, then the pool
+ *     a regular file          the pool
+ *
+ * so O_NONBLOCK of a descriptor that somebody else opened is never touched: it would change it for them, too.
+ *
+ * Short reads: a read of one of our stream sockets that got less than it asked for has emptied it; the next read waits
+ * without trying, unless the last event carried a hang-up. Everything else is read to -EAGAIN. So an echo is one read
+ * and one write.
+ * Plain threads wait by poll(2), in slices, so that their scopes' deadlines and cancels are seen.
+ * Tested    tests/io_test.c, tests/cause_test.c, stress/sockets.c */
+#include <errno.h>
+#include <limits.h>
+#include <poll.h>
+#include <sys/socket.h>
+#include <sys/stat.h>
+#include <unistd.h>
+#include <weft/io.h>
+#include <weft/offload.h>
+
+#include "base/clock.h"
+#include "coord/await.h"
+#include "os/ready.h"
+
+enum { MOST = 0x7ffff000 };
+
+/* One transfer, in the form that every kind takes. */
+struct transfer {
+    int fd;
+    enum weft__dir dir;
+    const struct iovec *v;
+    int n;
+    size_t bytes;
+};
+
+static long now_own(const struct transfer *t)
+{
+    if (t->dir == WEFT__READ)
+        return t->n == 1 ? read(t->fd, t->v[0].iov_base, t->v[0].iov_len) : readv(t->fd, t->v, t->n);
+    struct msghdr m = { .msg_iov = (struct iovec *)(uintptr_t)t->v, .msg_iovlen = (size_t)t->n };
+    return t->n == 1 ? send(t->fd, t->v[0].iov_base, t->v[0].iov_len, MSG_NOSIGNAL | MSG_DONTWAIT)
+                     : sendmsg(t->fd, &m, MSG_NOSIGNAL | MSG_DONTWAIT);
+}
+
+static long now_socket(const struct transfer *t)
+{
+    struct msghdr m = { .msg_iov = (struct iovec *)(uintptr_t)t->v, .msg_iovlen = (size_t)t->n };
+    return t->dir == WEFT__READ ? recvmsg(t->fd, &m, MSG_DONTWAIT) : sendmsg(t->fd, &m, MSG_DONTWAIT | MSG_NOSIGNAL);
+}
+
+static long now_nowait(const struct transfer *t)
+{
+    return t->dir == WEFT__READ ? preadv2(t->fd, t->v, t->n, -1, RWF_NOWAIT)
+                                : pwritev2(t->fd, t->v, t->n, -1, RWF_NOWAIT);
+}
+
+static int blocking_transfer(void *arg)
+{
+    const struct transfer *t = arg;
+    long n = t->dir == WEFT__READ ? readv(t->fd, t->v, t->n) : writev(t->fd, t->v, t->n);
+    return n < 0 ? -errno : (int)n;
+}
+
+enum kind { KIND_FILE, KIND_OTHER };
+
+static int kind_of(int fd, enum kind *kind)
+{
+    struct stat st;
+    if (fstat(fd, &st) < 0)
+        return -errno;
+    *kind = S_ISREG(st.st_mode) || S_ISBLK(st.st_mode) || S_ISDIR(st.st_mode) ? KIND_FILE : KIND_OTHER;
+    return 0;
+}
+
+/* Moves what can be moved now: a count, -EAGAIN, or another error. */
+static long try_now(struct weft__slot *s, const struct transfer *t)
+{
+    long n;
+    do {
+        if (at_load(&s->life) & WEFT__SLOT_OWNED) {
+            n = now_own(t);
+            continue;
+        }
+        n = now_socket(t);
+        if (n < 0 && errno == ENOTSOCK)
+            n = now_nowait(t);
+    } while (n < 0 && errno == EINTR);
+    return n < 0 ? -errno : n;
+}
+
+/* A kind that can only block: after readiness, if it has any, on a pool thread. */
+static int through_pool(struct weft__frame *f, struct weft__slot *s, struct transfer *t)
+{
+    enum kind kind = KIND_OTHER;
+    int rc = kind_of(t->fd, &kind);
+    if (rc == 0 && kind == KIND_OTHER) {
+        rc = weft__ready_wait(f, s, t->dir == WEFT__READ ? WEFT_READABLE : WEFT_WRITABLE, true);
+        if (rc == -EPERM)
+            rc = 0; /* /dev/null and its like are always ready */
+    }
+    if (rc < 0)
+        return rc;
+    do {
+        rc = weft_blocking(blocking_transfer, t);
+    } while (rc == -EINTR);
+    return rc;
+}
+
+static bool is_stream(const struct weft__slot *s)
+{
+    return (at_load(&s->life) & WEFT__SLOT_STREAM) && ati_load(&s->sticky) == 0;
+}
+
+/* What was just moved says whether more can be expected to move at once. */
+static void after_transfer(struct weft__slot *s, const struct transfer *t, long n)
+{
+    uint32_t bit = 1u << t->dir;
+    if (n > 0 && (size_t)n < t->bytes && t->dir == WEFT__READ && is_stream(s))
+        ati_store(&s->drained, bit);
+    else if (ati_load(&s->waiting[t->dir]) > 0)
+        weft__slot_pass_on(s, t->dir);
+}
+
+static int transfer_in(struct weft__frame *f, struct weft__slot *s, struct transfer *t)
+{
+    bool waited = false;
+    for (;;) {
+        bool drained = (ati_load(&s->drained) & (1u << t->dir)) && ati_load_acquire(&s->ready[t->dir]) == 0 &&
+                is_stream(s);
+        if (!drained) {
+            ati_store(&s->ready[t->dir], 0); /* E2: before the system call */
+            ati_store(&s->drained, 0);
+            long n = try_now(s, t);
+            if (n >= 0) {
+                after_transfer(s, t, n);
+                return (int)n;
+            }
+            if (n == -EOPNOTSUPP || n == -ESPIPE)
+                return weft__is_thread(f) ? blocking_transfer(t) : through_pool(f, s, t);
+            if (n != -EAGAIN)
+                return (int)n;
+        }
+        int rc = weft__ready_wait(f, s, 1u << t->dir, waited);
+        if (rc == -EPERM)
+            return through_pool(f, s, t);
+        if (rc < 0)
+            return rc;
+        waited = true;
+    }
+}
+
+static int transfer(int fd, enum weft__dir dir, const struct iovec *v, int n)
+{
+    struct weft__frame *f = weft__current();
+    struct weft__slot *s;
+    struct transfer t = { .fd = fd, .dir = dir, .v = v, .n = n };
+    if (!f)
+        return -ENOMEM;
+    if (!v || n < 0 || n > IOV_MAX)
+        return -EINVAL;
+    for (int i = 0; i < n; i++)
+        if (__builtin_add_overflow(t.bytes, v[i].iov_len, &t.bytes) || (!v[i].iov_base && v[i].iov_len > 0))
+            return -EINVAL;
+    int rc = weft__enter_call(f);
+    if (rc < 0 || (rc = weft__slot_enter(fd, &s)) < 0)
+        return rc;
+    rc = transfer_in(f, s, &t);
+    weft__slot_leave(s);
+    return rc;
+}
+
+int weft_read(int fd, void *buf, size_t n)
+{
+    struct iovec v = { .iov_base = buf, .iov_len = n < MOST ? n : MOST };
+    return transfer(fd, WEFT__READ, &v, 1);
+}
+
+int weft_write(int fd, const void *buf, size_t n)
+{
+    struct iovec v = { .iov_base = (void *)(uintptr_t)buf, .iov_len = n < MOST ? n : MOST };
+    return transfer(fd, WEFT__WRITE, &v, 1);
+}
+
+int weft_readv(int fd, const struct iovec *v, int n)
+{
+    return transfer(fd, WEFT__READ, v, n);
+}
+
+int weft_writev(int fd, const struct iovec *v, int n)
+{
+    return transfer(fd, WEFT__WRITE, v, n);
+}
+
+int weft_write_all(int fd, const void *buf, size_t n)
+{
+    const char *at = buf;
+    do {
+        int rc = weft_write(fd, at, n);
+        if (rc < 0)
+            return rc;
+        at += rc;
+        n -= (size_t)rc;
+    } while (n > 0);
+    return 0;
+}
+
+int weft_read_all(int fd, void *buf, size_t n)
+{
+    char *at = buf;
+    size_t left = n;
+    if (n > INT_MAX)
+        return -EINVAL;
+    while (left > 0) {
+        int rc = weft_read(fd, at, left);
+        if (rc < 0)
+            return rc;
+        if (rc == 0)
+            return left == n ? 0 : -ENODATA;
+        at += rc;
+        left -= (size_t)rc;
+    }
+    return (int)n;
+}
+
+int weft_wait_fd(int fd, int events)
+{
+    struct weft__frame *f = weft__current();
+    struct weft__slot *s;
+    unsigned want = (unsigned)events & (WEFT_READABLE | WEFT_WRITABLE);
+    if (!f)
+        return -ENOMEM;
+    if (want == 0 || want != (unsigned)events)
+        return -EINVAL;
+    int rc = weft__enter_call(f);
+    if (rc < 0 || (rc = weft__slot_enter(fd, &s)) < 0)
+        return rc;
+    for (bool waited = false;; waited = true) {
+        rc = weft__ready_look(fd, want);
+        if (rc != 0)
+            break;
+        rc = weft__ready_wait(f, s, want, waited);
+        if (rc < 0)
+            break;
+    }
+    weft__slot_leave(s);
+    return rc;
+}
+
+int weft_close(int fd)
+{
+    return weft__slot_close(fd, true);
+}
+
+void weft_close_auto(const int *fd)
+{
+    if (*fd >= 0)
+        weft_ignore(weft_close(*fd));
+}
+
+int weft_fd_forget(int fd)
+{
+    return weft__slot_close(fd, false);
+}

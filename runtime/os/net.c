@@ -1,0 +1,316 @@
+/* os/net.c - TCP and Unix sockets.
+ *
+ * Every socket opened here is close-on-exec, non-blocking, and known to the poller as weft's own.
+ * Tested    tests/io_test.c, stress/sockets.c */
+#include <errno.h>
+#include <netinet/in.h>
+#include <netinet/tcp.h>
+#include <stdio.h>
+#include <string.h>
+#include <sys/stat.h>
+#include <sys/un.h>
+#include <unistd.h>
+#include <weft/io.h>
+#include <weft/net.h>
+#include <weft/time.h>
+
+#include "base/fault.h"
+#include "coord/await.h"
+#include "os/address.h"
+#include "os/ready.h"
+
+enum { BACKLOG = 4096 };
+
+static int reserved_is_zero(const uint64_t *words)
+{
+    for (int i = 0; i < 8; i++)
+        if (words[i] != 0)
+            return 0;
+    return 1;
+}
+
+static int set_int(int fd, int level, int name, int value)
+{
+    return setsockopt(fd, level, name, &value, sizeof value) == 0 ? 0 : -errno;
+}
+
+/* Hands a new descriptor to the poller, or closes it. */
+static int adopt(int fd, uint64_t flags)
+{
+    int rc = weft__slot_adopt(fd, WEFT__SLOT_OWNED | flags);
+    if (rc < 0) {
+        close(fd);
+        return rc;
+    }
+    return fd;
+}
+
+static int open_socket(const weft_addr *a)
+{
+    int fd = socket(a->sa.ss_family, SOCK_STREAM | SOCK_NONBLOCK | SOCK_CLOEXEC, 0);
+    return fd < 0 ? -errno : fd;
+}
+
+/* ---- listen */
+
+/* A Unix socket's file stays when its listener dies. If nobody answers there, it is in the way. */
+static void clear_stale_file(const weft_addr *a)
+{
+    const struct sockaddr_un *u = (const struct sockaddr_un *)(const void *)&a->sa;
+    struct stat st;
+    if (a->sa.ss_family != AF_UNIX || u->sun_path[0] == 0 || lstat(u->sun_path, &st) < 0 || !S_ISSOCK(st.st_mode))
+        return;
+    int fd = open_socket(a);
+    if (fd < 0)
+        return;
+    if (connect(fd, (const struct sockaddr *)(const void *)&a->sa, a->len) < 0 && errno == ECONNREFUSED)
+        unlink(u->sun_path);
+    close(fd);
+}
+
+static int bind_and_listen(int fd, const weft_addr *a, bool any, const weft_listen_options *o)
+{
+    int rc = 0;
+    if (a->sa.ss_family != AF_UNIX) {
+        rc = set_int(fd, SOL_SOCKET, SO_REUSEADDR, 1);
+        if (rc == 0 && o->reuse_port)
+            rc = set_int(fd, SOL_SOCKET, SO_REUSEPORT, 1);
+    }
+    if (rc == 0 && a->sa.ss_family == AF_INET6)
+        rc = set_int(fd, IPPROTO_IPV6, IPV6_V6ONLY, o->v6_only || !any);
+    if (rc < 0)
+        return rc;
+    clear_stale_file(a);
+    if (bind(fd, (const struct sockaddr *)(const void *)&a->sa, a->len) < 0)
+        return -errno;
+    const struct sockaddr_un *u = (const struct sockaddr_un *)(const void *)&a->sa;
+    if (a->sa.ss_family == AF_UNIX && u->sun_path[0] != 0 && o->unix_mode != 0 && chmod(u->sun_path, o->unix_mode) < 0)
+        return -errno;
+    return listen(fd, o->backlog > 0 ? o->backlog : BACKLOG) == 0 ? 0 : -errno;
+}
+
+int weft_listen(const char *where, const weft_listen_options *o)
+{
+    static const weft_listen_options defaults;
+    weft_addr a;
+    o = o ? o : &defaults;
+    if (!where || !reserved_is_zero(o->reserved) || o->backlog < 0)
+        return -EINVAL;
+    bool any = where[0] == ':';
+    int rc = weft_addr_parse(&a, where);
+    if (rc < 0)
+        return rc;
+    int fd = open_socket(&a);
+    if (fd == -EAFNOSUPPORT && any) { /* a host without IPv6 */
+        weft__address_any4(&a);
+        fd = open_socket(&a);
+    }
+    if (fd < 0)
+        return fd;
+    rc = bind_and_listen(fd, &a, any, o);
+    if (rc < 0) {
+        close(fd);
+        return rc;
+    }
+    return adopt(fd, 0);
+}
+
+/* ---- accept */
+
+static bool died_in_queue(int error)
+{
+    return error == ECONNABORTED || error == EPROTO || error == EINTR || error == ENETDOWN || error == EHOSTDOWN ||
+            error == ENONET || error == EHOSTUNREACH || error == ENETUNREACH;
+}
+
+static int accept_now(int listener)
+{
+    for (;;) {
+        int fd = weft__fault(WEFT__FAULT_ACCEPT);
+        if (fd == 0 && (fd = accept4(listener, NULL, NULL, SOCK_NONBLOCK | SOCK_CLOEXEC)) < 0)
+            fd = -errno;
+        if (fd >= 0 || !died_in_queue(-fd))
+            return fd;
+    }
+}
+
+static bool is_shortage(int rc)
+{
+    return rc == -EMFILE || rc == -ENFILE || rc == -ENOBUFS || rc == -ENOMEM;
+}
+
+static int accept_in(struct weft__frame *f, struct weft__slot *s, int listener)
+{
+    int64_t pause = weft_ms(1), paused = 0;
+    bool waited = false;
+    for (;;) {
+        ati_store(&s->ready[WEFT__READ], 0); /* E2 */
+        int fd = accept_now(listener), rc;
+        if (fd >= 0) {
+            weft__slot_pass_on(s, WEFT__READ);
+            return fd;
+        }
+        if (is_shortage(fd) && paused < weft_sec(1)) {
+            if ((rc = weft_sleep(pause)) < 0)
+                return rc;
+            paused += pause;
+            pause = pause < weft_ms(50) ? 2 * pause : weft_ms(100);
+            continue;
+        }
+        if (fd != -EAGAIN)
+            return fd;
+        if (!(at_load(&s->life) & WEFT__SLOT_OWNED) && weft__is_thread(f))
+            return fd;
+        if ((rc = weft__ready_wait(f, s, WEFT_READABLE, waited)) < 0)
+            return rc;
+        waited = true;
+    }
+}
+
+int weft_accept(int listener)
+{
+    struct weft__frame *f = weft__current();
+    struct weft__slot *s;
+    if (!f)
+        return -ENOMEM;
+    int rc = weft__enter_call(f);
+    if (rc < 0 || (rc = weft__slot_enter(listener, &s)) < 0)
+        return rc;
+    if (!(at_load(&s->life) & WEFT__SLOT_OWNED)) /* its accept might block: look first */
+        rc = weft__ready_look(listener, WEFT_READABLE);
+    while (rc == 0 && !(at_load(&s->life) & WEFT__SLOT_OWNED)) {
+        if ((rc = weft__ready_wait(f, s, WEFT_READABLE, false)) == 0)
+            rc = weft__ready_look(listener, WEFT_READABLE);
+    }
+    if (rc >= 0)
+        rc = accept_in(f, s, listener);
+    weft__slot_leave(s);
+    if (rc < 0)
+        return rc;
+    set_int(rc, IPPROTO_TCP, TCP_NODELAY, 1); /* refused by Unix sockets, which need none */
+    return adopt(rc, WEFT__SLOT_STREAM);
+}
+
+/* ---- connect */
+
+static int connect_in(struct weft__frame *f, int fd, const weft_addr *a)
+{
+    struct weft__slot *s;
+    int rc = weft__slot_enter(fd, &s);
+    if (rc < 0)
+        return rc;
+    int error = 0;
+    socklen_t bytes = sizeof error;
+    if (connect(fd, (const struct sockaddr *)(const void *)&a->sa, a->len) < 0)
+        rc = errno == EINTR ? -EINPROGRESS : -errno;
+    while (rc == -EAGAIN) { /* a Unix listener's queue is full; no event tells when it is not */
+        if ((rc = weft_sleep(weft_ms(1))) == 0 &&
+                connect(fd, (const struct sockaddr *)(const void *)&a->sa, a->len) < 0)
+            rc = -errno;
+    }
+    if (rc == -EINPROGRESS) {
+        bool waited = false;
+        do {
+            rc = weft__ready_wait(f, s, WEFT_WRITABLE, waited);
+            waited = true;
+            /* An edge may be of an earlier time: connected only when poll says so. */
+        } while (rc == 0 && weft__ready_look(fd, WEFT_WRITABLE) == 0);
+        if (rc == 0 && getsockopt(fd, SOL_SOCKET, SO_ERROR, &error, &bytes) < 0)
+            rc = -errno;
+        if (rc == 0)
+            rc = -error;
+    }
+    weft__slot_leave(s);
+    return rc;
+}
+
+int weft_connect(const char *where, const weft_connect_options *o)
+{
+    static const weft_connect_options defaults;
+    struct weft__frame *f = weft__current();
+    weft_addr a, from;
+    o = o ? o : &defaults;
+    if (!f)
+        return -ENOMEM;
+    if (!where || !reserved_is_zero(o->reserved) || where[0] == ':')
+        return -EINVAL;
+    int rc = weft_addr_parse(&a, where);
+    if (rc == 0 && o->from)
+        rc = weft_addr_parse(&from, o->from);
+    if (rc < 0 || (rc = weft__enter_call(f)) < 0)
+        return rc;
+    int fd = open_socket(&a);
+    if (fd < 0)
+        return fd;
+    if (o->from && bind(fd, (struct sockaddr *)(void *)&from.sa, from.len) < 0) {
+        rc = -errno;
+        close(fd);
+        return rc;
+    }
+    if (!o->delay)
+        set_int(fd, IPPROTO_TCP, TCP_NODELAY, 1); /* refused by Unix sockets */
+    if ((fd = adopt(fd, WEFT__SLOT_STREAM)) < 0)
+        return fd;
+    rc = connect_in(f, fd, &a);
+    if (rc < 0) {
+        weft_ignore(weft_close(fd));
+        return rc;
+    }
+    return fd;
+}
+
+/* ---- the rest */
+
+int weft_shutdown(int fd, int how)
+{
+    struct weft__slot *s;
+    int rc = weft__slot_enter(fd, &s);
+    if (rc < 0)
+        return rc;
+    rc = shutdown(fd, how) == 0 ? 0 : -errno;
+    weft__slot_leave(s);
+    return rc;
+}
+
+int weft_pair(int fds[2])
+{
+    int pair[2];
+    if (!fds)
+        return -EINVAL;
+    if (socketpair(AF_UNIX, SOCK_STREAM | SOCK_NONBLOCK | SOCK_CLOEXEC, 0, pair) < 0)
+        return -errno;
+    int rc = weft__slot_adopt(pair[0], WEFT__SLOT_OWNED | WEFT__SLOT_STREAM);
+    if (rc == 0)
+        rc = weft__slot_adopt(pair[1], WEFT__SLOT_OWNED | WEFT__SLOT_STREAM);
+    if (rc < 0) {
+        close(pair[0]);
+        close(pair[1]);
+        return rc;
+    }
+    fds[0] = pair[0];
+    fds[1] = pair[1];
+    return 0;
+}
+
+static int address_of(int fd, weft_addr *out, int (*get)(int, struct sockaddr *, socklen_t *))
+{
+    weft_addr a;
+    memset(&a, 0, sizeof a);
+    a.len = sizeof a.sa;
+    if (!out)
+        return -EINVAL;
+    if (get(fd, (struct sockaddr *)(void *)&a.sa, &a.len) < 0)
+        return -errno;
+    *out = a;
+    return 0;
+}
+
+int weft_addr_local(int fd, weft_addr *out)
+{
+    return address_of(fd, out, getsockname);
+}
+
+int weft_addr_peer(int fd, weft_addr *out)
+{
+    return address_of(fd, out, getpeername);
+}

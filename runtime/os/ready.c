@@ -1,0 +1,79 @@
+/* os/ready.c - waiting until a descriptor is ready.
+ *
+ * A task registers its descriptor with its runtime's set and leaves a record in the slot (event/poller.h). A plain
+ * thread asks poll(2), at most 20 ms at a time, and between looks at its scopes. */
+#include "os/ready.h"
+
+#include <errno.h>
+#include <poll.h>
+#include <weft/io.h>
+
+#include "base/clock.h"
+#include "coord/await.h"
+
+enum { SLICE_MS = 20 };
+
+static short poll_events(unsigned events)
+{
+    return (short)(((events & WEFT_READABLE) ? POLLIN : 0) | ((events & WEFT_WRITABLE) ? POLLOUT : 0));
+}
+
+static int look(int fd, unsigned events, int ms)
+{
+    struct pollfd p = { .fd = fd, .events = poll_events(events) };
+    int n = poll(&p, 1, ms);
+    if (n < 0)
+        return errno == EINTR ? 0 : -errno;
+    if (p.revents & POLLNVAL)
+        return -EBADF;
+    unsigned ready = ((p.revents & POLLIN) ? WEFT_READABLE : 0u) | ((p.revents & POLLOUT) ? WEFT_WRITABLE : 0u);
+    if (p.revents & (POLLHUP | POLLERR))
+        ready = events;
+    return (int)(ready & events);
+}
+
+int weft__ready_look(int fd, unsigned events)
+{
+    return look(fd, events, 0);
+}
+
+static int thread_ready(struct weft__frame *f, struct weft__slot *s, unsigned events)
+{
+    for (;;) {
+        weft__strike_overdue(f);
+        if (weft__told(f))
+            return weft__refuse(f);
+        if (at_load(&s->life) & WEFT__SLOT_CLOSING)
+            return -EBADF;
+        int n = look(s->fd, events, SLICE_MS);
+        if (n != 0)
+            return n < 0 ? n : 0;
+    }
+}
+
+int weft__ready_wait(struct weft__frame *f, struct weft__slot *s, unsigned events, bool front)
+{
+    if (weft__is_thread(f))
+        return thread_ready(f, s, events);
+    struct weft__io_wait w = { .events = 0 };
+    int rc = weft__slot_register(s, &weft__runtime_of(f->group)->poller);
+    if (rc < 0)
+        return rc;
+    if ((rc = weft__await_begin(f, &w.token)) < 0)
+        return rc;
+    if (!weft__slot_wait(s, events, &w, front)) {
+        if (!weft__await_give_up(f) && weft__await(f) == WEFT__CAUSE_CANCEL)
+            rc = 0; /* told to leave, but an edge is there: the caller tries once more, and is refused next time */
+        return (at_load(&s->life) & WEFT__SLOT_CLOSING) ? -EBADF : 0;
+    }
+    switch (weft__await(f)) {
+    case WEFT__CAUSE_EVENT:
+        return 0; /* whoever fired it has taken the record off */
+    case WEFT__CAUSE_CLOSED:
+        return -EBADF;
+    case WEFT__CAUSE_CANCEL:
+        break;
+    }
+    weft__slot_forget(s, &w);
+    return -ECANCELED;
+}

@@ -1,0 +1,15 @@
+/* os/ready.h - waiting until a descriptor is ready, from a task or a plain thread. */
+#ifndef WEFT_OS_READY_H
+#define WEFT_OS_READY_H
+
+#include "coord/scope.h"
+
+/* Waits for WEFT_READABLE | WEFT_WRITABLE events on a slot that was entered; returns 0 when it is worth trying again.
+ * `front`: it was woken before and found nothing, so it keeps its place.
+ * -ECANCELED, -EBADF closed, -EPERM cannot be polled, -EXDEV, -ENOMEM, -ENOSPC. */
+int weft__ready_wait(struct weft__frame *f, struct weft__slot *s, unsigned events, bool front);
+
+/* What is ready now, by poll(2): events, 0, or a negative errno (-EBADF; -EPERM never). */
+int weft__ready_look(int fd, unsigned events);
+
+#endif

@@ -1,0 +1,78 @@
+/* sched/deque.h - spawned, not yet started tasks of one worker. See deque.c. */
+#ifndef WEFT_SCHED_DEQUE_H
+#define WEFT_SCHED_DEQUE_H
+
+#include "base/atomic.h"
+
+struct weft__deque_array {
+    struct weft__deque_array *older;
+    uint64_t mask;
+    at_word slot[];
+};
+
+struct weft__deque {
+    /* The owner's line. */
+    _Alignas(128) at_word bottom;
+    at_word array; /* struct weft__deque_array *, published by the owner */
+    /* The thieves' line. */
+    _Alignas(128) at_word top;
+};
+
+int weft__deque_init(struct weft__deque *d, unsigned capacity); /* a power of two */
+void weft__deque_fini(struct weft__deque *d);
+bool weft__deque_grow(struct weft__deque *d);
+
+/* Owner. False: no memory to grow, the item was not taken. */
+static inline bool weft__deque_push(struct weft__deque *d, uint64_t item)
+{
+    uint64_t b = at_load(&d->bottom);
+    /* acquire (D4): a slot that thieves have taken is overwritten only after they have read it. */
+    uint64_t t = at_load_acquire(&d->top);
+    struct weft__deque_array *a = (struct weft__deque_array *)at_load(&d->array);
+    if ((int64_t)(b - t) > (int64_t)a->mask) {
+        if (!weft__deque_grow(d))
+            return false;
+        a = (struct weft__deque_array *)at_load(&d->array);
+    }
+    at_store(&a->slot[b & a->mask], item);
+    /* release (D2): meets the acquire of bottom in steal. Relaxed, a thief could take a slot it cannot see, or
+     * run a task whose fields it cannot see. */
+    at_store_release(&d->bottom, b + 1);
+    return true;
+}
+
+/* Owner. The newest item, 0 if there is none. */
+static inline uint64_t weft__deque_take(struct weft__deque *d)
+{
+    uint64_t b = at_load(&d->bottom) - 1;
+    /* Empty as the owner sees it: top only grows, so no fence is needed to believe that. */
+    if ((int64_t)(b - at_load(&d->top)) < 0)
+        return 0;
+    struct weft__deque_array *a = (struct weft__deque_array *)at_load(&d->array);
+    at_store_release(&d->bottom, b);
+    /* fence (D3): with the one in steal. Without either, owner and thief both take the last item. */
+    at_fence_full();
+    uint64_t t = at_load_acquire(&d->top);
+    if ((int64_t)(b - t) > 0)
+        return at_load(&a->slot[b & a->mask]);
+    uint64_t item = 0;
+    if (b == t) {
+        item = at_load(&a->slot[b & a->mask]);
+        if (!at_cas(&d->top, t, t + 1))
+            item = 0;
+    }
+    at_store_release(&d->bottom, b + 1);
+    return item;
+}
+
+/* Any thread. The oldest item; 0 there is none, or another took it. */
+uint64_t weft__deque_steal(struct weft__deque *d);
+
+/* Any thread; a guess. */
+static inline uint64_t weft__deque_size(const struct weft__deque *d)
+{
+    int64_t n = (int64_t)(at_load(&d->bottom) - at_load(&d->top));
+    return n > 0 ? (uint64_t)n : 0;
+}
+
+#endif

@@ -1,0 +1,489 @@
+/* sched/sched.c - one worker's scheduler: turns, and where a ready task goes.
+ *
+ * Owns      the present turn, the pick, and the hand-over from one context to the next.
+ * Callers   tasks through suspend, yield and breathe; the worker's loop through run and pick; anyone through
+ *           ready and fire.
+ * Holds     R1  a task is in exactly one place: running, one queue, one wait, or ended.
+ *           R2  what has to be done for a context that was left (W4, the push of a yielder, giving back the
+ *               stack of a task that has ended) is done by the next context, first thing: before its registers
+ *               are saved nobody may resume it, and on its own stack nobody can.
+ *           R3  how long a ready task is passed over, in turns of its worker: in the next slot at most 3; in the
+ *               ring at most 3 x its length (a next streak, then ring and deque in turn, pinned each fourth
+ *               turn); in inject 61 turns or 1 ms for each 64 ahead of it. A spawned task may wait behind
+ *               newer ones for as long as those spawn more: that is what keeps fork-join in few stacks.
+ * Source    EVIDENCE of Go's and Tokio's run queues; direct switch as in Photon; the rules in time are ours.
+ * Tested    tests/sched_test.c, stress/mix.c */
+#include "sched/sched.h"
+
+#include "base/clock.h"
+#include "base/rng.h"
+
+uint64_t weft__long_ticks;
+
+static __thread struct weft__sched *self_tls __attribute__((tls_model("initial-exec")));
+
+__attribute__((noinline)) struct weft__sched *weft__self(void)
+{
+    struct weft__sched *s = self_tls;
+    /* Not inlined, and opaque even to whole-program optimisation: the address of a thread-local must not
+     * outlive a suspension. */
+    __asm__ volatile("" : "+r"(s)::"memory");
+    return s;
+}
+
+void weft__self_set(struct weft__sched *s)
+{
+    self_tls = s;
+}
+
+int weft__sched_init(struct weft__sched *s, struct weft__group *g, uint32_t id)
+{
+    s->group = g;
+    s->id = id;
+    s->rng = UINT64_C(0x9e3779b97f4a7c15) * (id + 1);
+    s->until_loop = WEFT__LOOP_TURNS;
+    s->loop.group = g;
+    s->loop.stack = &s->loop_stack;
+    s->frame = &s->loop;
+    weft__long_ticks = weft__us_to_ticks(WEFT__LONG_US);
+    return weft__deque_init(&s->deque, 256);
+}
+
+void weft__sched_fini(struct weft__sched *s)
+{
+    weft__deque_fini(&s->deque);
+}
+
+void weft__sched_return_blocks(struct weft__sched *s)
+{
+    while (s->blocks.head != 0)
+        weft__task_free_slow(NULL, weft__task_alloc(&s->blocks));
+}
+
+/* ---- where a ready task goes */
+
+static uint32_t stamp(uint64_t now)
+{
+    return (uint32_t)(now >> 10);
+}
+
+static void overflow(struct weft__sched *s, uint32_t newest)
+{
+    uint32_t half[WEFT__RING / 2 + 1];
+    uint32_t n = weft__ready_grab(&s->ring, half, WEFT__RING / 2);
+    half[n++] = newest;
+    for (uint32_t i = 0; i + 1 < n; i++)
+        ati_store(&weft__task_at(half[i])->link, half[i + 1] + 1);
+    weft__inject_put(&s->group->inject, half[0], half[n - 1], n);
+}
+
+void weft__sched_push(struct weft__sched *s, struct weft__task *t, uint64_t now)
+{
+    if (!weft__task_has(t, WEFT__TASK_QUEUED))
+        ati_store(&t->u.run.ready_at, stamp(now));
+    if (weft__task_pin(t) != 0) {
+        weft__group_put(s->group, t);
+        return;
+    }
+    if (!weft__ready_push(&s->ring, weft__task_index(t)))
+        overflow(s, weft__task_index(t));
+}
+
+void weft__group_put(struct weft__group *g, struct weft__task *t)
+{
+    uint32_t index = weft__task_index(t), pin = weft__task_pin(t);
+    if (pin == 0) {
+        weft__inject_put(&g->inject, index, index, 1); /* S1 */
+        weft__idle_notify(g);
+        return;
+    }
+    struct weft__sched *s = g->all[pin - 1];
+    weft__inject_put(&s->pinned, index, index, 1);
+    if (s == weft__self())
+        return;
+    at_fence_full(); /* S2; P3 looks at the worker's own pinned queue */
+    if (weft__idle_parked(&g->idle) > 0 && weft__idle_claim_worker(g, s))
+        weft__idle_wake(g, s);
+}
+
+static void put_next(struct weft__sched *s, struct weft__task *t)
+{
+    uint64_t mine = (uint64_t)weft__task_index(t) + 1, old;
+    ati_store(&t->u.run.ready_at, stamp(own(s->began)));
+    do {
+        old = at_load(&s->next);
+    } while (!at_cas(&s->next, old, mine));
+    if (old)
+        weft__sched_push(s, weft__task_at((uint32_t)old - 1), own(s->began));
+}
+
+void weft__ready(struct weft__task *t)
+{
+    if (weft__task_has(t, WEFT__TASK_THREAD)) {
+        /* A plain thread sleeps on the low half of its own state word. */
+        weft__futex_wake((at_int *)(void *)&t->state, 1);
+        return;
+    }
+    struct weft__frame *f = (struct weft__frame *)(uintptr_t)at_load(&t->side);
+    struct weft__sched *s = weft__self();
+    if (!s || s->group != f->group || weft__task_pin(t) != 0)
+        weft__group_put(f->group, t);
+    else if (own(s->frame)->task)
+        put_next(s, t);
+    else
+        weft__sched_push(s, t, weft__ticks());
+}
+
+bool weft__fire(weft__token k, enum weft__cause cause)
+{
+    enum weft__fired f = weft__wait_claim(k, cause);
+    if (f == WEFT__FIRED_ENQUEUE)
+        weft__ready(weft__token_task(k));
+    return f != WEFT__TOO_LATE;
+}
+
+/* ---- the pick */
+
+static struct weft__task *drawn(uint32_t index, bool *is_new)
+{
+    struct weft__task *t = weft__task_at(index);
+    *is_new = false;
+    if (weft__task_has(t, WEFT__TASK_QUEUED) && weft__phase_of(at_load_acquire(&t->state)) == WEFT__NEW) {
+        weft__expect(weft__task_claim(t, (weft_task)(at_load(&t->life) & WEFT__LIFE_ID)));
+        *is_new = true;
+    }
+    return t;
+}
+
+static struct weft__task *from_deque(struct weft__sched *s, bool *is_new)
+{
+    uint64_t id;
+    while ((id = weft__deque_take(&s->deque)) != 0) {
+        struct weft__task *t = weft__task_at(weft__id_index((weft_task)id));
+        if (weft__task_claim(t, (weft_task)id)) {
+            *is_new = true;
+            return t;
+        } /* else a dead entry: its joiner ran it */
+    }
+    return NULL;
+}
+
+static struct weft__task *from_ring(struct weft__sched *s, bool *is_new)
+{
+    uint32_t index;
+    return weft__ready_pop(&s->ring, &index) ? drawn(index, is_new) : NULL;
+}
+
+static struct weft__task *from_pinned(struct weft__sched *s, bool *is_new)
+{
+    uint32_t index;
+    if (at_load(&s->pinned.count) == 0 || weft__inject_take(&s->pinned, &index, 1) == 0)
+        return NULL;
+    return drawn(index, is_new);
+}
+
+static struct weft__task *from_next(struct weft__sched *s)
+{
+    uint64_t next = at_load(&s->next);
+    if (next == 0) {
+        own_set(s->streak, 0);
+        return NULL;
+    }
+    if (!at_cas(&s->next, next, 0))
+        return NULL; /* a thief was faster */
+    struct weft__task *t = weft__task_at((uint32_t)next - 1);
+    int streak = own(s->streak) + 1;
+    if (streak <= WEFT__NEXT_STREAK) {
+        own_set(s->streak, streak);
+        return t;
+    }
+    own_set(s->streak, 0);
+    weft__sched_push(s, t, own(s->began));
+    return NULL;
+}
+
+struct weft__task *weft__sched_pick(struct weft__sched *s, bool *is_new)
+{
+    *is_new = false;
+    struct weft__task *t;
+    int ring_first = own(s->ring_first);
+    if (ring_first > 0) {
+        own_set(s->ring_first, ring_first - 1);
+        if ((t = from_ring(s, is_new)) != NULL)
+            return t;
+    }
+    if ((t = from_next(s)) != NULL)
+        return t;
+    int flip = own(s->flip) + 1;
+    own_set(s->flip, flip);
+    if ((flip & 3) == 0 && (t = from_pinned(s, is_new)) != NULL)
+        return t;
+    if ((flip & 1) != 0 && (t = from_ring(s, is_new)) != NULL)
+        return t;
+    if ((t = from_deque(s, is_new)) != NULL || (t = from_ring(s, is_new)) != NULL)
+        return t;
+    return from_pinned(s, is_new);
+}
+
+/* ---- turns */
+
+/* R4: before a task is run, is it time to wake one more for what remains? */
+static void wake_rule(struct weft__sched *s, struct weft__task *t, bool is_new, uint64_t now)
+{
+    uint64_t w = at_load(&s->group->idle.word);
+    if ((w & 0xffff) == 0 || w >> 16 != 0)
+        return;
+    uint64_t left = weft__ready_len(&s->ring);
+    if (left == 0)
+        return;
+    bool old = !is_new && (int32_t)(stamp(now) - ati_load(&t->u.run.ready_at)) >
+                    (int32_t)stamp(weft__us_to_ticks(WEFT__AGE_US));
+    if (old || left * own(s->mean_run) >= weft__us_to_ticks(WEFT__DRAIN_US) ||
+            (!is_new && weft__task_slow(t)))
+        weft__idle_notify(s->group);
+}
+
+static void begin_turn(struct weft__sched *s, struct weft__task *t, bool is_new, uint64_t now)
+{
+    wake_rule(s, t, is_new, now);
+    own_set(s->began, now);
+    weft__count(&s->count.ran, 1);
+    bool slow = !is_new && weft__task_slow(t);
+    at_store(&s->since, slow ? now - weft__long_ticks - 1 : now); /* R1 */
+}
+
+static void end_turn(struct weft__sched *s, struct weft__task *t, uint64_t now)
+{
+    uint64_t ran = now - own(s->began);
+    uint64_t most = weft__ticks_per_us * 1000;
+    uint64_t mean = own(s->mean_run);
+    if (t)
+        ati_store(&t->u.run.last_run, stamp(ran));
+    own_set(s->mean_run, mean + ((ran < most ? ran : most) >> 3) - (mean >> 3));
+}
+
+static void give_stack(struct weft__sched *s, struct weft__stack *k)
+{
+    int c = k->class_index;
+    k->next = own(s->stacks.idle[c]);
+    own_set(s->stacks.idle[c], k);
+    own_set(s->stacks.count[c], own(s->stacks.count[c]) + 1);
+    if (own(s->stacks.count[c]) > WEFT__STACK_CACHE_MOST)
+        weft__stack_put_slow(&s->group->stacks, &s->stacks, c);
+}
+
+static struct weft__stack *take_stack(struct weft__sched *s, int c)
+{
+    struct weft__stack *k = own(s->stacks.idle[c]);
+    if (!k)
+        return weft__stack_get_slow(&s->group->stacks, &s->stacks, c);
+    own_set(s->stacks.idle[c], k->next);
+    own_set(s->stacks.count[c], own(s->stacks.count[c]) - 1);
+    return k;
+}
+
+/* R2: first thing on any context that was switched to. */
+static void arrived(void)
+{
+    struct weft__sched *s = weft__self();
+    struct weft__frame *f = own(s->after_frame);
+    enum weft__after after = own(s->after);
+    own_set(s->after, WEFT__AFTER_NOTHING);
+    switch (after) {
+    case WEFT__AFTER_NOTHING:
+        break;
+    case WEFT__AFTER_WAIT:
+        if (!weft__wait_commit(f->task))
+            weft__sched_push(s, f->task, own(s->began));
+        break;
+    case WEFT__AFTER_YIELD:
+        if (own(s->frame) == &s->loop)
+            own_set(s->yielder, f->task); /* the loop looks around first */
+        else
+            weft__sched_push(s, f->task, own(s->began));
+        break;
+    case WEFT__AFTER_STACK:
+        give_stack(s, f->stack);
+        break;
+    }
+}
+
+/* A stack runs one task after the other, for ever. */
+static void resident(void *arg)
+{
+    struct weft__stack *k = arg;
+    struct weft__frame *f = (struct weft__frame *)(void *)k->room;
+    weft__context_entered();
+    arrived();
+    for (;;) {
+        f->group->ops->body(f);
+        weft__sched_ended(k);
+    }
+}
+
+static void bind(struct weft__sched *s, struct weft__task *t, struct weft__stack *k)
+{
+    struct weft__frame *f = (struct weft__frame *)(void *)k->room;
+    f->task = t;
+    f->group = s->group;
+    f->stack = k;
+    f->below = NULL;
+    f->context = k->resident;
+    if (!k->begun) {
+        k->begun = true;
+        weft__context_make(&f->context, k, resident, k);
+    }
+    own_set(s->frame, f);
+}
+
+/* Goes from the context `from` to the task, which has been begun; `from` is taken up again later. */
+static void go(struct weft__sched *s, struct weft__context *from, struct weft__task *t, bool is_new)
+{
+    if (!is_new)
+        own_set(s->frame, (struct weft__frame *)(uintptr_t)at_load(&t->side));
+    struct weft__frame *to = own(s->frame);
+    weft__debug_expect(to->task == t);
+    weft__debug_expect(is_new || weft__phase_of(at_load(&t->state)) == WEFT__READY ||
+            weft__phase_of(at_load(&t->state)) == WEFT__RUNNING);
+    weft__debug_expect(is_new || (at_load(&t->life) & WEFT__LIFE_ID) == (uint64_t)to->id);
+    weft__context_switch(from, &to->context, to->stack);
+    arrived();
+}
+
+static void go_loop(struct weft__sched *s, struct weft__context *from)
+{
+    at_store(&s->since, own(s->began));
+    own_set(s->frame, &s->loop);
+    weft__context_switch(from, &s->loop.context, &s->loop_stack);
+    arrived();
+}
+
+static bool loop_is_due(struct weft__sched *s, uint64_t now)
+{
+    int left = own(s->until_loop) - 1;
+    own_set(s->until_loop, left);
+    return left <= 0 || now >= own(s->loop_due);
+}
+
+/* A task to go to directly, bound to a stack; NULL when the loop has to see to it. `k`: a stack that is free. */
+static struct weft__task *next_task(struct weft__sched *s, struct weft__stack *k, uint64_t now, bool *is_new)
+{
+    struct weft__task *t = weft__sched_pick(s, is_new);
+    if (!t)
+        return NULL;
+    if (!*is_new && weft__task_slow(t)) {
+        own_set(s->picked, t);
+        own_set(s->picked_new, false);
+        return NULL;
+    }
+    if (*is_new) {
+        if (!k || k->class_index != weft__task_class(t))
+            k = take_stack(s, weft__task_class(t));
+        if (!k) {
+            own_set(s->picked, t);
+            own_set(s->picked_new, true);
+            return NULL;
+        }
+    }
+    begin_turn(s, t, *is_new, now);
+    if (*is_new)
+        bind(s, t, k);
+    return t;
+}
+
+static void fp_leave(struct weft__sched *s, struct weft__frame *f)
+{
+    weft__fp_save(f->fp);
+    weft__fp_load(s->loop.fp);
+}
+
+void weft__suspend(void)
+{
+    struct weft__sched *s = weft__self();
+    struct weft__frame *f = own(s->frame);
+    uint64_t now = weft__ticks();
+    bool is_new, fp = f->keep_fp;
+    end_turn(s, f->task, now);
+    if (fp)
+        fp_leave(s, f);
+    own_set(s->after_frame, f);
+    own_set(s->after, WEFT__AFTER_WAIT);
+    struct weft__task *t = loop_is_due(s, now) ? NULL : next_task(s, NULL, now, &is_new);
+    if (t)
+        go(s, &f->context, t, is_new);
+    else
+        go_loop(s, &f->context);
+    if (fp)
+        weft__fp_load(f->fp);
+}
+
+void weft__yield_now(void)
+{
+    struct weft__sched *s = weft__self();
+    struct weft__frame *f = own(s->frame);
+    uint64_t now = weft__ticks();
+    bool is_new, fp = f->keep_fp;
+    struct weft__task *t = NULL;
+    end_turn(s, f->task, now);
+    if (!loop_is_due(s, now) && !weft__task_slow(f->task)) {
+        t = next_task(s, NULL, now, &is_new);
+        if (!t && !own(s->picked)) { /* nobody else is ready */
+            begin_turn(s, f->task, true, now);
+            return;
+        }
+    }
+    if (fp)
+        fp_leave(s, f);
+    own_set(s->after_frame, f);
+    own_set(s->after, WEFT__AFTER_YIELD);
+    if (t)
+        go(s, &f->context, t, is_new);
+    else
+        go_loop(s, &f->context);
+    if (fp)
+        weft__fp_load(f->fp);
+}
+
+void weft__breathe(void)
+{
+    struct weft__sched *s = weft__self();
+    own_set(s->until_loop, 0);
+    own_set(s->breathing, true);
+    weft__yield_now();
+}
+
+/* The task on stack `k` has ended: goes on with the next one, on this stack if it is new and of the same class. */
+void weft__sched_ended(struct weft__stack *k)
+{
+    struct weft__sched *s = weft__self();
+    struct weft__frame *f = (struct weft__frame *)(void *)k->room;
+    uint64_t now = weft__ticks();
+    bool is_new;
+    end_turn(s, NULL, now);
+    struct weft__task *t = loop_is_due(s, now) ? NULL : next_task(s, k, now, &is_new);
+    if (t && is_new && own(s->frame) == f)
+        return;
+    own_set(s->after_frame, f);
+    own_set(s->after, WEFT__AFTER_STACK);
+    if (t)
+        go(s, &k->resident, t, is_new);
+    else
+        go_loop(s, &k->resident);
+}
+
+void weft__sched_run(struct weft__sched *s, struct weft__task *t, bool is_new, uint64_t now)
+{
+    own_set(s->until_loop, WEFT__LOOP_TURNS);
+    if (is_new) {
+        struct weft__stack *k = take_stack(s, weft__task_class(t));
+        if (!k) {
+            s->group->ops->no_stack(s, t);
+            return;
+        }
+        begin_turn(s, t, true, now);
+        bind(s, t, k);
+    } else {
+        begin_turn(s, t, false, now);
+    }
+    go(s, &s->loop.context, t, is_new);
+}

@@ -1,0 +1,189 @@
+/* sched/sched.h - one worker's scheduler: what it runs now, its queues, and how a turn ends.
+ *
+ * The rooms below reach the scheduler by four verbs: suspend, fire, spawn, and claim (a joiner's). A turn ends
+ * by suspend, yield or the end of the task; then the next task is picked on the stack that is left and
+ * switched to directly. The worker's own loop (engine/worker.c) gets its turn when there is nothing to pick,
+ * every 61 turns, every millisecond, and before a task that is known to be slow.
+ */
+#ifndef WEFT_SCHED_SCHED_H
+#define WEFT_SCHED_SCHED_H
+
+#include "base/list.h"
+#include "machine/context.h"
+#include "sched/deque.h"
+#include "sched/idle.h"
+#include "sched/inject.h"
+#include "sched/ready.h"
+#include "sched/wait.h"
+
+/* Rules in time; IO.md has what was measured. Kept in one place. */
+enum {
+    WEFT__LONG_US = 100,   /* R1: a turn longer than this makes its worker absent */
+    WEFT__SPIN_US = 30,    /* R5: how long the poller looks for work before it parks */
+    WEFT__DRAIN_US = 200,  /* R4: a ring that takes this long to drain wakes one more */
+    WEFT__AGE_US = 1000,   /* R4: so does a task that has waited this long */
+    WEFT__TICK_US = 1000,  /* R8, R10: the I/O thread's look at the workers */
+    WEFT__NEXT_US = 50,    /* a next slot is stolen from an owner that has not moved for this long */
+    WEFT__LOOP_TURNS = 61, /* R3: turns between two visits of the worker's loop */
+    WEFT__NEXT_STREAK = 3, /* turns in a row that a next slot may take */
+    WEFT__BUDGET = 128     /* operations that did not wait, then a task yields */
+};
+
+struct weft__detail;
+struct weft__side;
+struct weft__group;
+
+/* The running part of a task, of a worker's loop, or of a plain thread. It lives at the top of the task's stack,
+ * or in the C frame of the joiner that runs an unstarted child (coord/child.c). */
+struct weft__frame {
+    struct weft__context context;
+    struct weft__task *task; /* NULL: a worker's loop */
+    weft_task id;
+    struct weft__group *group; /* NULL: a plain thread */
+    struct weft__stack *stack; /* that it runs on */
+    struct weft__frame *below; /* the joiner on whose stack it runs, NULL if the stack is its own */
+    struct weft_scope *inner;  /* innermost open scope; written and read by the task alone */
+    uint64_t epoch_ok;         /* no cancel applied to it in this epoch (coord/cancel.c) */
+    uint16_t level, shield;    /* nesting of scopes, and of the innermost shield */
+    int budget;
+    int refusals;
+    bool keep_fp;
+    uint32_t fp[2];
+    weft_fn *fn;
+    void *arg;
+    struct weft__side *side; /* options and a large copied argument, or NULL */
+    struct weft__detail *detail;
+    at_word reason; /* char *, of weft_task_cancel; set under HELD (coord/task.c) */
+    /* Under the lock of the owner scope (coord/cancel.c). */
+    struct weft__link link;
+    at_int attached;
+    struct weft_scope *down;
+    _Alignas(16) uint64_t copy[2]; /* a small copied argument */
+};
+_Static_assert(sizeof(struct weft__frame) <= WEFT__STACK_ROOM, "the frame is at the top of its stack");
+
+/* What the rooms below register (engine/runtime.c): the scheduler runs tasks without knowing what ends them. */
+struct weft__sched_ops {
+    void (*body)(struct weft__frame *f);                        /* coord/child.c: run fn, tell the scope */
+    void (*no_stack)(struct weft__sched *s, struct weft__task *t); /* claimed, but cannot run */
+};
+
+enum weft__after { WEFT__AFTER_NOTHING, WEFT__AFTER_WAIT, WEFT__AFTER_YIELD, WEFT__AFTER_STACK };
+
+struct weft__counters {
+    at_word ran, inlined, spawned, stolen, parked, woke, polls, events, timers;
+};
+
+/* Counters have one writer each and are read by anyone. */
+static inline void weft__count(at_word *counter, uint64_t n)
+{
+    at_store(counter, at_load(counter) + n);
+}
+
+struct weft__sched {
+    /* Written by the worker alone. */
+    struct weft__frame *frame; /* who runs now */
+    struct weft__group *group;
+    uint32_t id;
+    int until_loop;      /* turns left before the loop is due */
+    uint64_t loop_due;   /* ticks at which it is due in any case */
+    uint64_t began;      /* ticks at which the present turn began */
+    uint64_t mean_run;   /* running mean (1/8) of turns, in ticks, each counted as 1 ms at most */
+    uint64_t rng;
+    struct weft__task *picked; /* for the loop to run: a slow task */
+    bool picked_new;
+    struct weft__task *yielder; /* came back to the loop by yielding; not queued yet */
+    int ring_first;             /* turns that only the ring may have */
+    bool breathing;            /* a chain of inlined joins let the loop have its turn */
+    struct weft__frame *after_frame; /* what the next context does for the last: */
+    enum weft__after after;
+    int streak, flip;
+    bool searching; /* counted in the idle word; written by the waker while it is parked */
+    struct weft__task_cache blocks;
+    struct weft__stack_cache stacks;
+    struct weft__frame loop; /* the worker's own loop */
+    struct weft__stack loop_stack;
+    struct weft__counters count;
+
+    /* Written by the worker, read by all. */
+    _Alignas(128) at_word since; /* ticks at which the present turn began; moved back if it is slow; 0: in none */
+
+    /* Written by all. */
+    _Alignas(128) at_word next; /* task index + 1: a just woken partner */
+    at_int wake;                /* futex word of the parked worker: 1 it was woken */
+    struct weft__inject pinned; /* ready tasks that only this worker may run */
+
+    struct weft__ready_ring ring;
+    struct weft__deque deque;
+};
+
+/* The workers of one runtime, and what they share. */
+struct weft__group {
+    int n, cores;
+    struct weft__sched **all;
+    const struct weft__sched_ops *ops;
+    struct weft__idle idle;
+    struct weft__inject inject;
+    struct weft__stack_pool stacks;
+    int default_class;
+};
+
+/* The calling thread's worker, or NULL. It is the only way to it: after a suspension a compiler may go on using
+ * the old thread's thread-locals, so nothing is inlined and nothing remembered. */
+struct weft__sched *weft__self(void);
+void weft__self_set(struct weft__sched *s);
+
+int weft__sched_init(struct weft__sched *s, struct weft__group *g, uint32_t id);
+void weft__sched_fini(struct weft__sched *s);
+/* The control blocks in its cache go back to the table. */
+void weft__sched_return_blocks(struct weft__sched *s);
+
+/* Ends the turn of the running task, whose wait has begun (W1); returns when it was fired. */
+void weft__suspend(void);
+
+/* Ends the turn; the task goes behind the others. Returns at once if there are none. */
+void weft__yield_now(void);
+
+/* Gives the loop its turn: after 61 inlined joins, an exhausted budget. */
+void weft__breathe(void);
+
+/* The task on stack `k` has ended; goes on with the next one (sched.c's resident loop only). */
+void weft__sched_ended(struct weft__stack *k);
+
+/* Loop only: runs `t` until the loop is due again. */
+void weft__sched_run(struct weft__sched *s, struct weft__task *t, bool is_new, uint64_t now);
+/* Loop only: a ready task, or NULL; *is_new says that it was just claimed. */
+struct weft__task *weft__sched_pick(struct weft__sched *s, bool *is_new);
+
+/* Makes a READY task runnable, from any thread: by the running task into its worker's next slot, by a worker's
+ * loop into its ring, else into the task's own runtime, waking a worker. A plain thread is woken. */
+void weft__ready(struct weft__task *t);
+
+/* Fires a wait. True: this call ended it. */
+bool weft__fire(weft__token k, enum weft__cause cause);
+
+/* Pushes a ready task to the worker's ring, or half of that ring and the task to inject. For the worker, or who
+ * has claimed it. */
+void weft__sched_push(struct weft__sched *s, struct weft__task *t, uint64_t now);
+
+/* Puts a NEW (QUEUED) or READY task into a queue from which only `pin` (or anyone) takes it, waking. */
+void weft__group_put(struct weft__group *g, struct weft__task *t);
+
+extern uint64_t weft__long_ticks; /* WEFT__LONG_US */
+
+/* Whether somebody has looked too long at one task for its queue to be left alone (R1). */
+static inline bool weft__sched_absent(const struct weft__sched *s, uint64_t now)
+{
+    uint64_t since = at_load(&s->since);
+    return since != 0 && (int64_t)(now - since) > (int64_t)weft__long_ticks;
+}
+static inline bool weft__task_slow(const struct weft__task *t)
+{
+    return ((uint64_t)ati_load(&t->u.run.last_run) << 10) > weft__long_ticks;
+}
+static inline bool weft__sched_has_work(const struct weft__sched *s)
+{
+    return weft__ready_len(&s->ring) > 0 || weft__deque_size(&s->deque) > 0 || at_load(&s->next) != 0;
+}
+
+#endif

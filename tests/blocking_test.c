@@ -1,0 +1,445 @@
+/* blocking_test.c - calls that would block a worker: offload.h, event/offload.c seen from outside.
+ * What a cancel does to them is in cause_test.c. */
+#include "support.h"
+
+static const int worker_counts[] = { 1, 2, 3, 8 };
+
+/* -- one call -- */
+
+struct seen {
+    int thread, worker_thread, value, rc[8], n;
+    weft_task self;
+    int check, nested;
+    int64_t deadline;
+};
+
+static int look_around(void *arg)
+{
+    struct seen *p = arg;
+    p->thread = thread_id();
+    p->self = weft_task_self();
+    p->check = weft_check();
+    p->deadline = weft_deadline();
+    p->value++;
+    return 17;
+}
+
+static int block_once(void *arg)
+{
+    struct seen *p = arg;
+    p->worker_thread = thread_id();
+    p->value = 40;
+    p->rc[0] = weft_blocking(look_around, p);
+    p->value++;
+    return 0;
+}
+
+START_TEST(a_blocking_call_runs_on_a_thread_that_is_no_worker)
+{
+    struct seen p = { .self = 1, .check = 1 };
+    ck_assert_int_eq(weft_run(block_once, &p, ON(1)), 0);
+    ck_assert_int_eq(p.rc[0], 17);
+    ck_assert_int_eq(p.value, 42);
+    ck_assert_int_ne(p.thread, p.worker_thread);
+    ck_assert_int_eq(p.self, 0); /* a plain thread, no task */
+    ck_assert_int_eq(p.check, 0);
+    ck_assert_int_eq(p.deadline, WEFT_NEVER);
+}
+END_TEST
+
+static const int results[] = { 0, 1, 0x7fffffff, -1, -EIO, -ECANCELED, -ETIMEDOUT };
+
+static int give(void *arg)
+{
+    return *(const int *)arg;
+}
+
+static int block_for_results(void *arg)
+{
+    struct seen *p = arg;
+    for (int i = 0; i < COUNT(results); i++) {
+        int result = results[i];
+        p->rc[i] = weft_blocking(give, &result);
+    }
+    return 0;
+}
+
+START_TEST(a_blocking_call_returns_what_its_function_returned)
+{
+    struct seen p = { 0 };
+    ck_assert_int_eq(weft_run(block_for_results, &p, ON(2)), 0);
+    for (int i = 0; i < COUNT(results); i++)
+        ck_assert_int_eq(p.rc[i], results[i]);
+}
+END_TEST
+
+static int block_within(void *arg)
+{
+    struct seen *p = arg;
+    p->nested = weft_blocking(look_around, p); /* on a plain thread: called directly */
+    return p->thread == thread_id() ? 0 : -EPROTO;
+}
+
+static int block_nested(void *arg)
+{
+    struct seen *p = arg;
+    p->rc[0] = weft_blocking(block_within, p);
+    return 0;
+}
+
+START_TEST(a_blocking_call_within_a_blocking_call_is_a_plain_call)
+{
+    struct seen p = { 0 };
+    ck_assert_int_eq(weft_run(block_nested, &p, ON(1)), 0);
+    ck_assert_int_eq(p.rc[0], 0);
+    ck_assert_int_eq(p.nested, 17);
+}
+END_TEST
+
+START_TEST(on_a_plain_thread_the_function_is_called_directly)
+{
+    struct seen p = { 0 };
+    ck_assert_int_eq(weft_blocking(look_around, &p), 17);
+    ck_assert_int_eq(p.thread, thread_id());
+    ck_assert_int_eq(p.value, 1);
+    p.value = 6;
+    ck_assert_int_eq(weft_blocking_copy(look_around, &p, sizeof p, NULL), 17);
+    ck_assert_int_eq(p.value, 7);
+    ck_assert_int_eq(p.thread, thread_id());
+}
+END_TEST
+
+/* -- copies -- */
+
+static const int copy_sizes[] = { 0, 1, 8, 15, 16, 17, 64, 1000, 4096, 100000 };
+
+struct copy {
+    int bytes, rc, wrong, misaligned, dropped;
+    unsigned char *data;
+};
+
+static struct copy *copy_of_now;
+
+static int invert(void *arg)
+{
+    unsigned char *p = arg;
+    if (copy_of_now->bytes == 0)
+        return 1;
+    copy_of_now->misaligned += (uintptr_t)p % 16 != 0;
+    copy_of_now->wrong += p == copy_of_now->data;
+    for (int i = 0; i < copy_of_now->bytes; i++)
+        p[i] = (unsigned char)~p[i];
+    return 1;
+}
+
+static void count_drop(void *arg)
+{
+    (void)arg;
+    copy_of_now->dropped++;
+}
+
+static int block_on_copy(void *arg)
+{
+    struct copy *c = arg;
+    for (int i = 0; i < c->bytes; i++)
+        c->data[i] = (unsigned char)(i * 3);
+    c->rc = weft_blocking_copy(invert, c->data, (size_t)c->bytes, count_drop);
+    for (int i = 0; i < c->bytes; i++)
+        c->wrong += c->data[i] != (unsigned char)~(i * 3);
+    return 0;
+}
+
+START_TEST(the_copy_is_aligned_and_copied_back)
+{
+    static struct copy c;
+    memset(&c, 0, sizeof c);
+    c.bytes = copy_sizes[_i];
+    c.data = malloc((size_t)c.bytes + 1);
+    copy_of_now = &c;
+    int rc = weft_run(block_on_copy, &c, ON(2));
+    free(c.data);
+    ck_assert_int_eq(rc, 0);
+    ck_assert_int_eq(c.rc, 1);
+    ck_assert_int_eq(c.wrong, 0);
+    ck_assert_int_eq(c.misaligned, 0);
+    ck_assert_int_eq(c.dropped, 0);
+}
+END_TEST
+
+/* -- beside other work -- */
+
+struct beside {
+    struct gate gate;
+    atomic_int turns, blocked;
+    int rc;
+};
+
+static int wait_at_gate(void *arg)
+{
+    struct beside *b = arg;
+    return gate_wait(&b->gate) ? 5 : -ETIME;
+}
+
+static int block_at_gate(void *arg)
+{
+    struct beside *b = arg;
+    int rc = weft_blocking(wait_at_gate, b);
+    if (rc == 5)
+        atomic_fetch_add(&b->blocked, 1);
+    return rc == 5 ? 0 : -EPROTO;
+}
+
+static int run_beside(void *arg)
+{
+    struct beside *b = arg;
+    weft_scope s;
+    weft_scope_begin(&s, WEFT_NEVER);
+    for (int i = 0; i < 4; i++)
+        weft_spawn(&s, block_at_gate, b);
+    bool there = wait_for(&b->gate.waiting, 4);
+    int rc = 0;
+    for (int i = 0; i < 100 && rc == 0; i++) {
+        rc = i % 10 ? weft_yield() : weft_sleep(weft_us(100));
+        atomic_fetch_add(&b->turns, 1);
+    }
+    gate_open(&b->gate);
+    return weft_scope_end(&s, there ? rc : -ETIME);
+}
+
+START_TEST(other_tasks_run_on_while_some_block)
+{
+    struct beside b = { .gate = GATE_INIT };
+    ck_assert_int_eq(weft_run(run_beside, &b, ON(worker_counts[_i])), 0);
+    ck_assert_int_eq(atomic_load(&b.turns), 100);
+    ck_assert_int_eq(atomic_load(&b.blocked), 4);
+}
+END_TEST
+
+struct many {
+    atomic_int ran, done, wrong;
+    int n;
+};
+
+struct one_of_many {
+    struct many *m;
+    int in, out;
+};
+
+static int double_it(void *arg)
+{
+    struct one_of_many *o = arg;
+    o->out = 2 * o->in;
+    atomic_fetch_add(&o->m->ran, 1);
+    return o->in;
+}
+
+static int block_one_of_many(void *arg)
+{
+    struct one_of_many o = *(struct one_of_many *)arg;
+    int rc = o.in % 2 ? weft_blocking(double_it, &o)
+                      : weft_blocking_copy(double_it, &o, sizeof o, NULL);
+    if (rc != o.in || o.out != 2 * o.in)
+        atomic_fetch_add(&o.m->wrong, 1);
+    atomic_fetch_add(&o.m->done, 1);
+    return 0;
+}
+
+static int block_many(void *arg)
+{
+    struct many *m = arg;
+    weft_scope s;
+    weft_scope_begin(&s, WEFT_NEVER);
+    for (int i = 0; i < m->n; i++) {
+        struct one_of_many o = { m, i, 0 };
+        weft_spawn_copy(&s, block_one_of_many, &o, sizeof o);
+    }
+    return weft_scope_end(&s, 0);
+}
+
+START_TEST(many_blocking_calls_are_each_made_once)
+{
+    struct many m = { .n = SCALED(5000, 2000, 500) };
+    ck_assert_int_eq(weft_run(block_many, &m, ON(worker_counts[_i])), 0);
+    ck_assert_int_eq(atomic_load(&m.ran), m.n);
+    ck_assert_int_eq(atomic_load(&m.done), m.n);
+    ck_assert_int_eq(atomic_load(&m.wrong), 0);
+}
+END_TEST
+
+/* -- cancelling a crowd: some begun, some queued -- */
+
+enum { CROWD = 600 };
+
+struct crowd {
+    struct gate gate;
+    bool copying;
+    atomic_int ran[CROWD], dropped[CROWD], rc[CROWD], returned;
+};
+
+struct crowd_arg {
+    struct crowd *c;
+    int i;
+};
+
+static int crowd_fn(void *arg)
+{
+    struct crowd_arg *a = arg;
+    atomic_fetch_add(&a->c->ran[a->i], 1);
+    return gate_wait(&a->c->gate) ? 100 : -ETIME;
+}
+
+static void crowd_drop(void *arg)
+{
+    struct crowd_arg *a = arg;
+    atomic_fetch_add(&a->c->dropped[a->i], 1);
+}
+
+static int crowd_task(void *arg)
+{
+    struct crowd_arg a = *(struct crowd_arg *)arg;
+    int rc = a.c->copying ? weft_blocking_copy(crowd_fn, &a, sizeof a, crowd_drop)
+                          : weft_blocking(crowd_fn, &a);
+    atomic_store(&a.c->rc[a.i], rc);
+    atomic_fetch_add(&a.c->returned, 1);
+    return rc == -ECANCELED ? rc : 0;
+}
+
+static int cancel_crowd(void *arg)
+{
+    struct crowd *c = arg;
+    weft_scope s;
+    weft_scope_begin(&s, WEFT_NEVER);
+    for (int i = 0; i < CROWD; i++) {
+        struct crowd_arg a = { c, i };
+        weft_spawn_copy(&s, crowd_task, &a, sizeof a);
+    }
+    bool some = wait_for(&c->gate.waiting, 1);
+    weft_scope_cancel(&s, NULL);
+    if (c->copying) /* they leave at once, before the gate is opened */
+        some = some && wait_for(&c->returned, CROWD);
+    gate_open(&c->gate);
+    return weft_scope_end(&s, some ? 0 : -ETIME);
+}
+
+START_TEST(a_cancelled_call_was_either_made_and_awaited_or_never_made)
+{
+    static struct crowd c;
+    memset(&c, 0, sizeof c);
+    c.gate = (struct gate)GATE_INIT;
+    ck_assert_int_eq(weft_run(cancel_crowd, &c, ON(worker_counts[_i])), 0);
+    int made = 0;
+    for (int i = 0; i < CROWD; i++) {
+        int rc = atomic_load(&c.rc[i]), ran = atomic_load(&c.ran[i]);
+        ck_assert_msg((rc == 100 && ran == 1) || (rc == -ECANCELED && ran == 0),
+                "%d: returned %d, ran %d", i, rc, ran);
+        made += ran;
+    }
+    ck_assert_int_ge(made, 1);
+}
+END_TEST
+
+START_TEST(a_cancelled_copying_call_leaves_at_once_and_drops_its_copy_once)
+{
+    static struct crowd c;
+    memset(&c, 0, sizeof c);
+    c.gate = (struct gate)GATE_INIT;
+    c.copying = true;
+    ck_assert_int_eq(weft_run(cancel_crowd, &c, ON(worker_counts[_i])), 0);
+    int made = 0;
+    for (int i = 0; i < CROWD; i++) {
+        ck_assert_int_eq(atomic_load(&c.rc[i]), -ECANCELED);
+        ck_assert_int_le(atomic_load(&c.ran[i]), 1);
+        /* A call refused on entry made no copy; whatever was begun or queued is dropped once. */
+        ck_assert_int_le(atomic_load(&c.dropped[i]), 1);
+        if (atomic_load(&c.ran[i]))
+            ck_assert_int_eq(atomic_load(&c.dropped[i]), 1);
+        made += atomic_load(&c.ran[i]);
+    }
+    ck_assert_int_ge(made, 1);
+}
+END_TEST
+
+/* -- the end of the runtime -- */
+
+struct abandoned {
+    struct gate gate;
+    atomic_int ended, dropped;
+    int rc;
+};
+
+static struct abandoned *abandoned;
+
+static int outlast(void *arg)
+{
+    (void)arg;
+    bool open = gate_wait(&abandoned->gate);
+    atomic_fetch_add(&abandoned->ended, 1);
+    return open ? 0 : -ETIME;
+}
+
+static void drop_abandoned(void *arg)
+{
+    (void)arg;
+    atomic_fetch_add(&abandoned->dropped, 1);
+}
+
+static int abandon(void *arg)
+{
+    struct abandoned *a = arg;
+    int x = 3;
+    weft_scope s;
+    weft_scope_begin(&s, weft_ms(20));
+    a->rc = weft_blocking_copy(outlast, &x, sizeof x, drop_abandoned);
+    weft_ignore(weft_scope_end(&s, a->rc));
+    return 0;
+}
+
+static void *open_later(void *arg)
+{
+    usleep(50000); /* not a wait for anything: either order has to work */
+    gate_open(arg);
+    return NULL;
+}
+
+START_TEST(the_end_of_a_run_awaits_an_abandoned_call)
+{
+    static struct abandoned a;
+    memset(&a, 0, sizeof a);
+    a.gate = (struct gate)GATE_INIT;
+    abandoned = &a;
+    int threads = threads_now();
+    pthread_t t = thread_start(open_later, &a.gate);
+    int rc = weft_run(abandon, &a, ON(2));
+    int ended = atomic_load(&a.ended), dropped = atomic_load(&a.dropped);
+    pthread_join(t, NULL);
+    ck_assert_int_eq(rc, 0);
+    if (a.rc == -ECANCELED) {
+        ck_assert_int_eq(ended, 1);
+        ck_assert_int_eq(dropped, 1);
+    } else {
+        ck_assert_int_eq(a.rc, 0);
+    }
+    ck_assert_int_eq(threads_back_to(threads), threads);
+}
+END_TEST
+
+int main(void)
+{
+    int counts = COUNT(worker_counts);
+    Suite *s = suite_create("blocking");
+    TCase *tc = add_case(s, "one call");
+    tcase_add_test(tc, a_blocking_call_runs_on_a_thread_that_is_no_worker);
+    tcase_add_test(tc, a_blocking_call_returns_what_its_function_returned);
+    tcase_add_test(tc, a_blocking_call_within_a_blocking_call_is_a_plain_call);
+    tcase_add_test(tc, on_a_plain_thread_the_function_is_called_directly);
+    tcase_add_loop_test(tc, the_copy_is_aligned_and_copied_back, 0, COUNT(copy_sizes));
+    tc = add_case(s, "beside other work");
+    tcase_add_loop_test(tc, other_tasks_run_on_while_some_block, 0, counts);
+    tcase_add_loop_test(tc, many_blocking_calls_are_each_made_once, 0, counts);
+    tc = add_case(s, "cancelling");
+    tcase_add_loop_test(tc, a_cancelled_call_was_either_made_and_awaited_or_never_made, 0, counts);
+    tcase_add_loop_test(
+            tc, a_cancelled_copying_call_leaves_at_once_and_drops_its_copy_once, 0, counts);
+    tcase_add_test(tc, the_end_of_a_run_awaits_an_abandoned_call);
+    return run_suite(s);
+}

@@ -1,0 +1,418 @@
+/* tests/support.h - what the tests share.
+ *
+ * Coroutines record, the test body asserts: a failed Check assertion ends the process or, with
+ * CK_FORK=no, long-jumps, which must not happen on a coroutine's stack or on another thread. Waits
+ * are for an event and bounded by LIMIT; nothing sleeps and hopes. errno is read in functions that
+ * are never inlined, since a coroutine may have changed its thread meanwhile.
+ */
+#ifndef WEFT_TESTS_SUPPORT_H
+#define WEFT_TESTS_SUPPORT_H
+
+#include <check.h>
+#include <dirent.h>
+#include <errno.h>
+#include <fcntl.h>
+#include <poll.h>
+#include <pthread.h>
+#include <sched.h>
+#include <signal.h>
+#include <stdatomic.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/resource.h>
+#include <sys/socket.h>
+#include <sys/syscall.h>
+#include <sys/wait.h>
+#include <time.h>
+#include <unistd.h>
+#include <weft.h>
+
+#define COUNT(a) ((int)(sizeof(a) / sizeof(a)[0]))
+#define NOINLINE __attribute__((noinline, unused))
+#define ON(n) (&(weft_options){ .workers = (n) })
+
+/* What every wait is bounded by: far more than anything takes. */
+#define LIMIT weft_sec(20)
+
+#if defined(__SANITIZE_THREAD__)
+#define TSAN 1
+#elif defined(__has_feature)
+#if __has_feature(thread_sanitizer)
+#define TSAN 1
+#endif
+#endif
+#if defined(__SANITIZE_ADDRESS__)
+#define ASAN 1
+#elif defined(__has_feature)
+#if __has_feature(address_sanitizer)
+#define ASAN 1
+#endif
+#endif
+#ifndef TSAN
+#define TSAN 0
+#endif
+#ifndef ASAN
+#define ASAN 0
+#endif
+
+/* How many: plainly, under AddressSanitizer, and under ThreadSanitizer, which has room for 8,000
+ * coroutines. */
+#define SCALED(plain, asan, tsan) (TSAN ? (tsan) : ASAN ? (asan) : (plain))
+
+/* -- suites -- */
+
+static inline TCase *add_case(Suite *s, const char *name)
+{
+    TCase *tc = tcase_create(name);
+    tcase_set_timeout(tc, 60);
+    suite_add_tcase(s, tc);
+    return tc;
+}
+
+static inline int run_suite(Suite *s)
+{
+    SRunner *sr = srunner_create(s);
+    srunner_run_all(sr, CK_ENV);
+    int failed = srunner_ntests_failed(sr);
+    srunner_free(sr);
+    return failed ? EXIT_FAILURE : EXIT_SUCCESS;
+}
+
+/* Tests that end by a signal need a process of their own; with CK_FORK=no they are left out. */
+static inline bool forking(void)
+{
+    const char *v = getenv("CK_FORK");
+    return !(v && strcmp(v, "no") == 0);
+}
+
+/* -- events -- */
+
+/* Waits until *flag is at least `least`, in a task (even a cancelled one) or on a plain thread. */
+static inline bool wait_for(const atomic_int *flag, int least)
+{
+    int64_t end = weft_after(LIMIT);
+    while (atomic_load(flag) < least) {
+        if (weft_now() > end)
+            return false;
+        weft_ignore(weft_yield());
+        if (weft_task_self() == 0)
+            usleep(100);
+    }
+    return true;
+}
+
+/* Waits until the clock is past `at`, without leaving when told to. */
+static inline void wait_past(int64_t at)
+{
+    while (weft_now() <= at) {
+        weft_ignore(weft_yield());
+        if (weft_task_self() == 0)
+            usleep(100);
+    }
+}
+
+/* A gate for plain threads and for functions on the offload pool: a bounded wait, with no weft in
+ * it. */
+struct gate {
+    pthread_mutex_t lock;
+    pthread_cond_t moved;
+    bool open;
+    atomic_int waiting;
+};
+#define GATE_INIT                                                                                  \
+    {                                                                                              \
+        .lock = PTHREAD_MUTEX_INITIALIZER, .moved = PTHREAD_COND_INITIALIZER                       \
+    }
+
+static inline bool gate_wait(struct gate *g)
+{
+    struct timespec end;
+    clock_gettime(CLOCK_REALTIME, &end);
+    end.tv_sec += LIMIT / 1000000000;
+    pthread_mutex_lock(&g->lock);
+    atomic_fetch_add(&g->waiting, 1);
+    int rc = 0;
+    while (!g->open && rc == 0)
+        rc = pthread_cond_timedwait(&g->moved, &g->lock, &end);
+    bool open = g->open;
+    pthread_mutex_unlock(&g->lock);
+    return open;
+}
+
+static inline void gate_open(struct gate *g)
+{
+    pthread_mutex_lock(&g->lock);
+    g->open = true;
+    pthread_cond_broadcast(&g->moved);
+    pthread_mutex_unlock(&g->lock);
+}
+
+/* -- threads -- */
+
+static inline pthread_t thread_start(void *(*fn)(void *), void *arg)
+{
+    pthread_t t;
+    int rc = pthread_create(&t, NULL, fn, arg);
+    if (rc != 0) {
+        fprintf(stderr, "pthread_create: %s\n", strerror(rc));
+        abort();
+    }
+    return t;
+}
+
+NOINLINE static int thread_id(void)
+{
+    return (int)syscall(SYS_gettid);
+}
+
+/* A set of small numbers, such as thread ids; any thread may add. */
+struct id_set {
+    pthread_mutex_t lock;
+    int ids[256];
+    atomic_int n;
+};
+#define ID_SET_INIT                                                                                \
+    {                                                                                              \
+        .lock = PTHREAD_MUTEX_INITIALIZER                                                          \
+    }
+
+NOINLINE static void id_set_add(struct id_set *s, int id)
+{
+    pthread_mutex_lock(&s->lock);
+    int n = atomic_load(&s->n), i = 0;
+    while (i < n && s->ids[i] != id)
+        i++;
+    if (i == n && n < COUNT(s->ids)) {
+        s->ids[n] = id;
+        atomic_store(&s->n, n + 1);
+    }
+    pthread_mutex_unlock(&s->lock);
+}
+
+/* -- work -- */
+
+static inline void compute(int64_t ns)
+{
+    int64_t end = weft_now() + ns;
+    volatile unsigned x = 1;
+    while (weft_now() < end)
+        for (int i = 0; i < 100; i++)
+            x = x * 1664525u + 1013904223u;
+}
+
+/* A plain generator, so that a test's numbers are the same in each run. */
+static inline uint32_t next_random(uint64_t *state)
+{
+    *state = *state * UINT64_C(6364136223846793005) + UINT64_C(1442695040888963407);
+    return (uint32_t)(*state >> 33);
+}
+
+/* -- what the process has -- */
+
+static inline int count_entries(const char *path)
+{
+    DIR *d = opendir(path);
+    if (!d)
+        return -1;
+    int n = 0;
+    for (struct dirent *e; (e = readdir(d));)
+        n += e->d_name[0] != '.';
+    closedir(d);
+    return n;
+}
+
+static inline int threads_now(void)
+{
+    return count_entries("/proc/self/task");
+}
+
+static inline int descriptors_now(void)
+{
+    return count_entries("/proc/self/fd");
+}
+
+static inline int mappings_now(void)
+{
+    FILE *f = fopen("/proc/self/maps", "r");
+    int n = 0;
+    for (int c; f && (c = getc(f)) != EOF;)
+        n += c == '\n';
+    if (f)
+        fclose(f);
+    return n;
+}
+
+/* A joined thread may be listed for a moment longer: waits until no more than `before` are. */
+static inline int threads_back_to(int before)
+{
+    int64_t end = weft_after(LIMIT);
+    int n;
+    while ((n = threads_now()) > before && weft_now() < end)
+        usleep(100);
+    return n;
+}
+
+static inline long resident_kib(void)
+{
+    FILE *f = fopen("/proc/self/statm", "r");
+    long pages = 0, skipped = 0;
+    if (f) {
+        if (fscanf(f, "%ld %ld", &skipped, &pages) != 2)
+            pages = 0;
+        fclose(f);
+    }
+    return pages * (sysconf(_SC_PAGESIZE) / 1024);
+}
+
+static inline int64_t cpu_now(void)
+{
+    struct timespec t;
+    clock_gettime(CLOCK_PROCESS_CPUTIME_ID, &t);
+    return (int64_t)t.tv_sec * 1000000000 + t.tv_nsec;
+}
+
+/* -- system calls whose result is a negative errno -- */
+
+NOINLINE static int sys_read(int fd, void *buf, size_t n)
+{
+    ssize_t rc = read(fd, buf, n);
+    return rc < 0 ? -errno : (int)rc;
+}
+
+NOINLINE static int sys_write(int fd, const void *buf, size_t n)
+{
+    ssize_t rc = write(fd, buf, n);
+    return rc < 0 ? -errno : (int)rc;
+}
+
+/* Reads what is there without waiting, whatever the descriptor's flags are; sockets and pipes. */
+NOINLINE static int read_now(int fd, void *buf, size_t n)
+{
+    struct pollfd p = { .fd = fd, .events = POLLIN };
+    int rc = poll(&p, 1, 0);
+    if (rc < 0)
+        return -errno;
+    return rc == 0 ? -EAGAIN : sys_read(fd, buf, n);
+}
+
+/* Writes one byte at a time until there is no room left; returns how many fitted. For a pipe or
+ * socket that is set to be non-blocking for the moment by the test itself. */
+NOINLINE static int fill(int fd)
+{
+    static const char page[4096];
+    int flags = fcntl(fd, F_GETFL), total = 0;
+    fcntl(fd, F_SETFL, flags | O_NONBLOCK);
+    for (ssize_t n; (n = write(fd, page, sizeof page)) > 0;)
+        total += (int)n;
+    while (write(fd, page, 1) == 1)
+        total++;
+    fcntl(fd, F_SETFL, flags);
+    return total;
+}
+
+/* Reads all that is there at the moment; returns how many bytes that was. */
+NOINLINE static int drain(int fd)
+{
+    char page[4096];
+    int total = 0;
+    for (int n; (n = read_now(fd, page, sizeof page)) > 0;)
+        total += n;
+    return total;
+}
+
+/* -- sockets of the test's own -- */
+
+/* A port on which the listener `fd` sits. */
+static inline int port_of(int fd)
+{
+    weft_addr a;
+    if (weft_addr_local(fd, &a) < 0)
+        return -1;
+    char text[64];
+    if (weft_addr_text(&a, text, sizeof text) < 0)
+        return -1;
+    const char *colon = strrchr(text, ':');
+    return colon ? atoi(colon + 1) : -1;
+}
+
+/* A listener on a free port of 127.0.0.1; its address in the form of net.h goes to `where`. */
+static inline int listen_local(char where[32])
+{
+    int fd = weft_listen("127.0.0.1:0", NULL);
+    if (fd >= 0)
+        snprintf(where, 32, "127.0.0.1:%d", port_of(fd));
+    return fd;
+}
+
+/* A plain blocking connection, made without weft. */
+NOINLINE static int plain_connect(const char *where)
+{
+    weft_addr a;
+    int rc = weft_addr_parse(&a, where);
+    if (rc < 0)
+        return rc;
+    int fd = socket(a.sa.ss_family, SOCK_STREAM | SOCK_CLOEXEC, 0);
+    if (fd < 0)
+        return -errno;
+    if (connect(fd, (const struct sockaddr *)&a.sa, a.len) < 0) {
+        rc = -errno;
+        close(fd);
+        return rc;
+    }
+    return fd;
+}
+
+/* -- deaths -- */
+
+struct death {
+    int signal; /* that ended it; 0: it exited */
+    int status;
+    char text[4096]; /* what it wrote to standard error */
+};
+
+/* Runs fn(arg) in a process of its own and says how that ended. Called with no other thread about.
+ */
+static inline struct death die(void (*fn)(void *arg), void *arg)
+{
+    struct death d = { 0 };
+    int fds[2];
+    if (pipe(fds) < 0)
+        abort();
+    fflush(NULL);
+    pid_t pid = fork();
+    if (pid < 0)
+        abort();
+    if (pid == 0) {
+        setrlimit(RLIMIT_CORE, &(struct rlimit){ 0, 0 });
+        for (int i = 1; i < 32; i++)
+            signal(i, SIG_DFL);
+        dup2(fds[1], 2);
+        close(fds[0]);
+        close(fds[1]);
+        alarm(20);
+        fn(arg);
+        _exit(0);
+    }
+    close(fds[1]);
+    size_t have = 0;
+    char rest[256];
+    for (ssize_t n;;) {
+        bool room = have + 1 < sizeof d.text;
+        n = read(
+                fds[0], room ? d.text + have : rest, room ? sizeof d.text - 1 - have : sizeof rest);
+        if (n <= 0)
+            break;
+        if (room)
+            have += (size_t)n;
+    }
+    close(fds[0]);
+    int status = 0;
+    while (waitpid(pid, &status, 0) < 0 && errno == EINTR)
+        continue;
+    d.signal = WIFSIGNALED(status) ? WTERMSIG(status) : 0;
+    d.status = WIFEXITED(status) ? WEXITSTATUS(status) : -1;
+    return d;
+}
+
+#endif

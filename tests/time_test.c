@@ -1,0 +1,516 @@
+/* time_test.c - sleeping and waking: time.h, event/timer.c seen from outside. */
+#include "support.h"
+
+static const int worker_counts[] = { 1, 2, 3, 8 };
+
+/* -- the clock -- */
+
+START_TEST(now_is_the_monotonic_clock)
+{
+    struct timespec a, b;
+    clock_gettime(CLOCK_MONOTONIC, &a);
+    int64_t now = weft_now();
+    clock_gettime(CLOCK_MONOTONIC, &b);
+    ck_assert_int_ge(now, (int64_t)a.tv_sec * 1000000000 + a.tv_nsec);
+    ck_assert_int_le(now, (int64_t)b.tv_sec * 1000000000 + b.tv_nsec);
+}
+END_TEST
+
+START_TEST(after_adds_without_overflow)
+{
+    int64_t before = weft_now();
+    int64_t second = weft_after(weft_sec(1));
+    int64_t after = weft_now();
+    ck_assert_int_ge(second, before + weft_sec(1));
+    ck_assert_int_le(second, after + weft_sec(1));
+    ck_assert_int_eq(weft_after(WEFT_NEVER), WEFT_NEVER);
+    ck_assert_int_eq(weft_after(INT64_MAX - 1), WEFT_NEVER);
+    ck_assert_int_eq(weft_after(INT64_MAX - before), WEFT_NEVER);
+    ck_assert_int_gt(weft_after(INT64_MAX / 2), INT64_MAX / 2);
+    ck_assert_int_ge(weft_after(0), before);
+    ck_assert_int_le(weft_after(0), weft_now());
+    ck_assert_int_lt(weft_after(-1), weft_now());
+    ck_assert_int_lt(weft_after(-weft_sec(1)), weft_now());
+    ck_assert_int_lt(weft_after(INT64_MIN), weft_now());
+    ck_assert_int_lt(weft_after(INT64_MIN + 1), weft_now());
+}
+END_TEST
+
+START_TEST(the_units_are_constant_expressions)
+{
+    static const int64_t spans[] = { weft_us(1), weft_ms(1), weft_sec(1),
+        weft_sec(3600 * 24 * 365) };
+    ck_assert_int_eq(spans[0], 1000);
+    ck_assert_int_eq(spans[1], 1000 * spans[0]);
+    ck_assert_int_eq(spans[2], 1000 * spans[1]);
+    ck_assert_int_eq(spans[3], INT64_C(31536000000000000));
+}
+END_TEST
+
+/* -- one sleeper -- */
+
+struct slept {
+    int64_t span, at, early;
+    int rc, turns;
+    bool until;
+};
+
+static int sleep_some(void *arg)
+{
+    struct slept *p = arg;
+    for (int i = 0; i < p->turns; i++) {
+        int64_t before = weft_now();
+        p->rc = p->until ? weft_sleep_until(before + p->span) : weft_sleep(p->span);
+        int64_t early = before + p->span - weft_now();
+        if (early > p->early)
+            p->early = early;
+        if (p->rc != 0)
+            return 0;
+    }
+    return 0;
+}
+
+static const int64_t short_spans[] = { 1, 100, 999, 1000, 20000, 100000, 999999, 1000000, 1000001,
+    3141592, 10000000 };
+
+START_TEST(a_sleep_is_never_shorter_than_asked)
+{
+    for (int k = 0; k < 4; k++) {
+        struct slept p = { .span = short_spans[_i], .turns = 20, .until = k % 2 };
+        ck_assert_int_eq(weft_run(sleep_some, &p, ON(1 + k / 2)), 0);
+        ck_assert_int_eq(p.rc, 0);
+        ck_assert_int_le(p.early, 0);
+    }
+}
+END_TEST
+
+static const int64_t no_spans[] = { 0, -1, -1000000000, INT64_MIN + 1, INT64_MIN };
+
+START_TEST(a_span_of_zero_or_less_is_a_yield)
+{
+    struct slept p = { .span = no_spans[_i], .turns = 100 };
+    ck_assert_int_eq(weft_run(sleep_some, &p, ON(1)), 0);
+    ck_assert_int_eq(p.rc, 0);
+}
+END_TEST
+
+static const int64_t past_times[] = { 0, 1, -1, INT64_MIN, 1000000 };
+
+static int sleep_until_past(void *arg)
+{
+    struct slept *p = arg;
+    for (int i = 0; i < 100; i++)
+        p->rc |= weft_sleep_until(p->at);
+    return 0;
+}
+
+START_TEST(sleeping_until_a_time_that_has_passed_returns_at_once)
+{
+    struct slept p = { .at = past_times[_i] };
+    ck_assert_int_eq(weft_run(sleep_until_past, &p, ON(2)), 0);
+    ck_assert_int_eq(p.rc, 0);
+}
+END_TEST
+
+/* A yield by any name lets the others of the worker have their turn. */
+struct turns {
+    int64_t span;
+    int mine, other, rc;
+    bool fair;
+};
+
+static int count_turns(void *arg)
+{
+    struct turns *t = arg;
+    for (int i = 0; i < 50; i++) {
+        t->other++;
+        int rc = weft_yield();
+        if (rc < 0)
+            return rc;
+    }
+    return 0;
+}
+
+static int sleep_nothing(void *arg)
+{
+    struct turns *t = arg;
+    weft_scope s;
+    weft_scope_begin(&s, WEFT_NEVER);
+    weft_spawn(&s, count_turns, t);
+    while (t->other == 0 && t->rc == 0)
+        t->rc = weft_sleep(t->span);
+    int first = t->other;
+    for (int i = 0; i < 20 && t->rc == 0; i++) {
+        t->rc = weft_sleep(t->span);
+        t->mine++;
+    }
+    t->fair = t->other >= first + 18;
+    return weft_scope_end(&s, t->rc);
+}
+
+START_TEST(a_sleep_of_nothing_lets_the_others_have_a_turn)
+{
+    struct turns t = { .span = no_spans[_i] };
+    ck_assert_int_eq(weft_run(sleep_nothing, &t, ON(1)), 0);
+    ck_assert_int_eq(t.rc, 0);
+    ck_assert(t.fair);
+}
+END_TEST
+
+/* -- sleeping without end -- */
+
+struct endless {
+    int64_t span, at;
+    bool until;
+    atomic_int asleep;
+    int rc, end;
+};
+
+static int sleep_without_end(void *arg)
+{
+    struct endless *e = arg;
+    atomic_store(&e->asleep, 1);
+    e->rc = e->until ? weft_sleep_until(e->span) : weft_sleep(e->span);
+    return e->rc;
+}
+
+static int cancel_endless(void *arg)
+{
+    struct endless *e = arg;
+    weft_scope s;
+    weft_scope_begin(&s, WEFT_NEVER);
+    weft_spawn(&s, sleep_without_end, e);
+    bool there = wait_for(&e->asleep, 1);
+    /* Timers in front of it and behind it have to work meanwhile. */
+    int rc = weft_sleep(weft_ms(2));
+    weft_scope_cancel(&s, NULL);
+    e->end = weft_scope_end(&s, there ? rc : -ETIME);
+    return 0;
+}
+
+static const int64_t endless_spans[] = { WEFT_NEVER, INT64_MAX - 1, INT64_MAX / 2,
+    weft_sec(1000000000), weft_sec(3600) };
+
+START_TEST(a_sleep_without_end_lasts_until_it_is_cancelled)
+{
+    for (int k = 0; k < COUNT(worker_counts); k++)
+        for (int until = 0; until < 2; until++) {
+            struct endless e = { .span = endless_spans[_i], .until = until, .end = 1 };
+            if (until && e.span < INT64_MAX / 4)
+                e.span = weft_after(e.span);
+            ck_assert_int_eq(weft_run(cancel_endless, &e, ON(worker_counts[k])), 0);
+            ck_assert_int_eq(e.rc, -ECANCELED);
+            ck_assert_int_eq(e.end, 0);
+        }
+}
+END_TEST
+
+/* -- many sleepers -- */
+
+struct sleeper {
+    struct sleepers *all;
+    int64_t at, woke;
+    int rc, order;
+};
+
+struct sleepers {
+    struct sleeper *s;
+    int n;
+    atomic_int begun, woken;
+    uint64_t seed;
+};
+
+static int sleep_to_time(void *arg)
+{
+    struct sleeper *p = arg;
+    atomic_fetch_add(&p->all->begun, 1);
+    p->rc = weft_sleep_until(p->at);
+    p->woke = weft_now();
+    p->order = atomic_fetch_add(&p->all->woken, 1);
+    return p->rc;
+}
+
+static int run_sleepers(void *arg)
+{
+    struct sleepers *a = arg;
+    weft_scope s;
+    weft_scope_begin(&s, WEFT_NEVER);
+    for (int i = 0; i < a->n; i++)
+        weft_spawn(&s, sleep_to_time, &a->s[i]);
+    return weft_scope_end(&s, 0);
+}
+
+static void make_sleepers(struct sleepers *a, int n)
+{
+    a->n = n;
+    a->s = calloc((size_t)n, sizeof *a->s);
+    for (int i = 0; i < n; i++)
+        a->s[i].all = a;
+}
+
+START_TEST(many_timers_all_strike_and_none_early)
+{
+    struct sleepers a = { .seed = 42 };
+    make_sleepers(&a, SCALED(100000, 10000, 1500));
+    int64_t start = weft_now();
+    for (int i = 0; i < a.n; i++)
+        a.s[i].at = start + weft_ms(50) + weft_us(next_random(&a.seed) % 400000);
+    int rc = weft_run(run_sleepers, &a, ON(worker_counts[_i]));
+    int early = 0, failed = 0;
+    for (int i = 0; i < a.n; i++) {
+        early += a.s[i].woke < a.s[i].at;
+        failed += a.s[i].rc != 0;
+    }
+    free(a.s);
+    ck_assert_int_eq(rc, 0);
+    ck_assert_int_eq(atomic_load(&a.woken), a.n);
+    ck_assert_int_eq(early, 0);
+    ck_assert_int_eq(failed, 0);
+}
+END_TEST
+
+/* On one worker: who is to wake earlier does, whatever the order of arming; equals in the order of
+ * arming. */
+static int run_ordered(void *arg)
+{
+    struct sleepers *a = arg;
+    weft_scope s;
+    weft_scope_begin(&s, WEFT_NEVER);
+    bool armed = true;
+    for (int i = 0; i < a->n; i++) {
+        weft_spawn(&s, sleep_to_time, &a->s[i]);
+        armed = armed && wait_for(&a->begun, i + 1); /* on one worker: it has armed its timer */
+    }
+    return weft_scope_end(&s, armed ? 0 : -ETIME);
+}
+
+START_TEST(timers_strike_in_the_order_of_their_times)
+{
+    struct sleepers a = { .seed = 7 };
+    make_sleepers(&a, 200);
+    int64_t start = weft_after(weft_ms(200));
+    for (int i = 0; i < a.n; i++)
+        a.s[i].at = start + weft_us(next_random(&a.seed) % 50 * 1000);
+    int rc = weft_run(run_ordered, &a, ON(1));
+    int wrong = 0;
+    for (int i = 0; i < a.n; i++)
+        for (int k = 0; k < a.n; k++)
+            wrong += a.s[i].at < a.s[k].at && a.s[i].order > a.s[k].order;
+    free(a.s);
+    ck_assert_int_eq(rc, 0);
+    ck_assert_int_eq(wrong, 0);
+}
+END_TEST
+
+START_TEST(equal_times_strike_in_the_order_of_arming)
+{
+    struct sleepers a = { .seed = 7 };
+    make_sleepers(&a, 200);
+    int64_t at = weft_after(weft_ms(200));
+    for (int i = 0; i < a.n; i++)
+        a.s[i].at = at;
+    int rc = weft_run(run_ordered, &a, ON(1));
+    int wrong = 0;
+    for (int i = 0; i < a.n; i++)
+        wrong += a.s[i].order != i;
+    free(a.s);
+    ck_assert_int_eq(rc, 0);
+    ck_assert_int_eq(wrong, 0);
+}
+END_TEST
+
+/* -- cancelled timers -- */
+
+struct cancelled {
+    int n, rounds;
+    atomic_int asleep, told, wrong;
+    long before, after;
+};
+
+static int sleep_an_hour(void *arg)
+{
+    struct cancelled *c = arg;
+    atomic_fetch_add(&c->asleep, 1);
+    int rc = weft_sleep(weft_sec(3600));
+    atomic_fetch_add(rc == -ECANCELED ? &c->told : &c->wrong, 1);
+    return rc;
+}
+
+static int cancel_timers(void *arg)
+{
+    struct cancelled *c = arg;
+    int rc = 0;
+    for (int r = 0; r < c->rounds && rc == 0; r++) {
+        if (r == 1)
+            c->before = resident_kib();
+        atomic_store(&c->asleep, 0);
+        weft_scope s;
+        weft_scope_begin(&s, WEFT_NEVER);
+        for (int i = 0; i < c->n; i++)
+            weft_spawn(&s, sleep_an_hour, c);
+        if (!wait_for(&c->asleep, c->n))
+            rc = -ETIME;
+        weft_scope_cancel(&s, NULL);
+        rc = weft_scope_end(&s, rc);
+    }
+    c->after = resident_kib();
+    return rc;
+}
+
+START_TEST(cancelled_timers_wake_at_once_and_leave_nothing)
+{
+    struct cancelled c = { .n = SCALED(5000, 1500, 500), .rounds = 10 };
+    ck_assert_int_eq(weft_run(cancel_timers, &c, ON(worker_counts[_i])), 0);
+    ck_assert_int_eq(atomic_load(&c.told), c.n * c.rounds);
+    ck_assert_int_eq(atomic_load(&c.wrong), 0);
+    ck_assert_int_lt(c.after - c.before, SCALED(16 * 1024, 64 * 1024, 256 * 1024));
+}
+END_TEST
+
+/* Timers set and cancelled from several workers, while others strike. */
+struct churn {
+    atomic_int timed_out, kept, wrong;
+    int turns;
+};
+
+static int churn(void *arg)
+{
+    struct churn *c = arg;
+    uint64_t seed = (uint64_t)weft_task_self();
+    for (int i = 0; i < c->turns; i++) {
+        weft_scope s;
+        bool strike = next_random(&seed) % 8 == 0;
+        weft_scope_begin(&s, strike ? weft_us(20) : weft_sec(60));
+        int rc = weft_scope_end(&s, strike ? weft_sleep(weft_sec(60)) : weft_sleep(weft_us(1)));
+        if (strike && rc == -ETIMEDOUT)
+            atomic_fetch_add(&c->timed_out, 1);
+        else if (!strike && rc == 0)
+            atomic_fetch_add(&c->kept, 1);
+        else
+            atomic_fetch_add(&c->wrong, 1);
+    }
+    return 0;
+}
+
+static int run_churn(void *arg)
+{
+    weft_scope s;
+    weft_scope_begin(&s, WEFT_NEVER);
+    for (int i = 0; i < 20; i++)
+        weft_spawn(&s, churn, arg);
+    return weft_scope_end(&s, 0);
+}
+
+START_TEST(timers_come_and_go_on_all_workers)
+{
+    struct churn c = { .turns = SCALED(1000, 300, 100) };
+    ck_assert_int_eq(weft_run(run_churn, &c, ON(worker_counts[_i])), 0);
+    ck_assert_int_eq(atomic_load(&c.wrong), 0);
+    ck_assert_int_eq(atomic_load(&c.timed_out) + atomic_load(&c.kept), 20 * c.turns);
+}
+END_TEST
+
+/* -- timers although every worker computes -- */
+
+struct computing {
+    atomic_int woke, stop, running;
+    int64_t late;
+};
+
+static int compute_on(void *arg)
+{
+    struct computing *c = arg;
+    atomic_fetch_add(&c->running, 1);
+    for (int64_t end = weft_after(LIMIT); !atomic_load(&c->stop) && weft_now() < end;) {
+        compute(weft_us(500));
+        weft_ignore(weft_check()); /* calls weft, but never gives the worker up */
+    }
+    return 0;
+}
+
+static int compute_and_yield(void *arg)
+{
+    struct computing *c = arg;
+    atomic_fetch_add(&c->running, 1);
+    for (int64_t end = weft_after(LIMIT); !atomic_load(&c->stop) && weft_now() < end;) {
+        compute(weft_us(500));
+        weft_ignore(weft_yield());
+    }
+    return 0;
+}
+
+static int sleep_beside(void *arg)
+{
+    struct computing *c = arg;
+    int rc = 0;
+    for (int i = 0; i < 20 && rc == 0; i++)
+        rc = weft_sleep(weft_ms(1));
+    atomic_fetch_add(&c->woke, 1);
+    atomic_store(&c->stop, 1);
+    return rc;
+}
+
+static int sleep_beside_yielders(void *arg)
+{
+    struct computing *c = arg;
+    weft_scope s;
+    weft_scope_begin(&s, WEFT_NEVER);
+    for (int i = 0; i < 4; i++)
+        weft_spawn(&s, compute_and_yield, c);
+    weft_spawn(&s, sleep_beside, c);
+    return weft_scope_end(&s, 0);
+}
+
+START_TEST(timers_strike_although_every_worker_computes)
+{
+    struct computing c = { .late = 0 };
+    ck_assert_int_eq(weft_run(sleep_beside_yielders, &c, ON(worker_counts[_i])), 0);
+    ck_assert_int_eq(atomic_load(&c.woke), 1);
+}
+END_TEST
+
+static int sleep_beside_one_that_never_yields(void *arg)
+{
+    struct computing *c = arg;
+    weft_scope s;
+    weft_scope_begin(&s, WEFT_NEVER);
+    weft_spawn(&s, sleep_beside, c);
+    weft_spawn(&s, compute_on, c);
+    return weft_scope_end(&s, 0);
+}
+
+START_TEST(timers_strike_beside_a_task_that_never_gives_up_its_worker)
+{
+    struct computing c = { .late = 0 };
+    ck_assert_int_eq(weft_run(sleep_beside_one_that_never_yields, &c, ON(2)), 0);
+    ck_assert_int_eq(atomic_load(&c.woke), 1);
+}
+END_TEST
+
+int main(void)
+{
+    int counts = COUNT(worker_counts);
+    Suite *s = suite_create("time");
+    TCase *tc = add_case(s, "clock");
+    tcase_add_test(tc, now_is_the_monotonic_clock);
+    tcase_add_test(tc, after_adds_without_overflow);
+    tcase_add_test(tc, the_units_are_constant_expressions);
+    tc = add_case(s, "one");
+    tcase_add_loop_test(tc, a_sleep_is_never_shorter_than_asked, 0, COUNT(short_spans));
+    tcase_add_loop_test(tc, a_span_of_zero_or_less_is_a_yield, 0, COUNT(no_spans));
+    tcase_add_loop_test(tc, a_sleep_of_nothing_lets_the_others_have_a_turn, 0, COUNT(no_spans));
+    tcase_add_loop_test(
+            tc, sleeping_until_a_time_that_has_passed_returns_at_once, 0, COUNT(past_times));
+    tcase_add_loop_test(
+            tc, a_sleep_without_end_lasts_until_it_is_cancelled, 0, COUNT(endless_spans));
+    tc = add_case(s, "many");
+    tcase_add_loop_test(tc, many_timers_all_strike_and_none_early, 0, counts);
+    tcase_add_test(tc, timers_strike_in_the_order_of_their_times);
+    tcase_add_test(tc, equal_times_strike_in_the_order_of_arming);
+    tcase_add_loop_test(tc, cancelled_timers_wake_at_once_and_leave_nothing, 0, counts);
+    tcase_add_loop_test(tc, timers_come_and_go_on_all_workers, 0, counts);
+    tc = add_case(s, "beside computing");
+    tcase_add_loop_test(tc, timers_strike_although_every_worker_computes, 0, counts);
+    tcase_add_test(tc, timers_strike_beside_a_task_that_never_gives_up_its_worker);
+    return run_suite(s);
+}
