@@ -29,7 +29,7 @@ static weft_task refuse_spawn(struct weft__scope *s, void *arg, int rc)
 }
 
 /* S1, and who is to be woken: a first element is owed (sched/idle.c), more of them are not. */
-static void publish(struct weft__sched *w, struct weft__task *t, weft_task id)
+static inline void publish(struct weft__sched *w, struct weft__task *t, weft_task id)
 {
     uint64_t before = weft__deque_size(&w->deque);
     weft__count(&w->count.spawned, 1);
@@ -55,7 +55,7 @@ static bool count_foreign(struct weft__scope *s)
     }
 }
 
-static bool is_open(const weft_scope *ps)
+static inline bool is_open(const weft_scope *ps)
 {
     return ps && ati_load_acquire(&((const struct weft__scope *)(const void *)ps)->state) == WEFT__SCOPE_OPEN;
 }
@@ -112,13 +112,24 @@ weft_task weft_spawn(weft_scope *ps, weft_fn *fn, void *arg)
 {
     struct weft__scope *s = weft__scope_of(ps);
     struct weft__sched *w = weft__self();
+    struct weft__task *t;
     int rc;
     if (!is_open(ps))
         return -EINVAL;
+    if (w && s->owner == own(w->frame) && fn && (t = weft__task_alloc(&w->blocks)) != NULL) {
+        /* The way of nearly all spawns: the owner's own, on a worker. */
+        ati_store(&t->bits, weft__task_bits(0, w->group->default_class, 0));
+        t->fn = fn;
+        t->u.arg = arg;
+        at_store(&t->scope, (uint64_t)(uintptr_t)s);
+        s->spawned++; /* C1 */
+        weft_task id = weft__task_begin(t);
+        publish(w, t, id);
+        return id;
+    }
     if (!fn)
         return refuse_spawn(s, arg, -EINVAL);
-    struct weft__task *t = block_for(s, w, &rc);
-    if (!t)
+    if (!(t = block_for(s, w, &rc)))
         return refuse_spawn(s, arg, rc);
     t->fn = fn;
     t->u.arg = arg;
@@ -169,7 +180,7 @@ weft_task weft_spawn_with(weft_scope *ps, weft_fn *fn, void *arg, const weft_spa
 
 /* ---- begin and end */
 
-static void frame_begin(struct weft__frame *f, struct weft__task *t)
+static inline void frame_begin(struct weft__frame *f, struct weft__task *t)
 {
     uint32_t bits = ati_load(&t->bits);
     f->task = t;
@@ -279,6 +290,7 @@ void weft__run_inline(struct weft__sched *w, struct weft__scope *s, struct weft_
     f.stack = joiner->stack;
     f.below = joiner;
     frame_begin(&f, t);
+    f.epoch_ok = joiner->epoch_ok; /* the same scopes apply */
     own_set(w->frame, &f);
     weft__count(&w->count.inlined, 1);
     int left = own(w->until_loop) - 1;

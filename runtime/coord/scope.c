@@ -307,23 +307,21 @@ static bool has_children(const struct weft__scope *s)
 /* Runs what is left of the owner's own newest children, as long as they are at the end of its deque. */
 static void run_own(struct weft__scope *s)
 {
-    for (;;) {
+    while (s->spawned > 0) {
         struct weft__sched *w = weft__self();
-        if (s->spawned <= 0)
-            return;
         uint64_t id = weft__deque_take(&w->deque);
         if (id == 0)
             return;
         struct weft__task *t = weft__task_at(weft__id_index((weft_task)id));
-        if (at_load(&t->scope) == (uint64_t)(uintptr_t)s && weft__may_inline(s->owner, t) &&
-                weft__task_claim(t, (weft_task)id)) {
-            weft__run_inline(w, s, t, (weft_task)id);
-            continue;
-        }
-        if (weft__task_is_new(t, (weft_task)id)) { /* another scope's, or one that needs a stack of its own */
+        if (!weft__task_is_new(t, (weft_task)id))
+            continue; /* a dead entry */
+        if (at_load(&t->scope) != (uint64_t)(uintptr_t)s || !weft__may_inline(s->owner, t)) {
             weft__expect(weft__deque_push(&w->deque, id)); /* into the place it was taken from */
             return;
         }
+        /* The entry is ours alone, and only the scope's owner, who we are, claims without one. */
+        weft__task_claim_own(t);
+        weft__run_inline(w, s, t, (weft_task)id);
     }
 }
 
@@ -390,9 +388,13 @@ int weft_scope_wait(weft_scope *ps)
 
 /* ---- the end */
 
-static int verdict(struct weft__scope *s, int rc, bool outer_told)
+/* f has left the scope already. */
+static int verdict(struct weft__scope *s, struct weft__frame *f, int rc)
 {
     unsigned m = (unsigned)at_load(&s->mark);
+    if (s->code == 0 && rc != -ECANCELED && !(m & WEFT__MARK_LEFT))
+        return rc;
+    bool outer_told = !(m & WEFT__MARK_SHIELD) && weft__told(f);
     bool left = (m & WEFT__MARK_LEFT) || rc == -ECANCELED || (s->code != 0 && !(m & WEFT__MARK_FIRST_FAILED));
     if (s->code != 0 && (m & WEFT__MARK_FIRST_FAILED) && !outer_told)
         return s->code;
@@ -474,8 +476,7 @@ int weft_scope_end(weft_scope *ps, int rc)
     ati_store(&s->state, WEFT__SCOPE_ENDING);
     weft__detach_scope(s);
     leave(s, f);
-    bool outer_told = !(at_load(&s->mark) & WEFT__MARK_SHIELD) && weft__told(f);
-    int result = verdict(s, rc, outer_told);
+    int result = verdict(s, f, rc);
     struct weft__scope_extra *x = (struct weft__scope_extra *)at_load(&s->extra);
     if (x) {
         if (result == s->code && x->text[0])

@@ -209,11 +209,22 @@ static bool somebody_else_serves(struct weft__worker *w, uint64_t now)
     return false;
 }
 
+static void push_yielder(struct weft__sched *s, uint64_t now)
+{
+    struct weft__task *y = own(s->yielder);
+    own_set(s->yielder, NULL);
+    if (!y)
+        return;
+    if (own(s->breathing)) /* depth first, but the ring gets its turn */
+        own_set(s->ring_first, (int)weft__ready_len(&s->ring) + 1);
+    own_set(s->breathing, false);
+    weft__sched_push(s, y, now);
+}
+
 static void look_around(struct weft__worker *w, uint64_t now)
 {
     struct weft__sched *s = &w->sched;
     struct weft__task *y = own(s->yielder);
-    own_set(s->yielder, NULL);
     bool slow = y && weft__task_slow(y);
     bool spare = slow && somebody_else_serves(w, now); /* R11 */
     bool alone = weft__ready_len(&s->ring) == 0;
@@ -234,13 +245,7 @@ static void look_around(struct weft__worker *w, uint64_t now)
         else
             balance(s, weft__ready_len(&s->ring) + (uint32_t)weft__deque_size(&s->deque) + 1);
     }
-    if (y) {
-        uint32_t ahead = weft__ready_len(&s->ring);
-        if (own(s->breathing))
-            own_set(s->ring_first, (int)ahead + 1); /* depth first, but the ring gets its turn */
-        weft__sched_push(s, y, now);
-    }
-    own_set(s->breathing, false);
+    push_yielder(s, now);
 
     own_set(s->loop_due, now + weft__us_to_ticks(LOOP_US));
     int64_t earliest = weft__timers_earliest(&w->timers);
@@ -370,6 +375,8 @@ static void loop(struct weft__worker *w)
         struct weft__task *t = NULL;
         if (!own(s->picked))
             look_around(w, now);
+        else
+            push_yielder(s, now);
         t = next(w, &is_new);
         if (t) {
             weft__idle_found(s);

@@ -173,6 +173,12 @@ static inline bool weft__task_claim(struct weft__task *t, weft_task id)
             weft__state(at_load(&t->ticket), 0, 0, WEFT__RUNNING));
 }
 
+/* The same when nobody else can: the caller has its only queue entry, and nobody joins it. */
+static inline void weft__task_claim_own(struct weft__task *t)
+{
+    at_store(&t->state, weft__state(at_load(&t->ticket), 0, 0, WEFT__RUNNING));
+}
+
 /* Whether it still waits to be started. */
 static inline bool weft__task_is_new(const struct weft__task *t, weft_task id)
 {
