@@ -342,7 +342,6 @@ static const struct bad_scope bad_scopes[] = {
     { "reserved 0", { .reserved = { 1 } } },
     { "reserved 7", { .reserved = { 0, 0, 0, 0, 0, 0, 0, 1 } } },
     { "less than no room", { .failures_max = -1 } },
-    { "room for failures and no place", { .failures_max = 3 } },
 };
 
 struct bad_scope_seen {

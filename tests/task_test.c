@@ -875,6 +875,13 @@ struct names {
     atomic_int waiting, open;
 };
 
+static int look_at_none(void *arg)
+{
+    struct names *n = arg;
+    n->none_n = weft_task_name(weft_task_self(), n->none, sizeof n->none);
+    return 0;
+}
+
 static int look_at_cut(void *arg)
 {
     struct names *n = arg;
@@ -894,7 +901,6 @@ static int look_at_names(void *arg)
     struct names *n = arg;
     char soon_gone[40];
     weft_task me = weft_task_self();
-    n->none_n = weft_task_name(me, n->none, sizeof n->none);
     weft_task_set_name("main one");
     n->given_n = weft_task_name(me, n->given, sizeof n->given);
     n->small_n = weft_task_name(me, n->small, 5);
@@ -905,6 +911,7 @@ static int look_at_names(void *arg)
     n->cleared_n = weft_task_name(me, n->cleared, sizeof n->cleared);
     weft_scope s;
     weft_scope_begin(&s, WEFT_NEVER);
+    weft_spawn(&s, look_at_none, n);
     strcpy(soon_gone, "0123456789012345678901234567890123456");
     weft_spawn_with(&s, look_at_cut, n, &(weft_spawn_options){ .name = soon_gone });
     memset(soon_gone, 'x', sizeof soon_gone);

@@ -22,7 +22,7 @@ typedef struct weft_worker_stats {
     uint64_t woke;     /* wakes of other workers it paid for */
     uint64_t polls;    /* looks at the epoll set */
     uint64_t events;   /* events those brought in */
-    uint64_t timers;   /* timers that struck here */
+    uint64_t timers;   /* timers armed here that have struck */
     uint64_t ready;    /* tasks in its queues now */
     bool asleep;       /* parked now */
 } weft_worker_stats;

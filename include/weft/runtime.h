@@ -18,7 +18,7 @@ typedef struct weft_runtime weft_runtime;
 /* What the runtime has to say: a failure nobody will see, a limit that was met, a task that ignores its
  * cancel. */
 typedef struct weft_report {
-    const char *what; /* a stable word: "failure", "no-stack", "refusals", "slow-cancel" */
+    const char *what; /* a stable word: "failure", "no-stack", "refusals" */
     weft_task task;
     const char *task_name;
     int code;
@@ -35,7 +35,7 @@ typedef struct weft_options {
     uint64_t reserved[8]; /* zero */
 } weft_options;
 
-/* Starts a runtime, runs fn(arg) as its first task, ends the runtime and returns fn's result. On return no
+/* Starts a runtime, runs fn(arg) as its first task (its name is "main"), ends the runtime and returns fn's result. On return no
  * thread and no descriptor of it is left.
  *
  * returns    fn's result; -EDEADLK called within a task; -EINVAL bad options; -ENOMEM, -EAGAIN, -EMFILE
@@ -53,7 +53,7 @@ WEFT_CHECK WEFT_API int weft_runtime_create(weft_runtime **out, const weft_optio
  * context    plain thread (aborts inside a task of the same runtime) */
 WEFT_API void weft_runtime_destroy(weft_runtime **rt);
 
-/* Runs fn(arg) as a task of `rt` and waits for it.
+/* Runs fn(arg) as a task of `rt`, named "main", and waits for it. Its error detail stays with the task.
  *
  * returns    fn's result; -EDEADLK called within a task; -EINVAL; -ENOMEM; -ECANCELED the caller was told to
  *            leave, or the runtime ended

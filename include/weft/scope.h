@@ -66,10 +66,13 @@ WEFT_API void weft_scope_begin_with(weft_scope *s, int64_t within, const weft_sc
 /* Waits for all children, however long they take, and ends the scope. `rc` is how the body went: a negative
  * one cancels the children and is a failure as a child's would be. Runs unstarted children as plain calls.
  *
- * returns    the first failure, if there was one (a failed spawn included); else
- *            -ECANCELED told to leave from further out, and the body or a child left for it;
- *            -ETIMEDOUT left for its own deadline; 0 left for weft_scope_cancel;
- *            else rc, the body's own count or descriptor, even when late.
+ * returns    the first of these that applies:
+ *            - the first failure (of a child, a spawn or the body), if nothing had told the scope to leave
+ *              before it;
+ *            - if the body or a child left because it was told to (with -ECANCELED), or failed after that:
+ *              -ECANCELED told from further out, -ETIMEDOUT its own deadline, 0 weft_scope_cancel;
+ *            - rc, the body's own count or descriptor, even when late.
+ *            -EINVAL it is not open, or another's.
  * context    task: suspends; plain thread: blocks it. Not a cancellation point.
  * ordering   what the children wrote is visible on return */
 WEFT_CHECK WEFT_API int weft_scope_end(weft_scope *s, int rc);

@@ -42,10 +42,9 @@ static struct weft__scope *owner_scope(struct weft__frame *f)
 
 /* What tells the frame to leave: a scope, or (NULL and *task) a task that was cancelled by its id; neither: none.
  * From the innermost scope outwards, to the first shield. */
-static struct weft__scope *teller(struct weft__frame *f, struct weft__frame **task)
+static struct weft__scope *teller_from(struct weft__frame *owner, weft_scope *from, struct weft__frame **task)
 {
-    struct weft__frame *owner = f;
-    struct weft__scope *s = f->inner ? weft__scope_of(f->inner) : NULL;
+    struct weft__scope *s = from ? weft__scope_of(from) : NULL;
     *task = NULL;
     for (;;) {
         for (; s; s = s->outer ? weft__scope_of(s->outer) : NULL) {
@@ -65,6 +64,11 @@ static struct weft__scope *teller(struct weft__frame *f, struct weft__frame **ta
     }
 }
 
+static struct weft__scope *teller(struct weft__frame *f, struct weft__frame **task)
+{
+    return teller_from(f, f->inner, task);
+}
+
 bool weft__told_slow(struct weft__frame *f)
 {
     uint64_t epoch = at_load_acquire(&weft__cancel_epoch);
@@ -79,8 +83,10 @@ const char *weft__told_why(struct weft__frame *f)
 {
     struct weft__frame *task;
     struct weft__scope *s = teller(f, &task);
-    if (task)
-        return at_load_acquire(&task->reason) ? (const char *)at_load(&task->reason) : "cancelled";
+    if (task) {
+        const char *given = weft__task_reason(task->id);
+        return given ? given : "cancelled";
+    }
     if (!s)
         return NULL;
     unsigned m = marks(s);
@@ -292,18 +298,34 @@ static void walk(struct weft__scope *top)
     }
 }
 
+/* Whether something outside the scope tells it to leave. */
+static bool told_from_outside(struct weft__scope *s)
+{
+    struct weft__frame *task;
+    if (marks(s) & WEFT__MARK_SHIELD)
+        return false;
+    return teller_from(s->owner, s->outer, &task) != NULL || task != NULL;
+}
+
 static bool mark(struct weft__scope *s, unsigned why)
 {
     uint64_t m, next;
+    bool outside = why == WEFT__MARK_FAILURE && told_from_outside(s);
     do {
         m = at_load(&s->mark);
         if (m & why)
             return false;
-        next = m | why;
-        if (why == WEFT__MARK_FAILURE && !(m & WEFT__MARK_LEAVE))
+        next = (m | why) + WEFT__MARK_CANCELLER;
+        if (why == WEFT__MARK_FAILURE && !(m & WEFT__MARK_LEAVE) && !outside)
             next |= WEFT__MARK_FIRST_FAILED;
     } while (!at_cas(&s->mark, m, next)); /* C1 */
     return true;
+}
+
+void weft__mark_failed(struct weft__scope *s)
+{
+    if (mark(s, WEFT__MARK_FAILURE))
+        at_add(&s->mark, (uint64_t)0 - WEFT__MARK_CANCELLER);
 }
 
 bool weft__cancel_scope(struct weft__scope *s, unsigned why)
@@ -312,12 +334,14 @@ bool weft__cancel_scope(struct weft__scope *s, unsigned why)
         return false;
     at_add(&weft__cancel_epoch, 1); /* C2 */
     at_fence_full();
-    if (!ati_load_acquire(&s->attached))
-        return true; /* C3 */
-    weft__lock(&s->lock); /* C4 */
-    wake_wait(s->owner->task, weft__scope_level(s));
-    walk(s);
-    weft__unlock(&s->lock);
+    if (ati_load_acquire(&s->attached)) { /* C3 */
+        weft__lock(&s->lock); /* C4 */
+        wake_wait(s->owner->task, weft__scope_level(s));
+        walk(s);
+        weft__unlock(&s->lock);
+    }
+    /* The last access: its owner, awake by now, waits for it before it ends the scope. */
+    at_add(&s->mark, (uint64_t)0 - WEFT__MARK_CANCELLER);
     return true;
 }
 

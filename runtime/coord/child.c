@@ -195,7 +195,7 @@ static inline void frame_begin(struct weft__frame *f, struct weft__task *t)
     f->arg = t->u.arg;
     f->side = NULL;
     f->detail = NULL;
-    at_store(&f->reason, 0);
+    f->named = NULL;
     ati_store(&f->attached, 0);
     f->down = NULL;
     if (bits & (WEFT__TASK_COPY | WEFT__TASK_SIDE)) {
@@ -215,7 +215,7 @@ static void frame_end(struct weft__frame *f, int rc)
     struct weft__task *t = f->task;
     struct weft__scope *s = (struct weft__scope *)at_load(&t->scope);
     if (f->inner)
-        weft__panic(__FILE__, __LINE__, "a task returned with scope %p open: its end was forgotten", (void *)f->inner);
+        weft__scope_forgotten(f, NULL);
     if (rc == -ECANCELED && weft__told(f))
         weft__scope_left(s);
     else if (rc < 0)
@@ -228,7 +228,6 @@ static void frame_end(struct weft__frame *f, int rc)
     weft__life_end(t, f->id);
     /* Nobody holds the life any more, so nobody looks at these. */
     weft__mem_free(f->side);
-    weft__mem_free((void *)(uintptr_t)at_load(&f->reason));
     weft__detail_free(f);
 }
 
@@ -298,8 +297,7 @@ void weft__run_inline(struct weft__sched *w, struct weft__scope *s, struct weft_
     if (left <= 0)
         weft__breathe(); /* an inline join is a dispatch */
     int rc = f.fn(f.arg);
-    if (rc < 0 || f.inner || ati_load(&f.attached) || f.side || f.detail ||
-            at_load(&f.reason))
+    if (rc < 0 || f.inner || ati_load(&f.attached) || f.side || f.detail)
         frame_end(&f, rc);
     else
         weft__life_end(t, id);

@@ -46,7 +46,7 @@ void weft__detail_set(struct weft__frame *f, int code, const char *text)
 
 const char *weft__detail_text(struct weft__frame *f, int code)
 {
-    return f->detail && f->detail->code == code && f->detail->text[0] ? f->detail->text : NULL;
+    return f->detail && f->detail->code == code ? f->detail->text : NULL;
 }
 
 void weft__detail_free(struct weft__frame *f)

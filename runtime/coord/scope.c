@@ -13,6 +13,7 @@
 #include "coord/scope.h"
 
 #include <errno.h>
+#include <sched.h>
 #include <stdio.h>
 #include <string.h>
 
@@ -138,7 +139,7 @@ static int take_options(struct weft__scope *s, const weft_scope_options *o)
     for (unsigned i = 0; i < sizeof o->reserved / sizeof o->reserved[0]; i++)
         if (o->reserved[i] != 0)
             return -EINVAL;
-    if (o->failures_max < 0 || (o->failures && o->failures_max == 0) || (o->on && !weft__is_thread(s->owner)))
+    if (o->failures_max < 0 || (!o->failures && o->failures_max > 0) || (o->on && !weft__is_thread(s->owner)))
         return -EINVAL;
     if (!o->name && !o->failures && !o->on)
         return 0;
@@ -147,6 +148,10 @@ static int take_options(struct weft__scope *s, const weft_scope_options *o)
         return -ENOMEM;
     x->scope = s;
     x->name = o->name;
+    if (o->name) {
+        x->named = s->owner->named;
+        s->owner->named = x;
+    }
     x->failures = o->failures;
     x->failures_max = o->failures ? o->failures_max : 0;
     x->on = o->on;
@@ -388,19 +393,15 @@ int weft_scope_wait(weft_scope *ps)
 
 /* ---- the end */
 
-/* f has left the scope already. */
+/* N3. f has left the scope already. */
 static int verdict(struct weft__scope *s, struct weft__frame *f, int rc)
 {
     unsigned m = (unsigned)at_load(&s->mark);
     if (s->code == 0 && rc != -ECANCELED && !(m & WEFT__MARK_LEFT))
         return rc;
-    bool outer_told = !(m & WEFT__MARK_SHIELD) && weft__told(f);
-    bool left = (m & WEFT__MARK_LEFT) || rc == -ECANCELED || (s->code != 0 && !(m & WEFT__MARK_FIRST_FAILED));
-    if (s->code != 0 && (m & WEFT__MARK_FIRST_FAILED) && !outer_told)
+    if (m & WEFT__MARK_FIRST_FAILED)
         return s->code;
-    if (!left)
-        return s->code != 0 ? s->code : rc;
-    if (outer_told)
+    if (!(m & WEFT__MARK_SHIELD) && weft__told(f))
         return -ECANCELED;
     if (m & WEFT__MARK_DEADLINE)
         return -ETIMEDOUT;
@@ -424,31 +425,40 @@ static void leave(struct weft__scope *s, struct weft__frame *f)
     }
 }
 
-static void forgotten(struct weft__scope *s, struct weft__frame *f)
+/* "scope 0x7f... "name"", into out. The scope itself may be in a frame that has been left, so its name is looked for
+ * among those that the frame knows. */
+static const char *scope_text(const struct weft__frame *f, const weft_scope *ps, char *out, size_t bytes)
 {
-    struct weft__scope_extra *younger = (struct weft__scope_extra *)at_load(&weft__scope_of(f->inner)->extra);
-    struct weft__scope_extra *older = (struct weft__scope_extra *)at_load(&s->extra);
-    weft__panic(__FILE__, __LINE__, "scope %p%s%s%s ends while a younger one, %p%s%s%s, is open: its end was forgotten",
-            (void *)s, older && older->name ? " \"" : "", older && older->name ? older->name : "",
-            older && older->name ? "\"" : "", (void *)f->inner, younger && younger->name ? " \"" : "",
-            younger && younger->name ? younger->name : "", younger && younger->name ? "\"" : "");
+    const char *name = NULL;
+    for (const struct weft__scope_extra *x = f->named; x; x = x->named)
+        if ((const void *)x->scope == (const void *)ps)
+            name = x->name;
+    snprintf(out, bytes, "scope %p%s%s%s", (const void *)ps, name ? " \"" : "", name ? name : "", name ? "\"" : "");
+    return out;
+}
+
+void weft__scope_forgotten(struct weft__frame *f, weft_scope *older)
+{
+    char a[120], b[120];
+    if (older)
+        weft__panic(__FILE__, __LINE__, "%s ends while a younger one, %s, is open: its end was forgotten",
+                scope_text(f, older, a, sizeof a), scope_text(f, f->inner, b, sizeof b));
+    weft__panic(__FILE__, __LINE__, "it returned with %s open: its end was forgotten",
+            scope_text(f, f->inner, a, sizeof a));
 }
 
 static void body_failed(struct weft__scope *s, struct weft__frame *f, int rc)
 {
     if (rc == -ECANCELED && (!has_children(s) || weft__told(f)))
         return; /* told to leave, as are the children */
-    if (has_children(s)) {
-        weft__scope_fail(s, f->id, f->arg, rc, weft__detail_text(f, rc));
-        return;
-    }
-    /* Nobody is there to be told. */
-    s->failed++;
-    if (s->code == 0) {
+    weft__lock(&s->lock);
+    if (s->code == 0)
         s->code = rc;
-        if (!(at_load(&s->mark) & WEFT__MARK_LEAVE))
-            at_store(&s->mark, at_load(&s->mark) | WEFT__MARK_FIRST_FAILED);
-    }
+    weft__unlock(&s->lock);
+    if (has_children(s))
+        weft__cancel_scope(s, WEFT__MARK_FAILURE);
+    else
+        weft__mark_failed(s); /* nobody is there to be told */
 }
 
 int weft_scope_end(weft_scope *ps, int rc)
@@ -467,13 +477,15 @@ int weft_scope_end(weft_scope *ps, int rc)
             open = weft__scope_of(open)->outer;
         if (!open || f != weft__current())
             return -EINVAL; /* another task's */
-        forgotten(s, f);
+        weft__scope_forgotten(f, ps);
     }
     if (rc < 0)
         body_failed(s, f, rc);
     if (has_children(s))
         (void)join(s, false); /* not refused: it can only end by the last child */
     ati_store(&s->state, WEFT__SCOPE_ENDING);
+    while (at_load_acquire(&s->mark) >= WEFT__MARK_CANCELLER)
+        sched_yield(); /* whoever told us to leave is still on its way out */
     weft__detach_scope(s);
     leave(s, f);
     int result = verdict(s, f, rc);
@@ -481,6 +493,8 @@ int weft_scope_end(weft_scope *ps, int rc)
     if (x) {
         if (result == s->code && x->text[0])
             weft__detail_set(f, result, x->text);
+        if (x->name)
+            f->named = x->named;
         if (x->is_root)
             root_close(x);
         at_store(&s->extra, 0);
@@ -500,9 +514,9 @@ void weft_scope_drop(weft_scope *ps)
     if (!open)
         return;
     weft_scope_cancel(ps, "its block was left");
-    int rc = weft_scope_end(ps, 0);
-    if (rc < 0 && rc != -ECANCELED)
-        weft__report(f->group ? weft__runtime_of(f->group) : NULL, "failure", f, rc,
+    weft_ignore(weft_scope_end(ps, 0));
+    if (weft__scope_of(ps)->code != 0)
+        weft__report(f->group ? weft__runtime_of(f->group) : NULL, "failure", f, weft__scope_of(ps)->code,
                 "in a scope whose block was left");
 }
 

@@ -21,6 +21,8 @@ enum {
     WEFT__MARK_LEFT = 16,    /* a child left for a cancel */
     WEFT__MARK_FIRST_FAILED = 32 /* the failure came before any other reason to leave */
 };
+/* Above them, how many cancels are at work in the scope: it does not end under them. */
+#define WEFT__MARK_CANCELLER (UINT64_C(1) << 32)
 
 enum { WEFT__SCOPE_OPEN = 0x77656674, WEFT__SCOPE_ENDING, WEFT__SCOPE_ENDED };
 
@@ -31,6 +33,7 @@ enum { WEFT__SCOPE_OPEN = 0x77656674, WEFT__SCOPE_ENDING, WEFT__SCOPE_ENDED };
 
 struct weft__scope_extra {
     const char *name;
+    struct weft__scope_extra *named; /* of the next scope further out that has a name */
     struct weft__scope *scope;
     weft_runtime *on;
     weft_failure *failures;
@@ -77,6 +80,9 @@ static inline struct weft__scope *weft__scope_of(weft_scope *s)
 void weft__scope_child_left(struct weft__scope *s);
 /* Records a failure and tells the rest to leave. text may be NULL. */
 void weft__scope_fail(struct weft__scope *s, weft_task task, void *arg, int code, const char *text);
+/* The end of f's innermost scope was forgotten: found at the end of an `older` one, or (NULL) at the task's. Does not
+ * return. */
+void weft__scope_forgotten(struct weft__frame *f, weft_scope *older);
 /* A child, or the body, left because it was told to. */
 void weft__scope_left(struct weft__scope *s);
 struct weft__scope_extra *weft__scope_extra(struct weft__scope *s);
@@ -105,6 +111,8 @@ static inline bool weft__told(struct weft__frame *f)
 /* Tells the scope to leave for a WEFT__MARK_ reason: marks it, and wakes every wait under it. False: it was already
  * told for this reason. */
 bool weft__cancel_scope(struct weft__scope *s, unsigned why);
+/* The owner's body failed, and there is nobody to be told. */
+void weft__mark_failed(struct weft__scope *s);
 /* The same for one task, whose life is held (coord/cancel.c). */
 void weft__cancel_task(struct weft__frame *f);
 
@@ -130,6 +138,8 @@ void weft__child_no_stack(struct weft__sched *w, struct weft__task *t);
 
 /* ---- coord/task.c */
 
+/* The reason given to weft_task_cancel for a task whose life has the mark; NULL: none was kept. */
+const char *weft__task_reason(weft_task id);
 /* "task 42 \"name\" (0x...)", into out. */
 void weft__task_describe(struct weft__frame *f, char *out, unsigned long bytes);
 

@@ -20,6 +20,13 @@
 
 enum { BUCKETS = 512, WAKE_SLICE = 64 };
 
+/* Why a task was cancelled by its id; kept in its bucket until it ends. */
+struct reason {
+    struct weft__link link;
+    weft_task id;
+    char text[WEFT__NAME_BYTES];
+};
+
 struct joiner {
     struct weft__link link;
     weft_task id;
@@ -29,6 +36,7 @@ struct joiner {
 static struct bucket {
     _Alignas(64) struct weft__lock lock;
     struct weft__link joiners;
+    struct weft__link reasons;
 } buckets[BUCKETS];
 
 static struct bucket *bucket_of(weft_task id)
@@ -60,6 +68,26 @@ static void wake_joiners(weft_task id)
     }
 }
 
+/* Under the bucket's lock. */
+static struct reason *find_reason(struct bucket *b, weft_task id)
+{
+    for (struct weft__link *l = b->reasons.next; l && l != &b->reasons; l = l->next)
+        if (container_of(l, struct reason, link)->id == id)
+            return container_of(l, struct reason, link);
+    return NULL;
+}
+
+static void forget_reason(weft_task id)
+{
+    struct bucket *b = bucket_of(id);
+    weft__lock(&b->lock);
+    struct reason *r = find_reason(b, id);
+    if (r)
+        list_remove(&r->link);
+    weft__unlock(&b->lock);
+    weft__mem_free(r);
+}
+
 void weft__life_end_slow(struct weft__task *t, weft_task id)
 {
     for (;;) {
@@ -69,6 +97,8 @@ void weft__life_end_slow(struct weft__task *t, weft_task id)
             continue;
         }
         if (at_cas(&t->life, life, 0)) {
+            if (life & WEFT__LIFE_CANCELLED)
+                forget_reason(id);
             if (life & WEFT__LIFE_JOINERS)
                 wake_joiners(id);
             return;
@@ -190,16 +220,17 @@ int weft_task_join(weft_task id)
     struct weft__task *t;
     if (id < 0)
         return id < -4095 ? -EINVAL : (int)id;
-    int rc = look_up(id, &t);
-    if (rc <= 0)
-        return rc;
     struct weft__frame *f = weft__current();
     if (!f)
         return -ENOMEM;
+    int lives = look_up(id, &t);
+    if (lives < 0)
+        return lives;
     if (f->id == id)
         return -EDEADLK;
-    if (weft__told(f))
-        return weft__enter_call(f);
+    int rc = weft__enter_call(f);
+    if (rc < 0 || !lives)
+        return rc;
     return join_inline(f, t, id) ? 0 : join_wait(f, t, id);
 }
 
@@ -237,13 +268,34 @@ static struct weft__frame *held_frame(struct weft__task *t)
     return (struct weft__frame *)(uintptr_t)at_load(&t->side);
 }
 
-static void keep_reason(struct weft__frame *f, const char *reason)
+/* The first reason counts. Without memory there is none. The life is held. */
+static void keep_reason(weft_task id, const char *text)
 {
-    char *copy = reason && at_load(&f->reason) == 0 ? weft__mem_zeroed(WEFT__NAME_BYTES) : NULL;
-    if (!copy)
+    struct bucket *b = bucket_of(id);
+    struct reason *r = text ? weft__mem_zeroed(sizeof *r) : NULL;
+    if (!r)
         return;
-    snprintf(copy, WEFT__NAME_BYTES, "%s", reason);
-    at_store_release(&f->reason, (uint64_t)(uintptr_t)copy);
+    r->id = id;
+    snprintf(r->text, sizeof r->text, "%s", text);
+    weft__lock(&b->lock);
+    bool first = !find_reason(b, id);
+    if (first) {
+        if (!b->reasons.next)
+            list_init(&b->reasons);
+        list_push_tail(&b->reasons, &r->link);
+    }
+    weft__unlock(&b->lock);
+    if (!first)
+        weft__mem_free(r);
+}
+
+const char *weft__task_reason(weft_task id)
+{
+    struct bucket *b = bucket_of(id);
+    weft__lock(&b->lock);
+    struct reason *r = find_reason(b, id);
+    weft__unlock(&b->lock);
+    return r ? r->text : NULL; /* it stays until the task, which asks, has ended */
 }
 
 int weft_task_cancel(weft_task id, const char *reason)
@@ -253,10 +305,10 @@ int weft_task_cancel(weft_task id, const char *reason)
     if (rc <= 0)
         return rc == 0 ? -ESRCH : rc;
     struct weft__frame *f = held_frame(t);
-    if (f) {
-        keep_reason(f, reason);
+    keep_reason(id, reason);
+    if (f)
         weft__cancel_task(f);
-    } else
+    else
         at_add(&weft__cancel_epoch, 1); /* it sees the mark at its first wait */
     release(t);
     return 0;

@@ -6,7 +6,6 @@
  * After the report the default disposition is restored and the instruction runs again: the process ends with
  * the signal, and a core shows the place. */
 #include <errno.h>
-#include <pthread.h>
 #include <signal.h>
 #include <stdio.h>
 #include <string.h>
@@ -52,21 +51,36 @@ static void on_fault(int signo, siginfo_t *info, void *context)
     signal(signo, SIG_DFL);
 }
 
-static void install(void)
-{
-    static const int signals[] = { SIGSEGV, SIGBUS };
-    for (unsigned i = 0; i < sizeof signals / sizeof signals[0]; i++) {
-        struct sigaction old, mine = { .sa_sigaction = on_fault, .sa_flags = SA_SIGINFO | SA_ONSTACK };
-        if (sigaction(signals[i], NULL, &old) == 0 && !(old.sa_flags & SA_SIGINFO) &&
-                old.sa_handler == SIG_DFL)
-            sigaction(signals[i], &mine, NULL);
-    }
-}
+static const int signals[] = { SIGSEGV, SIGBUS };
+enum { SIGNALS = sizeof signals / sizeof signals[0] };
+
+static struct weft__lock lock;
+static int users;
+static bool ours[SIGNALS];
+static struct sigaction before[SIGNALS];
 
 void weft__crash_install(void)
 {
-    static pthread_once_t once = PTHREAD_ONCE_INIT;
-    pthread_once(&once, install);
+    struct sigaction mine = { .sa_sigaction = on_fault, .sa_flags = SA_SIGINFO | SA_ONSTACK };
+    weft__lock(&lock);
+    for (int i = 0; users == 0 && i < SIGNALS; i++)
+        ours[i] = sigaction(signals[i], NULL, &before[i]) == 0 && !(before[i].sa_flags & SA_SIGINFO) &&
+                before[i].sa_handler == SIG_DFL && sigaction(signals[i], &mine, NULL) == 0;
+    users++;
+    weft__unlock(&lock);
+}
+
+/* The last runtime leaves the signals as the first one found them, unless somebody else has taken them since. */
+void weft__crash_uninstall(void)
+{
+    struct sigaction now;
+    weft__lock(&lock);
+    users--;
+    for (int i = 0; users == 0 && i < SIGNALS; i++)
+        if (ours[i] && sigaction(signals[i], NULL, &now) == 0 && (now.sa_flags & SA_SIGINFO) &&
+                now.sa_sigaction == on_fault)
+            sigaction(signals[i], &before[i], NULL);
+    weft__unlock(&lock);
 }
 
 static size_t signal_stack_bytes(void)

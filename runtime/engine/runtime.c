@@ -180,8 +180,7 @@ int weft__runtime_start(weft_runtime **out, const weft_options *o)
         if ((rc = start_thread(&rt->workers[i]->thread, weft__worker_thread, rt->workers[i])) == 0)
             rt->started++;
     if (rc < 0) {
-        stop_threads(rt);
-        free_all(rt);
+        weft__runtime_end(rt);
         return rc;
     }
     *out = rt;
@@ -191,6 +190,8 @@ int weft__runtime_start(weft_runtime **out, const weft_options *o)
 void weft__runtime_end(weft_runtime *rt)
 {
     stop_threads(rt);
+    if (rt->crash_report)
+        weft__crash_uninstall();
     free_all(rt);
 }
 

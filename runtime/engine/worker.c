@@ -69,7 +69,6 @@ static uint32_t expire(struct weft__sched *s, struct weft__timers *t, int64_t no
         n = weft__timers_expire(t, now, woken, STEAL_MOST);
         all += push_all(s, woken, n, weft__ticks());
     } while (n == STEAL_MOST);
-    weft__count(&s->count.timers, all);
     return all;
 }
 

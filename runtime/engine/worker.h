@@ -63,6 +63,7 @@ void *weft__io_thread(void *runtime);
 
 /* engine/crash.c */
 void weft__crash_install(void);
+void weft__crash_uninstall(void);
 void weft__crash_thread_begin(void **stack);
 void weft__crash_thread_end(void *stack);
 

@@ -23,18 +23,19 @@
 #include "event/poller.h"
 
 #include <errno.h>
+#include <fcntl.h>
 #include <pthread.h>
 #include <sys/epoll.h>
 #include <sys/eventfd.h>
 #include <sys/syscall.h>
 #include <time.h>
 #include <unistd.h>
+#include <weft/io.h>
 
 #include "base/clock.h"
 #include "base/fault.h"
 #include "base/mem.h"
 #include "sched/sched.h"
-#include "weft/io.h"
 
 enum { SLOTS = 1 << 20, COMMIT = 8192 };
 #define EVENTS ((uint32_t)EPOLLIN | EPOLLOUT | EPOLLRDHUP | (uint32_t)EPOLLET)
@@ -214,6 +215,10 @@ int weft__slot_close(int fd, bool close_number)
     int rc = weft__slot_enter(fd, &s);
     if (rc < 0)
         return rc;
+    if (!(at_load(&s->life) & WEFT__SLOT_OWNED) && fcntl(fd, F_GETFD) < 0) {
+        weft__slot_leave(s);
+        return -EBADF;
+    }
     if (!close_number) {
         struct weft__poller *p = (struct weft__poller *)(uintptr_t)at_load(&s->poller);
         if (p)

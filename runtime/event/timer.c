@@ -159,6 +159,7 @@ uint32_t weft__timers_expire(struct weft__timers *t, int64_t now, uint32_t *woke
     while (n < most && t->n > 0 && t->heap[0].at <= now) {
         struct weft__timer *timer = t->heap[0].timer;
         take_out(t, 0);
+        at_store(&t->struck, at_load(&t->struck) + 1);
         if (timer->kind == WEFT__TIMER_WAKE) {
             weft__token k = container_of(timer, struct weft__sleeper, timer)->token; /* M3 */
             enum weft__fired f = weft__wait_claim(k, WEFT__CAUSE_EVENT);

@@ -30,7 +30,7 @@ static int parse_unix(weft_addr *a, const char *path)
 {
     struct sockaddr_un *u = (struct sockaddr_un *)(void *)&a->sa;
     size_t n = strlen(path);
-    if (n == 0 || n >= sizeof u->sun_path)
+    if (n == 0 || n >= sizeof u->sun_path || strcmp(path, "@") == 0)
         return -EINVAL;
     u->sun_family = AF_UNIX;
     memcpy(u->sun_path, path, n + 1);

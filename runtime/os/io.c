@@ -131,7 +131,8 @@ static int transfer_in(struct weft__frame *f, struct weft__slot *s, struct trans
 {
     bool waited = false;
     for (;;) {
-        bool drained = (ati_load(&s->drained) & (1u << t->dir)) && ati_load_acquire(&s->ready[t->dir]) == 0 &&
+        /* After a wait it always tries: the edge that ended the wait is used up. */
+        bool drained = !waited && (ati_load(&s->drained) & (1u << t->dir)) && ati_load_acquire(&s->ready[t->dir]) == 0 &&
                 is_stream(s);
         if (!drained) {
             ati_store(&s->ready[t->dir], 0); /* E2: before the system call */
@@ -240,14 +241,16 @@ int weft_wait_fd(int fd, int events)
     int rc = weft__enter_call(f);
     if (rc < 0 || (rc = weft__slot_enter(fd, &s)) < 0)
         return rc;
-    for (bool waited = false;; waited = true) {
+    rc = weft__ready_pollable(f, s);
+    for (bool waited = false; rc == 0; waited = true) {
         rc = weft__ready_look(fd, want);
-        if (rc != 0)
-            break;
-        rc = weft__ready_wait(f, s, want, waited);
-        if (rc < 0)
+        if (rc == 0 && (rc = weft__ready_wait(f, s, want, waited)) < 0)
             break;
     }
+    /* It is ready for the next waiter as well. */
+    for (int d = 0; d < 2; d++)
+        if (rc > 0 && ((unsigned)rc & (1u << d)))
+            weft__slot_pass_on(s, (enum weft__dir)d);
     weft__slot_leave(s);
     return rc;
 }

@@ -68,7 +68,7 @@ static void clear_stale_file(const weft_addr *a)
     close(fd);
 }
 
-static int bind_and_listen(int fd, const weft_addr *a, bool any, const weft_listen_options *o)
+static int bind_and_listen(int fd, const weft_addr *a, const weft_listen_options *o)
 {
     int rc = 0;
     if (a->sa.ss_family != AF_UNIX) {
@@ -77,7 +77,7 @@ static int bind_and_listen(int fd, const weft_addr *a, bool any, const weft_list
             rc = set_int(fd, SOL_SOCKET, SO_REUSEPORT, 1);
     }
     if (rc == 0 && a->sa.ss_family == AF_INET6)
-        rc = set_int(fd, IPPROTO_IPV6, IPV6_V6ONLY, o->v6_only || !any);
+        rc = set_int(fd, IPPROTO_IPV6, IPV6_V6ONLY, o->v6_only);
     if (rc < 0)
         return rc;
     clear_stale_file(a);
@@ -107,7 +107,7 @@ int weft_listen(const char *where, const weft_listen_options *o)
     }
     if (fd < 0)
         return fd;
-    rc = bind_and_listen(fd, &a, any, o);
+    rc = bind_and_listen(fd, &a, o);
     if (rc < 0) {
         close(fd);
         return rc;

@@ -6,6 +6,8 @@
 
 #include <errno.h>
 #include <poll.h>
+#include <sys/epoll.h>
+#include <unistd.h>
 #include <weft/io.h>
 
 #include "base/clock.h"
@@ -35,6 +37,19 @@ static int look(int fd, unsigned events, int ms)
 int weft__ready_look(int fd, unsigned events)
 {
     return look(fd, events, 0);
+}
+
+int weft__ready_pollable(struct weft__frame *f, struct weft__slot *s)
+{
+    if (!weft__is_thread(f))
+        return weft__slot_register(s, &weft__runtime_of(f->group)->poller);
+    /* A thread has no set: asks one of its own. */
+    int set = epoll_create1(EPOLL_CLOEXEC);
+    if (set < 0)
+        return -errno;
+    int rc = epoll_ctl(set, EPOLL_CTL_ADD, s->fd, &(struct epoll_event){ .events = 0 }) == 0 ? 0 : -errno;
+    close(set);
+    return rc;
 }
 
 static int thread_ready(struct weft__frame *f, struct weft__slot *s, unsigned events)

@@ -9,6 +9,9 @@
  * -ECANCELED, -EBADF closed, -EPERM cannot be polled, -EXDEV, -ENOMEM, -ENOSPC. */
 int weft__ready_wait(struct weft__frame *f, struct weft__slot *s, unsigned events, bool front);
 
+/* 0; -EPERM the kind can never be waited for: a regular file, /dev/null; -EBADF. */
+int weft__ready_pollable(struct weft__frame *f, struct weft__slot *s);
+
 /* What is ready now, by poll(2): events, 0, or a negative errno (-EBADF; -EPERM never). */
 int weft__ready_look(int fd, unsigned events);
 

@@ -15,10 +15,10 @@ static void fill(weft_worker_stats *out, struct weft__sched *s)
         .woke = at_load(&s->count.woke),
         .polls = at_load(&s->count.polls),
         .events = at_load(&s->count.events),
-        .timers = at_load(&s->count.timers),
+        .timers = at_load(&weft__worker_of(s)->timers.struck),
         .ready = weft__ready_len(&s->ring) + weft__deque_size(&s->deque) + (at_load(&s->next) != 0) +
                 at_load(&s->pinned.count),
-        .asleep = at_load(&s->since) == 0,
+        .asleep = ati_load(&s->asleep) != 0,
     };
 }
 

@@ -171,8 +171,10 @@ bool weft__idle_retract(struct weft__sched *s)
 void weft__idle_sleep(struct weft__sched *s)
 {
     /* The word is looked at after each return: a wake may be spurious, or be an earlier claim's late futex call. */
+    ati_store(&s->asleep, 1);
     while (ati_load_acquire(&s->wake) == 0)
         weft__futex_wait(&s->wake, 0, INT64_MAX);
+    ati_store(&s->asleep, 0);
     ati_store(&s->wake, 0);
     own_set(s->searching, true); /* our waker counted us */
 }

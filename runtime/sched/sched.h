@@ -31,6 +31,7 @@ enum {
 
 struct weft__detail;
 struct weft__side;
+struct weft__scope_extra;
 struct weft__group;
 
 /* The running part of a task, of a worker's loop, or of a plain thread. It lives at the top of the task's stack,
@@ -53,7 +54,7 @@ struct weft__frame {
     void *arg;
     struct weft__side *side; /* options and a large copied argument, or NULL */
     struct weft__detail *detail;
-    at_word reason; /* char *, of weft_task_cancel; set under HELD (coord/task.c) */
+    struct weft__scope_extra *named; /* of the innermost open scope that has a name (coord/scope.c) */
     /* Under the lock of the owner scope (coord/cancel.c). */
     struct weft__link link;
     at_int attached;
@@ -71,7 +72,7 @@ struct weft__sched_ops {
 enum weft__after { WEFT__AFTER_NOTHING, WEFT__AFTER_WAIT, WEFT__AFTER_YIELD, WEFT__AFTER_STACK };
 
 struct weft__counters {
-    at_word ran, inlined, spawned, stolen, parked, woke, polls, events, timers;
+    at_word ran, inlined, spawned, stolen, parked, woke, polls, events;
 };
 
 /* Counters have one writer each and are read by anyone. */
@@ -111,6 +112,7 @@ struct weft__sched {
     /* Written by all. */
     _Alignas(128) at_word next; /* task index + 1: a just woken partner */
     at_int wake;                /* futex word of the parked worker: 1 it was woken */
+    at_int asleep;              /* it is parked; by the worker, for reports */
     struct weft__inject pinned; /* ready tasks that only this worker may run */
 
     struct weft__ready_ring ring;

@@ -195,10 +195,18 @@ inline wake_up(w)
     }
 }
 
-/* S6, for any thread but the I/O thread */
+/* S6, for any thread but the I/O thread. In one step the late kick is lost that finds the I/O thread TICKING
+ * again, and returns one of its waits early. */
 inline kick_if_blocked()
 {
-#ifndef BUG_NO_KICK
+#ifdef BUG_NO_KICK
+    skip
+#elif defined(KICK_IN_ONE_STEP)
+    if
+    :: atomic { iost == BLOCKED -> kick = 1 }
+    :: iost != BLOCKED
+    fi
+#else
     if
     :: atomic { iost == BLOCKED -> mod = 1 }
     :: iost != BLOCKED
@@ -211,8 +219,6 @@ inline kick_if_blocked()
        }
     :: else
     fi
-#else
-    skip
 #endif
 }
 
