@@ -35,7 +35,7 @@ struct verdict {
 
 /* clang-format off */
 static const struct verdict verdicts[] = {
-    /* body    child                  cause                       end          outer end  failed */
+    /* body    child                  causes, after the child's own end   end          outer end  failed */
     /* nothing happens: the body's own result */
     { 0,       NO_CHILD,              0,                          0,           0,           0 },
     { 7,       NO_CHILD,              0,                          7,           7,           0 },
@@ -43,13 +43,16 @@ static const struct verdict verdicts[] = {
     { -EIO,    NO_CHILD,              0,                          -EIO,        -EIO,        0 },
     { -EIO,    ENDS_WELL,             0,                          -EIO,        -EIO,        0 },
     { -EIO,    LEAVES,                0,                          -EIO,        -EIO,        0 },
-    /* the first failure */
+    /* the first failure, of what nothing had told to leave */
     { 0,       FAILS,                 0,                          -EPIPE,      -EPIPE,      1 },
     { 7,       FAILS,                 0,                          -EPIPE,      -EPIPE,      1 },
     { -EIO,    FAILS,                 0,                          -EPIPE,      -EPIPE,      1 },
     { LEFT,    FAILS,                 0,                          -EPIPE,      -EPIPE,      1 },
     { 7,       FAILS,                 DEADLINE,                   -EPIPE,      -EPIPE,      1 },
-    { LEFT,    FAILS,                 OUTER_CANCEL,               -EPIPE,      -EPIPE,      1 },
+    { LEFT,    FAILS,                 DEADLINE,                   -EPIPE,      -EPIPE,      1 },
+    { 7,       FAILS,                 OWN_CANCEL,                 -EPIPE,      -EPIPE,      1 },
+    { LEFT,    FAILS,                 OUTER_CANCEL,               -EPIPE,      0,           1 },
+    { LEFT,    FAILS,                 OUTER_DEADLINE,             -EPIPE,      -ETIMEDOUT,  1 },
     { -EIO,    FAILS_WHEN_TOLD,       0,                          -EIO,        -EIO,        1 },
     /* its own deadline */
     { 0,       NO_CHILD,              DEADLINE,                   0,           0,           0 },
@@ -60,40 +63,46 @@ static const struct verdict verdicts[] = {
     { LEFT,    LEAVES,                DEADLINE,                   -ETIMEDOUT,  -ETIMEDOUT,  0 },
     { LEFT,    FINISHES_ALL_THE_SAME, DEADLINE,                   -ETIMEDOUT,  -ETIMEDOUT,  0 },
     { 7,       LEAVES,                DEADLINE,                   -ETIMEDOUT,  -ETIMEDOUT,  0 },
-    { 7,       FAILS_WHEN_TOLD,       DEADLINE,                   -EPIPE,      -EPIPE,      1 },
-    { LEFT,    FAILS_WHEN_TOLD,       DEADLINE,                   -EPIPE,      -EPIPE,      1 },
-    { -EIO,    NO_CHILD,              DEADLINE,                   -EIO,        -EIO,        0 },
-    { -EIO,    LEAVES,                DEADLINE,                   -EIO,        -EIO,        0 },
+    { 7,       FAILS_WHEN_TOLD,       DEADLINE,                   -ETIMEDOUT,  -ETIMEDOUT,  1 },
+    { LEFT,    FAILS_WHEN_TOLD,       DEADLINE,                   -ETIMEDOUT,  -ETIMEDOUT,  1 },
+    { -EIO,    NO_CHILD,              DEADLINE,                   -ETIMEDOUT,  -ETIMEDOUT,  0 },
+    { -EIO,    LEAVES,                DEADLINE,                   -ETIMEDOUT,  -ETIMEDOUT,  0 },
     /* its own cancel */
     { 7,       NO_CHILD,              OWN_CANCEL,                 7,           7,           0 },
     { 7,       FINISHES_ALL_THE_SAME, OWN_CANCEL,                 7,           7,           0 },
     { LEFT,    NO_CHILD,              OWN_CANCEL,                 0,           0,           0 },
     { LEFT,    LEAVES,                OWN_CANCEL,                 0,           0,           0 },
     { 7,       LEAVES,                OWN_CANCEL,                 0,           0,           0 },
-    { 7,       FAILS_WHEN_TOLD,       OWN_CANCEL,                 -EPIPE,      -EPIPE,      1 },
-    { -EIO,    LEAVES,                OWN_CANCEL,                 -EIO,        -EIO,        0 },
+    { 7,       FAILS_WHEN_TOLD,       OWN_CANCEL,                 0,           0,           1 },
+    { -EIO,    LEAVES,                OWN_CANCEL,                 0,           0,           0 },
     /* from further out */
     { 7,       NO_CHILD,              OUTER_CANCEL,               7,           7,           0 },
     { 7,       FINISHES_ALL_THE_SAME, OUTER_CANCEL,               7,           7,           0 },
     { LEFT,    NO_CHILD,              OUTER_CANCEL,               -ECANCELED,  0,           0 },
     { LEFT,    LEAVES,                OUTER_CANCEL,               -ECANCELED,  0,           0 },
     { 7,       LEAVES,                OUTER_CANCEL,               -ECANCELED,  0,           0 },
-    { 7,       FAILS_WHEN_TOLD,       OUTER_CANCEL,               -EPIPE,      -EPIPE,      1 },
+    { 7,       FAILS_WHEN_TOLD,       OUTER_CANCEL,               -ECANCELED,  0,           1 },
+    { -EIO,    NO_CHILD,              OUTER_CANCEL,               -ECANCELED,  0,           0 },
     { 7,       NO_CHILD,              OUTER_DEADLINE,             7,           7,           0 },
     { LEFT,    NO_CHILD,              OUTER_DEADLINE,             -ECANCELED,  -ETIMEDOUT,  0 },
     { 7,       LEAVES,                OUTER_DEADLINE,             -ECANCELED,  -ETIMEDOUT,  0 },
+    { 7,       FAILS_WHEN_TOLD,       OUTER_DEADLINE,             -ECANCELED,  -ETIMEDOUT,  1 },
     /* several at once: further out comes first, then the deadline */
     { LEFT,    NO_CHILD,              OUTER_CANCEL | DEADLINE,    -ECANCELED,  0,           0 },
     { 7,       LEAVES,                OUTER_CANCEL | DEADLINE,    -ECANCELED,  0,           0 },
     { LEFT,    NO_CHILD,              OUTER_CANCEL | OWN_CANCEL,  -ECANCELED,  0,           0 },
     { LEFT,    NO_CHILD,              DEADLINE | OWN_CANCEL,      -ETIMEDOUT,  -ETIMEDOUT,  0 },
+    { LEFT,    NO_CHILD,              OUTER_DEADLINE | DEADLINE,  -ECANCELED,  -ETIMEDOUT,  0 },
     { 7,       NO_CHILD,              DEADLINE | OWN_CANCEL | OUTER_CANCEL, 7, 7,           0 },
     /* a child cancelled alone leaves alone */
     { 7,       LEAVES,                TASK_CANCEL,                7,           7,           0 },
+    { 7,       FINISHES_ALL_THE_SAME, TASK_CANCEL,                7,           7,           0 },
     { 7,       FAILS_WHEN_TOLD,       TASK_CANCEL,                -EPIPE,      -EPIPE,      1 },
     /* a failed spawn */
     { 7,       BAD_SPAWN,             0,                          -EINVAL,     -EINVAL,     -1 },
-    { LEFT,    BAD_SPAWN,             OUTER_CANCEL,               -EINVAL,     -EINVAL,     -1 },
+    { LEFT,    BAD_SPAWN,             0,                          -EINVAL,     -EINVAL,     -1 },
+    { -EIO,    BAD_SPAWN,             0,                          -EINVAL,     -EINVAL,     -1 },
+    { LEFT,    BAD_SPAWN,             OUTER_CANCEL,               -EINVAL,     0,           -1 },
 };
 /* clang-format on */
 
@@ -131,9 +140,8 @@ static int reach_verdict(void *arg)
     const struct verdict *v = p->v;
     weft_scope outer, s;
     weft_task t = 0;
-    weft_scope_begin(&outer, v->causes & OUTER_DEADLINE ? weft_ms(1) : WEFT_NEVER);
-    weft_scope_begin(&s, v->causes & DEADLINE ? weft_ms(1) : WEFT_NEVER);
-    int64_t deadline = weft_deadline();
+    weft_scope_begin(&outer, WEFT_NEVER);
+    weft_scope_begin(&s, WEFT_NEVER);
     if (v->child == BAD_SPAWN)
         weft_spawn(&s, NULL, NULL);
     else if (v->child != NO_CHILD)
@@ -142,10 +150,13 @@ static int reach_verdict(void *arg)
     if (v->child == ENDS_WELL || v->child == FAILS)
         for (int64_t end = weft_after(LIMIT); weft_task_alive(t) && weft_now() < end;)
             weft_ignore(weft_yield());
-    if (deadline != WEFT_NEVER) {
-        wait_past(deadline);
-        weft_ignore(weft_check());
-    }
+    int64_t now = weft_now();
+    if (v->causes & OUTER_DEADLINE)
+        weft_scope_set_deadline(&outer, now);
+    if (v->causes & DEADLINE)
+        weft_scope_set_deadline(&s, now);
+    wait_past(now);
+    weft_ignore(weft_check());
     if (v->causes & OWN_CANCEL)
         weft_scope_cancel(&s, "own");
     if (v->causes & OUTER_CANCEL)
@@ -588,6 +599,44 @@ START_TEST(spawning_into_a_scope_that_is_not_open_is_refused)
     for (int i = 0; i < 5; i++)
         ck_assert_msg(t[i] == -EINVAL, "case %d: %lld", i, (long long)t[i]);
     ck_assert_int_eq(t[5], 0);
+}
+END_TEST
+
+struct odd_ends {
+    weft_scope *s;
+    int twice, zeroed, by_child, end;
+};
+
+static int end_parents_scope(void *arg)
+{
+    struct odd_ends *o = arg;
+    o->by_child = weft_scope_end(o->s, 0);
+    return 0;
+}
+
+static int end_oddly(void *arg)
+{
+    struct odd_ends *o = arg;
+    weft_scope s, zeroed = { { 0 } };
+    o->zeroed = weft_scope_end(&zeroed, 0);
+    weft_scope_begin(&s, WEFT_NEVER);
+    weft_ignore(weft_scope_end(&s, 3));
+    o->twice = weft_scope_end(&s, 3);
+    weft_scope_begin(&s, WEFT_NEVER);
+    o->s = &s;
+    weft_spawn(&s, end_parents_scope, o);
+    o->end = weft_scope_end(&s, 4);
+    return 0;
+}
+
+START_TEST(ending_a_scope_that_is_not_open_or_anothers_is_refused)
+{
+    struct odd_ends o = { .end = 0 };
+    ck_assert_int_eq(weft_run(end_oddly, &o, ON(1 + _i)), 0);
+    ck_assert_int_eq(o.zeroed, -EINVAL);
+    ck_assert_int_eq(o.twice, -EINVAL);
+    ck_assert_int_eq(o.by_child, -EINVAL);
+    ck_assert_int_eq(o.end, 4);
 }
 END_TEST
 
@@ -1632,55 +1681,6 @@ START_TEST(a_task_that_ignores_refusals_does_not_burn_a_core_and_is_reported_onc
 }
 END_TEST
 
-struct slow {
-    atomic_int reported, inside;
-    char names[128];
-};
-
-static void note_slow(const weft_report *r, void *arg)
-{
-    struct slow *w = arg;
-    if (strcmp(r->what, "slow-cancel") == 0) {
-        if (r->task_name && !atomic_load(&w->reported))
-            snprintf(w->names, sizeof w->names, "%s", r->task_name);
-        atomic_fetch_add(&w->reported, 1);
-    }
-}
-
-static int await_report(void *arg)
-{
-    struct slow *w = arg;
-    atomic_store(&w->inside, 1);
-    for (int64_t end = weft_after(LIMIT); !atomic_load(&w->reported) && weft_now() < end;)
-        usleep(1000);
-    return 0;
-}
-
-static int block_through_cancel(void *arg)
-{
-    return weft_blocking(await_report, arg);
-}
-
-static int cancel_slow(void *arg)
-{
-    struct slow *w = arg;
-    weft_scope s;
-    weft_scope_begin(&s, WEFT_NEVER);
-    weft_spawn_with(&s, block_through_cancel, w, &(weft_spawn_options){ .name = "slow one" });
-    bool inside = wait_for(&w->inside, 1);
-    weft_scope_cancel(&s, NULL);
-    return weft_scope_end(&s, inside ? 0 : -ETIME);
-}
-
-START_TEST(a_scope_that_stays_open_long_after_its_cancel_is_reported)
-{
-    struct slow w = { 0 };
-    const weft_options o = { .workers = 2, .report = note_slow, .report_arg = &w };
-    ck_assert_int_eq(weft_run(cancel_slow, &w, &o), 0);
-    ck_assert_int_ge(atomic_load(&w.reported), 1);
-}
-END_TEST
-
 /* -- WEFT_SCOPE -- */
 
 struct ways {
@@ -2026,6 +2026,7 @@ int main(void)
     tcase_add_loop_test(tc, a_scope_can_be_waited_for_and_used_again, 0, counts);
     tcase_add_test(tc, waiting_for_a_scope_that_is_not_ones_innermost_is_refused);
     tcase_add_test(tc, spawning_into_a_scope_that_is_not_open_is_refused);
+    tcase_add_loop_test(tc, ending_a_scope_that_is_not_open_or_anothers_is_refused, 0, 2);
     tc = add_case(s, "deadlines");
     tcase_add_loop_test(tc, an_inner_deadline_ends_only_the_inner_scope, 0, counts);
     tcase_add_loop_test(tc, an_outer_deadline_passes_through_the_inner_scope, 0, counts);
@@ -2053,7 +2054,6 @@ int main(void)
     tcase_add_test(tc, a_shield_is_bounded_by_its_grace_and_by_its_own_cancel);
     tc = add_case(s, "not listening");
     tcase_add_test(tc, a_task_that_ignores_refusals_does_not_burn_a_core_and_is_reported_once);
-    tcase_add_test(tc, a_scope_that_stays_open_long_after_its_cancel_is_reported);
     tc = add_case(s, "WEFT_SCOPE");
     tcase_add_loop_test(
             tc, leaving_a_declared_scope_cancels_and_awaits_its_children, 0, COUNT(ways_out));

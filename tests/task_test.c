@@ -869,8 +869,8 @@ START_TEST(the_list_holds_every_live_task_once)
 END_TEST
 
 struct names {
-    char none[40], given[40], cut[40], renamed[40], cleared[40], small[8], one[1], from_outside[40],
-            inlined[40];
+    char first[40], none[40], given[40], cut[40], renamed[40], cleared[40], small[8], one[1],
+            from_outside[40], inlined[40];
     int none_n, given_n, cut_n, renamed_n, cleared_n, small_n, one_n, outside_n;
     atomic_int waiting, open;
 };
@@ -901,6 +901,7 @@ static int look_at_names(void *arg)
     struct names *n = arg;
     char soon_gone[40];
     weft_task me = weft_task_self();
+    weft_ignore(weft_task_name(me, n->first, sizeof n->first));
     weft_task_set_name("main one");
     n->given_n = weft_task_name(me, n->given, sizeof n->given);
     n->small_n = weft_task_name(me, n->small, 5);
@@ -931,6 +932,7 @@ START_TEST(names_are_copied_cut_and_always_terminated)
     memset(n.small, '!', sizeof n.small);
     n.one[0] = '!';
     ck_assert_int_eq(weft_run(look_at_names, &n, ON(2)), 0);
+    ck_assert_str_eq(n.first, "main");
     ck_assert_int_eq(n.none_n, 0);
     ck_assert_str_eq(n.none, "");
     ck_assert_int_eq(n.given_n, 8);

@@ -253,7 +253,7 @@ void weft__child_no_stack(struct weft__sched *w, struct weft__task *t)
     struct weft__frame f = { .group = w->group };
     frame_begin(&f, t);
     if (ati_cas(&said, 0, 1))
-        weft__report(weft__runtime_of(w->group), "no-stack", &f, -ENOMEM,
+        weft__report(weft__runtime_of(w->group), "no-stack", f.id, weft__frame_name(&f), -ENOMEM,
                 "no stack is left: raise vm.max_map_count, or use a kernel with MADV_GUARD_INSTALL (6.13)");
     weft__detail_set(&f, -ENOMEM, "no stack is left for the task");
     weft_task id = f.id;

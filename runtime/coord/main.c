@@ -17,11 +17,6 @@
 #include "engine/hooks.h"
 #include "engine/runtime.h"
 
-static const char *name_of(struct weft__frame *f)
-{
-    return f->side ? f->side->name : "";
-}
-
 static void who_runs(char *out, unsigned long bytes)
 {
     struct weft__sched *s = weft__self();
@@ -35,7 +30,6 @@ static void register_hooks(void)
     weft__hooks.sched.body = weft__child_body;
     weft__hooks.sched.no_stack = weft__child_no_stack;
     weft__hooks.describe = weft__task_describe;
-    weft__hooks.name = name_of;
     weft__timers_on_call(weft__deadline_struck);
     weft__panic_who = who_runs;
 }

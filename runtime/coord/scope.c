@@ -250,12 +250,12 @@ int64_t weft_scope_deadline(const weft_scope *s)
 
 void weft__scope_fail(struct weft__scope *s, weft_task task, void *arg, int code, const char *text)
 {
-    struct weft__scope_extra *x = (struct weft__scope_extra *)at_load_acquire(&s->extra);
-    if (text && !x)
-        x = weft__scope_extra(s);
+    struct weft__scope_extra *x = weft__scope_extra(s); /* NULL: no memory, and the code alone is kept */
     weft__lock(&s->lock);
     if (s->code == 0) {
         s->code = code;
+        if (x)
+            x->first_failed = task;
         if (x && text)
             snprintf(x->text, sizeof x->text, "%s", text);
     }
@@ -388,7 +388,8 @@ int weft_scope_wait(weft_scope *ps)
     if (!ps || ati_load(&s->state) != WEFT__SCOPE_OPEN || !s->owner || s->owner != weft__current() ||
             s->owner->inner != ps)
         return -EINVAL;
-    return has_children(s) ? join(s, true) : weft__enter_call(s->owner);
+    int rc = weft__enter_call(s->owner);
+    return rc < 0 || !has_children(s) ? rc : join(s, true);
 }
 
 /* ---- the end */
@@ -513,11 +514,15 @@ void weft_scope_drop(weft_scope *ps)
         open = weft__scope_of(open)->outer;
     if (!open)
         return;
+    weft_runtime *rt = f->group ? weft__runtime_of(f->group) : NULL;
     weft_scope_cancel(ps, "its block was left");
-    weft_ignore(weft_scope_end(ps, 0));
+    if (has_children(weft__scope_of(ps)))
+        (void)join(weft__scope_of(ps), false);
+    struct weft__scope_extra *x = (struct weft__scope_extra *)at_load(&weft__scope_of(ps)->extra);
     if (weft__scope_of(ps)->code != 0)
-        weft__report(f->group ? weft__runtime_of(f->group) : NULL, "failure", f, weft__scope_of(ps)->code,
-                "in a scope whose block was left");
+        weft__report(rt, "failure", x ? x->first_failed : 0, "", weft__scope_of(ps)->code,
+                x && x->text[0] ? x->text : "in a scope whose block was left");
+    weft_ignore(weft_scope_end(ps, 0));
 }
 
 bool weft_scope_expired(const weft_scope *s)

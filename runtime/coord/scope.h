@@ -40,7 +40,8 @@ struct weft__scope_extra {
     int failures_max;
     at_int reason_set;
     char reason[32];
-    char text[108]; /* the first failure's detail */
+    weft_task first_failed;
+    char text[108]; /* its detail */
     struct weft__link root_link;
     bool is_root;
 };
@@ -140,6 +141,8 @@ void weft__child_no_stack(struct weft__sched *w, struct weft__task *t);
 
 /* The reason given to weft_task_cancel for a task whose life has the mark; NULL: none was kept. */
 const char *weft__task_reason(weft_task id);
+/* Its task's name, "" if it has none. */
+const char *weft__frame_name(const struct weft__frame *f);
 /* "task 42 \"name\" (0x...)", into out. */
 void weft__task_describe(struct weft__frame *f, char *out, unsigned long bytes);
 

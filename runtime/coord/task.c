@@ -314,9 +314,14 @@ int weft_task_cancel(weft_task id, const char *reason)
     return 0;
 }
 
+const char *weft__frame_name(const struct weft__frame *f)
+{
+    return f->side ? f->side->name : "";
+}
+
 void weft__task_describe(struct weft__frame *f, char *out, unsigned long bytes)
 {
-    const char *name = f->side ? f->side->name : "";
+    const char *name = weft__frame_name(f);
     snprintf(out, bytes, "task %lld%s%s%s (%p)", (long long)f->id, name[0] ? " \"" : "", name, name[0] ? "\"" : "",
             (void *)(uintptr_t)f->fn);
 }

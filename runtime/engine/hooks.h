@@ -8,9 +8,8 @@
 
 struct weft__hooks {
     struct weft__sched_ops sched;
-    /* Who a frame is, for reports: "task 42 \"name\" (0x...)"; and its name alone. */
+    /* Who a frame is, for the crash report: "task 42 \"name\" (0x...)". */
     void (*describe)(struct weft__frame *f, char *out, unsigned long bytes);
-    const char *(*name)(struct weft__frame *f);
 };
 
 extern struct weft__hooks weft__hooks;

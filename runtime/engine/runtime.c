@@ -195,18 +195,17 @@ void weft__runtime_end(weft_runtime *rt)
     free_all(rt);
 }
 
-void weft__report(struct weft_runtime *rt, const char *what, struct weft__frame *f, int code, const char *text)
+void weft__report(struct weft_runtime *rt, const char *what, weft_task task, const char *name, int code,
+        const char *text)
 {
     if (rt && rt->report) {
-        weft_report r = { .what = what, .task = f ? f->id : 0, .task_name = f ? weft__hooks.name(f) : "",
-            .code = code, .text = text };
+        weft_report r = { .what = what, .task = task, .task_name = name, .code = code, .text = text };
         rt->report(&r, rt->report_arg);
         return;
     }
-    char who[128] = "a plain thread", line[512];
-    if (f && f->id)
-        weft__hooks.describe(f, who, sizeof who);
-    int n = snprintf(line, sizeof line, "weft: %s: %s: %s (%d)\n", what, who, text, code);
+    char line[512];
+    int n = snprintf(line, sizeof line, "weft: %s: task %lld%s%s%s: %s (%d)\n", what, (long long)task,
+            name[0] ? " \"" : "", name, name[0] ? "\"" : "", text, code);
     if (n > (int)sizeof line)
         n = (int)sizeof line;
     if (n > 0 && write(2, line, (size_t)n) < 0)

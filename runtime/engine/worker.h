@@ -68,6 +68,7 @@ void weft__crash_thread_begin(void **stack);
 void weft__crash_thread_end(void *stack);
 
 /* Says something to the runtime's report function, or to standard error. */
-void weft__report(struct weft_runtime *rt, const char *what, struct weft__frame *f, int code, const char *text);
+void weft__report(struct weft_runtime *rt, const char *what, weft_task task, const char *name, int code,
+        const char *text);
 
 #endif

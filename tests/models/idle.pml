@@ -716,10 +716,12 @@ end_wait:                             /* T3 */
         iowaits = 0;
         if                            /* the ticks before, which found nothing, may have been on their way */
         :: tick = 1
+#ifndef LIVELOCK                      /* run.sh long: no fair cycle; every tick is a whole one there */
         :: goto loop
 #if TIMERS
         :: tick = 1;
            goto t7
+#endif
 #endif
         fi
        }
