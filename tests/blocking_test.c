@@ -326,7 +326,7 @@ START_TEST(a_cancelled_call_was_either_made_and_awaited_or_never_made)
     static struct crowd c;
     memset(&c, 0, sizeof c);
     c.gate = (struct gate)GATE_INIT;
-    ck_assert_int_eq(weft_run(cancel_crowd, &c, ON(worker_counts[_i])), 0);
+    ck_assert_int_eq(weft_run(cancel_crowd, &c, QUIETLY_ON(worker_counts[_i])), 0);
     int made = 0;
     for (int i = 0; i < CROWD; i++) {
         int rc = atomic_load(&c.rc[i]), ran = atomic_load(&c.ran[i]);
@@ -344,7 +344,7 @@ START_TEST(a_cancelled_copying_call_leaves_at_once_and_drops_its_copy_once)
     memset(&c, 0, sizeof c);
     c.gate = (struct gate)GATE_INIT;
     c.copying = true;
-    ck_assert_int_eq(weft_run(cancel_crowd, &c, ON(worker_counts[_i])), 0);
+    ck_assert_int_eq(weft_run(cancel_crowd, &c, QUIETLY_ON(worker_counts[_i])), 0);
     int made = 0;
     for (int i = 0; i < CROWD; i++) {
         ck_assert_int_eq(atomic_load(&c.rc[i]), -ECANCELED);

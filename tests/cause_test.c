@@ -677,12 +677,6 @@ static const char *const reasons[] = { [CANCEL_SCOPE] = "the scope",
     [SIBLING_FAILS] = "a sibling failed",
     [DEADLINE] = "deadline" };
 
-static void say_nothing(const weft_report *r, void *arg)
-{
-    (void)r;
-    (void)arg;
-}
-
 enum { CELLS = COUNT(kinds) * CAUSES * WHENS };
 
 START_TEST(a_wait_ends_as_the_table_of_causes_says)
@@ -698,8 +692,7 @@ START_TEST(a_wait_ends_as_the_table_of_causes_says)
     char cell[128];
     snprintf(cell, sizeof cell, "%s x %s %s", kind->name, cause_names[cause],
             when == BEFORE ? "before the call" : "while parked");
-    const weft_options o = { .workers = 1, .report = say_nothing };
-    int rc = weft_run(run_cell, c, &o);
+    int rc = weft_run(run_cell, c, QUIETLY_ON(1));
     ck_assert_msg(c->set_up == 0, "%s: set-up %s", cell, weft_strerror(c->set_up));
     ck_assert_msg(
             rc == 0 || rc == -ECANCELED, "%s: the run ended with %s", cell, weft_strerror(rc));
@@ -823,9 +816,8 @@ START_TEST(a_raced_wait_completes_or_takes_nothing)
             .cause = raced[_i % COUNT(raced)],
             .rounds = SCALED(300, 150, 100),
             .seed = (uint64_t)_i * 977 + (uint64_t)workers };
-        const weft_options o = { .workers = workers, .report = say_nothing };
         r.cells = malloc((size_t)r.rounds * sizeof *r.cells);
-        int rc = weft_run(race_rounds, &r, &o), drops = 0;
+        int rc = weft_run(race_rounds, &r, QUIETLY_ON(workers)), drops = 0;
         for (int k = 0; k < r.rounds && rc == 0 && kind->call == blocking_copy_call; k++) {
             const struct cell *c = &r.cells[k];
             int dropped = atomic_load(&c->dropped), runs = atomic_load(&c->fn_runs);

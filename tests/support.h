@@ -31,6 +31,8 @@
 #define COUNT(a) ((int)(sizeof(a) / sizeof(a)[0]))
 #define NOINLINE __attribute__((noinline, unused))
 #define ON(n) (&(weft_options){ .workers = (n) })
+/* The same for tests that make the runtime say something on purpose. */
+#define QUIETLY_ON(n) (&(weft_options){ .workers = (n), .report = say_nothing })
 
 /* What every wait is bounded by: far more than anything takes. */
 #define LIMIT weft_sec(20)
@@ -59,6 +61,12 @@
 /* How many: plainly, under AddressSanitizer, and under ThreadSanitizer, which has room for 8,000
  * coroutines. */
 #define SCALED(plain, asan, tsan) (TSAN ? (tsan) : ASAN ? (asan) : (plain))
+
+static inline void say_nothing(const weft_report *r, void *arg)
+{
+    (void)r;
+    (void)arg;
+}
 
 /* -- suites -- */
 

@@ -150,11 +150,13 @@ static void attach_frame(struct weft__frame *f)
     struct weft__scope *o = owner_scope(f);
     if (!o || ati_load_acquire(&f->attached))
         return;
+    uint32_t i = weft__task_index(f->task);
     weft__lock(&o->lock);
     if (!ati_load(&f->attached)) {
-        if (!o->children.next)
-            list_init(&o->children);
-        list_push_tail(&o->children, &f->link);
+        weft__members[i] = (struct weft__member){ .next = o->children, .prev = 0 };
+        if (o->children)
+            weft__members[o->children - 1].prev = i + 1;
+        o->children = i + 1;
         ati_store_release(&f->attached, 1);
     }
     weft__unlock(&o->lock);
@@ -219,8 +221,14 @@ void weft__detach_frame(struct weft__frame *f)
     if (!ati_load_acquire(&f->attached))
         return;
     struct weft__scope *o = owner_scope(f);
+    struct weft__member *m = &weft__members[weft__task_index(f->task)];
     weft__lock(&o->lock);
-    list_remove(&f->link);
+    if (m->prev)
+        weft__members[m->prev - 1].next = m->next;
+    else
+        o->children = m->next;
+    if (m->next)
+        weft__members[m->next - 1].prev = m->prev;
     weft__unlock(&o->lock);
     ati_store(&f->attached, 0);
 }
@@ -258,43 +266,43 @@ static struct weft__scope *enter(struct weft_scope *inner)
     return weft__scope_of(inner);
 }
 
+static struct weft__frame *frame_of(uint32_t member)
+{
+    return (struct weft__frame *)(uintptr_t)at_load(&weft__task_at(member - 1)->side);
+}
+
 /* Wakes what waits under `top`, which is locked, and leaves it locked. */
 static void walk(struct weft__scope *top)
 {
     struct weft__scope *s = top, *below;
-    struct weft__link *at = s->children.next ? s->children.next : &s->children;
+    uint32_t at = s->children; /* the child to look at */
     for (;;) {
-        /* Children not looked at yet. */
-        if (at != &s->children) {
-            struct weft__frame *f = container_of(at, struct weft__frame, link);
+        struct weft__frame *f;
+        bool was_inner;
+        while (at) {
+            f = frame_of(at);
             wake_wait(f->task, 0);
+            at = weft__members[at - 1].next;
             if ((below = enter(f->down)) != NULL) {
                 s = below;
-                at = s->children.next ? s->children.next : &s->children;
-                continue;
+                at = s->children;
             }
-            at = at->next;
-            continue;
         }
-        if ((below = enter(s->down)) != NULL) {
+        if ((below = enter(s->down)) != NULL) { /* after the children */
             s = below;
-            at = s->children.next ? s->children.next : &s->children;
+            at = s->children;
             continue;
         }
-        /* Up, to behind where it came from. */
-        for (;;) {
+        do { /* up; where an inner scope was the last to be looked at, further up */
             if (s == top)
                 return;
-            struct weft__scope *up = parent(s);
-            bool same_owner = s->outer != NULL;
-            struct weft__frame *f = s->owner;
-            weft__unlock(&s->lock);
-            s = up;
-            if (same_owner)
-                continue; /* the inner scope comes after the children: s is done */
-            at = f->link.next;
-            break;
-        }
+            below = s;
+            s = parent(below);
+            f = below->owner;
+            was_inner = below->outer != NULL;
+            weft__unlock(&below->lock);
+        } while (was_inner);
+        at = weft__members[weft__task_index(f->task)].next;
     }
 }
 

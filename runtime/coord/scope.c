@@ -32,12 +32,12 @@ static void begin(weft_scope *ps, int64_t within, unsigned mark)
     s->owner = f;
     at_store(&s->count, WEFT__OPEN_COUNT);
     at_store(&s->waiter, 0);
-    s->timer.place = 0;
+    s->timer.slot = 0;
     s->timer.kind = WEFT__TIMER_CALL;
     s->failed = 0;
     s->lock.word = 0;
     ati_store(&s->attached, 0);
-    s->children.next = NULL;
+    s->children = 0;
     s->down = NULL;
     at_store(&s->extra, 0);
     s->code = 0;
@@ -200,7 +200,7 @@ int weft__deadline_arm(struct weft__scope *s)
     int64_t at;
     weft__lock(&s->lock);
     at = (int64_t)at_load(&s->deadline);
-    if (at != INT64_MAX && ati_load(&s->timer.place) == 0 &&
+    if (at != INT64_MAX && ati_load(&s->timer.slot) == 0 &&
             !(at_load(&s->mark) & WEFT__MARK_DEADLINE))
         rc = weft__timer_arm(&weft__worker_of(w)->timers, &s->timer, at, &first);
     weft__unlock(&s->lock);
@@ -211,7 +211,7 @@ int weft__deadline_arm(struct weft__scope *s)
 
 void weft__deadline_disarm(struct weft__scope *s)
 {
-    if (ati_load_acquire(&s->timer.place) == 0)
+    if (ati_load_acquire(&s->timer.slot) == 0)
         return;
     weft__timer_disarm(&s->timer);
 }
@@ -238,7 +238,7 @@ void weft_scope_set_deadline(weft_scope *ps, int64_t at)
         if (weft__deadline_arm(s) < 0)
             return; /* the budget's look at the clock still keeps it */
         /* Another that attached it may have armed it for the old time between the two. */
-    } while (ati_load(&s->timer.place) != 0 && at != INT64_MAX && s->timer.at != at);
+    } while (ati_load(&s->timer.slot) != 0 && at != INT64_MAX && s->timer.at != at);
 }
 
 int64_t weft_scope_deadline(const weft_scope *s)
@@ -472,14 +472,10 @@ int weft_scope_end(weft_scope *ps, int rc)
         ati_store(&s->state, WEFT__SCOPE_ENDED);
         return rc < 0 ? rc : s->code;
     }
-    if (f->inner != ps) {
-        weft_scope *open = f->inner;
-        while (open && open != ps)
-            open = weft__scope_of(open)->outer;
-        if (!open || f != weft__current())
-            return -EINVAL; /* another task's */
+    if (f != weft__current())
+        return -EINVAL; /* another task's */
+    if (f->inner != ps)
         weft__scope_forgotten(f, ps);
-    }
     if (rc < 0)
         body_failed(s, f, rc);
     if (has_children(s))

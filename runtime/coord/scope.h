@@ -58,7 +58,8 @@ struct weft__scope {
     struct weft__timer timer; /* armed when attached; its `user` is the scope's nesting level */
     struct weft__lock lock;   /* the members, and failures */
     at_int attached;          /* written under the lock of what it is attached to */
-    struct weft__link children; /* frames; zeroed: none */
+    uint32_t children;        /* the first attached child, index + 1 (struct weft__member); under lock */
+    uint32_t unused[3];
     struct weft_scope *down;  /* the attached inner scope of the same owner */
     at_word extra;            /* struct weft__scope_extra *, made on demand */
     int32_t failed;           /* under lock */

@@ -23,8 +23,15 @@
 
 struct weft__timer_entry {
     int64_t at;
-    uint64_t sequence;
+    uint64_t sequence : 40; /* so many are armed in hours of nothing but arming */
+    uint64_t slot : 24;
+};
+
+/* Where an armed timer's entry is. The timers lie in the frames of sleeping tasks, cold in every cache; so the heap
+ * moves its entries without touching them. */
+struct weft__timer_slot {
     struct weft__timer *timer;
+    uint32_t place; /* in the heap; of a free slot the next free one, + 1 */
 };
 
 static void (*on_call)(struct weft__timer *timer);
@@ -42,7 +49,9 @@ void weft__timers_init(struct weft__timers *t)
 void weft__timers_fini(struct weft__timers *t)
 {
     weft__mem_free(t->heap);
+    weft__mem_free(t->slots);
     t->heap = NULL;
+    t->slots = NULL;
 }
 
 static bool before(const struct weft__timer_entry *a, const struct weft__timer_entry *b)
@@ -53,7 +62,7 @@ static bool before(const struct weft__timer_entry *a, const struct weft__timer_e
 static void place(struct weft__timers *t, uint32_t i, const struct weft__timer_entry *e)
 {
     t->heap[i] = *e;
-    ati_store(&e->timer->place, i + 1);
+    t->slots[e->slot].place = i;
 }
 
 static void sift_up(struct weft__timers *t, uint32_t i, struct weft__timer_entry e)
@@ -88,16 +97,21 @@ static void publish_earliest(struct weft__timers *t)
     at_store_release(&t->earliest, (uint64_t)(t->n > 0 ? t->heap[0].at : INT64_MAX));
 }
 
-static void take_out(struct weft__timers *t, uint32_t i)
+static struct weft__timer *take_out(struct weft__timers *t, uint32_t i)
 {
-    ati_store(&t->heap[i].timer->place, 0);
+    uint32_t slot = (uint32_t)t->heap[i].slot;
+    struct weft__timer *timer = t->slots[slot].timer;
+    ati_store(&timer->slot, 0);
+    t->slots[slot].place = t->free_slot;
+    t->free_slot = slot + 1;
     struct weft__timer_entry last = t->heap[--t->n];
     if (i == t->n)
-        return;
+        return timer;
     if (i > 0 && before(&last, &t->heap[(i - 1) / 4]))
         sift_up(t, i, last);
     else
         sift_down(t, i, last);
+    return timer;
 }
 
 static int make_room(struct weft__timers *t)
@@ -106,12 +120,23 @@ static int make_room(struct weft__timers *t)
         return 0;
     uint32_t capacity = t->capacity ? t->capacity * 2 : 64;
     struct weft__timer_entry *heap = weft__mem_alloc(capacity * sizeof *heap);
-    if (!heap)
+    struct weft__timer_slot *slots = weft__mem_alloc(capacity * sizeof *slots);
+    if (!heap || !slots || capacity > 1u << 24) {
+        weft__mem_free(heap);
+        weft__mem_free(slots);
         return -ENOMEM;
-    if (t->n > 0)
+    }
+    if (t->n > 0) {
         memcpy(heap, t->heap, t->n * sizeof *heap);
+        memcpy(slots, t->slots, t->n * sizeof *slots); /* all are in use */
+    }
+    for (uint32_t i = t->n; i < capacity; i++)
+        slots[i].place = i + 1 < capacity ? i + 2 : 0;
+    t->free_slot = t->n + 1;
     weft__mem_free(t->heap);
+    weft__mem_free(t->slots);
     t->heap = heap;
+    t->slots = slots;
     t->capacity = capacity;
     return 0;
 }
@@ -123,11 +148,16 @@ int weft__timer_arm(struct weft__timers *t, struct weft__timer *timer, int64_t a
     if (rc == 0) {
         timer->at = at;
         timer->home = t;
-        struct weft__timer_entry e = { .at = at, .sequence = t->sequence++, .timer = timer };
+        uint32_t slot = t->free_slot - 1;
+        struct weft__timer_entry e = { .at = at, .sequence = t->sequence++ & ((UINT64_C(1) << 40) - 1), .slot = slot & 0xffffff };
+        t->free_slot = t->slots[slot].place;
+        t->slots[slot].timer = timer;
+        ati_store(&timer->slot, slot + 1);
         sift_up(t, t->n++, e);
+        bool top = t->heap[0].slot == slot;
         if (first)
-            *first = t->heap[0].timer == timer;
-        if (t->heap[0].timer == timer)
+            *first = top;
+        if (top)
             publish_earliest(t);
     }
     weft__unlock(&t->lock);
@@ -139,15 +169,16 @@ bool weft__timer_disarm(struct weft__timer *timer)
     struct weft__timers *t = timer->home;
     for (;;) {
         weft__lock(&t->lock);
-        uint32_t p = ati_load(&timer->place);
-        if (p != 0 && p != WEFT__TIMER_STRIKING) {
-            take_out(t, p - 1);
-            if (p == 1)
+        uint32_t slot = ati_load(&timer->slot);
+        if (slot != 0 && slot != WEFT__TIMER_STRIKING) {
+            uint32_t i = t->slots[slot - 1].place;
+            take_out(t, i);
+            if (i == 0)
                 publish_earliest(t);
         }
         weft__unlock(&t->lock);
-        if (p != WEFT__TIMER_STRIKING)
-            return p != 0;
+        if (slot != WEFT__TIMER_STRIKING)
+            return slot != 0;
         sched_yield(); /* M4 */
     }
 }
@@ -157,8 +188,7 @@ uint32_t weft__timers_expire(struct weft__timers *t, int64_t now, uint32_t *woke
     uint32_t n = 0;
     weft__lock(&t->lock);
     while (n < most && t->n > 0 && t->heap[0].at <= now) {
-        struct weft__timer *timer = t->heap[0].timer;
-        take_out(t, 0);
+        struct weft__timer *timer = take_out(t, 0);
         at_store(&t->struck, at_load(&t->struck) + 1);
         if (timer->kind == WEFT__TIMER_WAKE) {
             weft__token k = container_of(timer, struct weft__sleeper, timer)->token; /* M3 */
@@ -167,12 +197,12 @@ uint32_t weft__timers_expire(struct weft__timers *t, int64_t now, uint32_t *woke
                 woken[n++] = weft__task_index(weft__token_task(k));
             continue;
         }
-        ati_store(&timer->place, WEFT__TIMER_STRIKING);
+        ati_store(&timer->slot, WEFT__TIMER_STRIKING);
         publish_earliest(t);
         weft__unlock(&t->lock);
         on_call(timer);
         weft__lock(&t->lock);
-        ati_store_release(&timer->place, 0);
+        ati_store_release(&timer->slot, 0);
     }
     publish_earliest(t);
     weft__unlock(&t->lock);

@@ -14,7 +14,7 @@ enum weft__timer_kind {
 struct weft__timer {
     int64_t at;
     struct weft__timers *home; /* the heap it was armed in */
-    at_int place;   /* place in the heap + 1; 0 disarmed; WEFT__TIMER_STRIKING */
+    at_int slot;    /* in its heap's table, + 1; 0 disarmed; WEFT__TIMER_STRIKING */
     uint16_t kind;
     uint16_t user;  /* whatever its owner keeps here */
 };
@@ -32,6 +32,8 @@ struct weft__timers {
     uint32_t n, capacity;
     uint64_t sequence;
     struct weft__timer_entry *heap;
+    struct weft__timer_slot *slots;
+    uint32_t free_slot; /* + 1; 0 none */
 };
 
 void weft__timers_init(struct weft__timers *t);

@@ -56,7 +56,6 @@ struct weft__frame {
     struct weft__detail *detail;
     struct weft__scope_extra *named; /* of the innermost open scope that has a name (coord/scope.c) */
     /* Under the lock of the owner scope (coord/cancel.c). */
-    struct weft__link link;
     at_int attached;
     struct weft_scope *down;
     _Alignas(16) uint64_t copy[2]; /* a small copied argument */

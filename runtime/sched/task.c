@@ -16,6 +16,7 @@
 enum { BLOCKS = 1 << WEFT__INDEX_BITS, COMMIT = 16384, BATCH = 64 };
 
 struct weft__task *weft__tasks;
+struct weft__member *weft__members;
 
 static struct weft__lock lock;
 static uint32_t free_head; /* under lock */
@@ -26,7 +27,8 @@ static int init_rc;
 static void reserve(void)
 {
     weft__tasks = weft__space_reserve((size_t)BLOCKS * sizeof *weft__tasks);
-    init_rc = weft__tasks ? 0 : -ENOMEM;
+    weft__members = weft__space_reserve((size_t)BLOCKS * sizeof *weft__members);
+    init_rc = weft__tasks && weft__members ? 0 : -ENOMEM;
 }
 
 int weft__task_table_init(void)
@@ -45,7 +47,8 @@ static bool commit_more(void)
 {
     if (committed >= BLOCKS)
         return false;
-    if (weft__space_commit(weft__tasks + committed, COMMIT * sizeof *weft__tasks) < 0)
+    if (weft__space_commit(weft__tasks + committed, COMMIT * sizeof *weft__tasks) < 0 ||
+            weft__space_commit(weft__members + committed, COMMIT * sizeof *weft__members) < 0)
         return false;
     committed += COMMIT;
     return true;
