@@ -168,9 +168,13 @@ weft__token weft__await_begin_shielded(struct weft__frame *f)
     return weft__wait_begin(f->task, WEFT__LEVEL_NONE);
 }
 
+void (*weft__await_hook)(struct weft__frame *f);
+
 enum weft__cause weft__await_until(struct weft__frame *f, int64_t until)
 {
     struct weft__task *t = f->task;
+    if (weft__await_hook)
+        weft__await_hook(f);
     if (weft__phase_of(at_load(&t->state)) != WEFT__FIRED) {
         if (weft__is_thread(f))
             thread_wait(f, until);

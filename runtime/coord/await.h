@@ -28,6 +28,9 @@ weft__token weft__await_begin_shielded(struct weft__frame *f);
 enum weft__cause weft__await(struct weft__frame *f);
 /* The same for a plain thread, which fires itself at `until`. */
 enum weft__cause weft__await_until(struct weft__frame *f, int64_t until);
+/* Tests only: called by the waiting task after its wait was published and before it sleeps. NULL otherwise. */
+extern void (*weft__await_hook)(struct weft__frame *f);
+
 /* Gives the wait up. True: it was not fired; false: weft__await returns at once and says why. */
 static inline bool weft__await_give_up(struct weft__frame *f)
 {
