@@ -11,7 +11,7 @@
  *               ring at most 3 x its length (a next streak, then ring and deque in turn, pinned each fourth
  *               turn); in inject 61 turns or 1 ms for each 64 ahead of it. A spawned task may wait behind
  *               newer ones for as long as those spawn more: that is what keeps fork-join in few stacks.
- * Source    EVIDENCE of Go's and Tokio's run queues; direct switch as in Photon; the rules in time are ours.
+ * Source    the run queues of Go and Tokio; direct switch as in Photon; the rules in time are ours.
  * Tested    tests/sched_test.c, stress/mix.c */
 #include "sched/sched.h"
 
