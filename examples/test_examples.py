@@ -20,6 +20,7 @@ import subprocess
 import sys
 import threading
 import time
+import traceback
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -490,7 +491,8 @@ def main():
             print(f"ok      {name}  {time.monotonic() - start:.1f} s", flush=True)
         except Exception as e:
             failed += 1
-            print(f"FAILED  {name}  {type(e).__name__}: {e}", flush=True)
+            line = [f.lineno for f in traceback.extract_tb(e.__traceback__) if f.filename == __file__][-1]
+            print(f"FAILED  {name}  line {line}: {type(e).__name__}: {e}", flush=True)
     sys.exit(failed > 0)
 
 

@@ -2,12 +2,14 @@
  * which was cancelled took nothing.
  *
  * A row is a kind of wait with its set-up, its call and what completes it. A column is a cause and
- * when it came: before the call, or while it was parked. Each cell runs on one worker, where
- * "parked" is certain: the test sees the waiter's mark only once the waiter has given up the
- * worker. Then every kind is raced on several workers, where only the law is checked: it completed,
- * or it was cancelled and all is still there.
+ * when it came: before the call, between the publication of the wait and the sleep (by a hook), or
+ * while it was parked. Each cell runs on one worker, where "parked" is certain: the test sees the
+ * waiter's mark only once the waiter has given up the worker. Then every kind is raced on several
+ * workers, where only the law is checked: it completed, or it was cancelled and all is still there.
  */
 #include "support.h"
+
+#include "coord/await.h"
 
 #include <netinet/in.h>
 #include <sys/eventfd.h>
@@ -22,7 +24,7 @@ enum cause {
     BOTH,
     CAUSES
 };
-enum when { BEFORE, AFTER, WHENS };
+enum when { BEFORE, DURING, AFTER, WHENS };
 
 static const char *const cause_names[] = { "scope cancelled", "task cancelled",
     "outer scope cancelled", "a sibling failed", "deadline", "completed",
@@ -52,8 +54,9 @@ struct cell {
     int64_t span; /* to sleep */
 
     weft_scope *scope; /* around the call: the one that is cancelled */
+    weft_scope *outer; /* around the waiter */
     weft_task waiter;
-    atomic_int at_wait, go, returned, racers_done;
+    atomic_int at_wait, go, returned, racers_done, armed, hooked;
     int64_t deadline;
 
     /* what came of it */
@@ -555,7 +558,9 @@ static int wait_in_scope(struct cell *c)
         weft_scope_set_deadline(&s, c->deadline);
     }
     atomic_store(&c->at_wait, 1);
+    atomic_store(&c->armed, c->when == DURING);
     c->rc = c->kind->call(c);
+    atomic_store(&c->armed, 0);
     note(c);
     atomic_store(&c->returned, 1);
     if (c->race)
@@ -618,17 +623,50 @@ static void apply(struct cell *c, weft_scope *outer)
     }
 }
 
+/* The cell whose waiter is to be met between publication and sleep. */
+static struct cell *hooked_cell;
+
+/* Runs in the waiter: nothing in here may wait. */
+static void meet_waiter(struct weft__frame *f)
+{
+    struct cell *c = hooked_cell;
+    (void)f;
+    if (weft_task_self() != c->waiter || !atomic_exchange(&c->armed, 0))
+        return;
+    atomic_store(&c->hooked, 1);
+    if (c->cause == COMPLETION || c->cause == BOTH) {
+        if (c->kind->complete)
+            c->intact = c->kind->complete(c);
+        else
+            for (int64_t end = weft_after(c->span); weft_now() <= end;)
+                continue;
+    }
+    if (c->cause == CANCEL_SCOPE || c->cause == BOTH)
+        weft_scope_cancel(c->scope, "the scope");
+    if (c->cause == CANCEL_TASK)
+        weft_ignore(weft_task_cancel(c->waiter, "the task"));
+    if (c->cause == CANCEL_OUTER)
+        weft_scope_cancel(c->outer, "the outer");
+    if (c->cause == DEADLINE)
+        while (weft_now() <= c->deadline)
+            continue;
+}
+
 static int run_cell(void *arg)
 {
     struct cell *c = arg;
     weft_scope outer, guard;
     weft_scope_begin(&guard, WEFT_NEVER);
     weft_scope_begin(&outer, WEFT_NEVER);
+    c->outer = &outer;
     c->waiter = weft_spawn(&outer, waiter, c);
     bool there = wait_for(&c->at_wait, 1);
     if (there && c->set_up == 0 && c->kind->on_pool && c->when == AFTER)
         there = wait_for(&c->gate.waiting, 1);
-    if (there && c->set_up == 0) {
+    if (there && c->set_up == 0 && c->when == DURING) {
+        if (c->kind->begun_is_awaited)
+            gate_open(&c->gate); /* it has parked or is through: what has begun goes on */
+    } else if (there && c->set_up == 0) {
         apply(c, &outer);
         /* What has begun on the pool is awaited: the cancel is in force, and then it is let go. */
         if (c->kind->begun_is_awaited && c->when == AFTER && c->cause != COMPLETION) {
@@ -679,6 +717,9 @@ static const char *const reasons[] = { [CANCEL_SCOPE] = "the scope",
 
 enum { CELLS = COUNT(kinds) * CAUSES * WHENS };
 
+static const char *const when_names[] = { "before the call", "between publication and sleep",
+    "while parked" };
+
 START_TEST(a_wait_ends_as_the_table_of_causes_says)
 {
     const struct kind *kind = &kinds[_i / (CAUSES * WHENS)];
@@ -687,21 +728,27 @@ START_TEST(a_wait_ends_as_the_table_of_causes_says)
     if ((kind->call == join_call || kind->call == scope_wait_call) && cause == BOTH &&
             when == BEFORE)
         return; /* what has ended already is no wait; either answer is right */
+    if (cause == SIBLING_FAILS && when == DURING)
+        return; /* no sibling can run there; it is as the cancel of the scope */
     struct cell *c = malloc(sizeof *c);
     init_cell(c, kind, cause, when);
     char cell[128];
-    snprintf(cell, sizeof cell, "%s x %s %s", kind->name, cause_names[cause],
-            when == BEFORE ? "before the call" : "while parked");
+    snprintf(cell, sizeof cell, "%s x %s %s", kind->name, cause_names[cause], when_names[when]);
+    hooked_cell = c;
+    weft__await_hook = when == DURING ? meet_waiter : NULL;
     int rc = weft_run(run_cell, c, QUIETLY_ON(1));
+    weft__await_hook = NULL;
     ck_assert_msg(c->set_up == 0, "%s: set-up %s", cell, weft_strerror(c->set_up));
     ck_assert_msg(
             rc == 0 || rc == -ECANCELED, "%s: the run ended with %s", cell, weft_strerror(rc));
 
+    if (when == DURING)
+        ck_assert_msg(atomic_load(&c->hooked) == 1, "%s: the hook was not called", cell);
     bool parked_on_pool = kind->begun_is_awaited && when == AFTER;
     if (cause == COMPLETION || parked_on_pool) {
         ck_assert_msg(c->rc == kind->done, "%s: returned %s", cell, weft_strerror(c->rc));
         ck_assert_msg(c->intact == 0, "%s: completing %d", cell, c->intact);
-    } else if (cause == BOTH && when == AFTER) {
+    } else if ((cause == BOTH && when != BEFORE) || (kind->begun_is_awaited && when == DURING)) {
         ck_assert_msg(c->rc == kind->done || c->rc == -ECANCELED, "%s: returned %d", cell, c->rc);
     } else {
         ck_assert_msg(c->rc == -ECANCELED, "%s: returned %s", cell, weft_strerror(c->rc));
@@ -717,7 +764,7 @@ START_TEST(a_wait_ends_as_the_table_of_causes_says)
     ck_assert_msg(c->end == verdict_of(cause, c->rc), "%s: the scope ended with %s, after %s", cell,
             weft_strerror(c->end), weft_strerror(c->rc));
     if (kind->call == blocking_copy_call)
-        ck_assert_msg(atomic_load(&c->dropped) == (c->rc == -ECANCELED && when == AFTER),
+        ck_assert_msg(atomic_load(&c->dropped) == (c->rc == -ECANCELED && when != BEFORE),
                 "%s: dropped %d times", cell, atomic_load(&c->dropped));
     free(c);
 }

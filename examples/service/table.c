@@ -164,23 +164,27 @@ int table_get(struct table *t, const char *key, size_t key_len, char *out)
     return rc;
 }
 
-/* A whole decimal number that has a successor. */
+/* A whole decimal number that has a successor: -5, 0, 17. */
 static int successor(const struct entry *e, int64_t *out)
 {
-    char digits[24];
-    char *end;
+    const char *at = e->bytes + e->key_len, *end = at + e->value_len;
+    bool negative = at < end && *at == '-';
+    int64_t n = 0; /* counted downwards, where there is room for one more */
 
-    if (e->value_len == 0 || e->value_len >= sizeof digits)
+    at += negative;
+    if (at == end)
         return -EINVAL;
-    memcpy(digits, e->bytes + e->key_len, e->value_len);
-    digits[e->value_len] = '\0';
-    errno = 0;
-    int64_t n = strtoll(digits, &end, 10);
-    if (end != digits + e->value_len)
-        return -EINVAL;
-    if (errno != 0 || n == INT64_MAX)
+    for (; at < end; at++) {
+        if (*at < '0' || *at > '9')
+            return -EINVAL;
+        int digit = *at - '0';
+        if (n < (INT64_MIN + digit) / 10)
+            return -ERANGE;
+        n = n * 10 - digit;
+    }
+    if (!negative && n <= -INT64_MAX)
         return -ERANGE;
-    *out = n + 1;
+    *out = negative ? n + 1 : 1 - n;
     return 0;
 }
 

@@ -119,8 +119,8 @@ weft_task weft_spawn(weft_scope *ps, weft_fn *fn, void *arg)
     if (w && s->owner == own(w->frame) && fn && (t = weft__task_alloc(&w->blocks)) != NULL) {
         /* The way of nearly all spawns: the owner's own, on a worker. */
         ati_store(&t->bits, weft__task_bits(0, w->group->default_class, 0));
-        t->fn = fn;
-        t->u.arg = arg;
+        at_store(&t->fn, (uint64_t)(uintptr_t)fn);
+        at_store(&t->u.arg, (uint64_t)(uintptr_t)arg);
         at_store(&t->scope, (uint64_t)(uintptr_t)s);
         s->spawned++; /* C1 */
         weft_task id = weft__task_begin(t);
@@ -131,8 +131,8 @@ weft_task weft_spawn(weft_scope *ps, weft_fn *fn, void *arg)
         return refuse_spawn(s, arg, -EINVAL);
     if (!(t = block_for(s, w, &rc)))
         return refuse_spawn(s, arg, rc);
-    t->fn = fn;
-    t->u.arg = arg;
+    at_store(&t->fn, (uint64_t)(uintptr_t)fn);
+    at_store(&t->u.arg, (uint64_t)(uintptr_t)arg);
     return start(s, w, t, arg);
 }
 
@@ -148,7 +148,7 @@ weft_task weft_spawn_copy(weft_scope *ps, weft_fn *fn, const void *arg, size_t b
     struct weft__task *t = block_for(s, w, &rc);
     if (!t)
         return refuse_spawn(s, NULL, rc);
-    t->fn = fn;
+    at_store(&t->fn, (uint64_t)(uintptr_t)fn);
     if ((rc = weft__side_copy(t, arg, bytes)) < 0) {
         weft__task_free_slow(NULL, t);
         return refuse_spawn(s, NULL, rc);
@@ -170,7 +170,7 @@ weft_task weft_spawn_with(weft_scope *ps, weft_fn *fn, void *arg, const weft_spa
     struct weft__task *t = block_for(s, w, &rc);
     if (!t)
         return refuse_spawn(s, arg, rc);
-    t->fn = fn;
+    at_store(&t->fn, (uint64_t)(uintptr_t)fn);
     if ((rc = weft__side_make(t, weft__scope_group(s), arg, o)) < 0) {
         weft__task_free_slow(NULL, t);
         return refuse_spawn(s, arg, rc);
@@ -180,10 +180,15 @@ weft_task weft_spawn_with(weft_scope *ps, weft_fn *fn, void *arg, const weft_spa
 
 /* ---- begin and end */
 
-static inline void frame_begin(struct weft__frame *f, struct weft__task *t)
+/* On the task's own fiber; what the scheduler reads of it from others is own(). */
+static inline void frame_begin(struct weft__frame *f, struct weft__task *t, struct weft__group *g, struct weft__stack *k,
+        struct weft__frame *below)
 {
     uint32_t bits = ati_load(&t->bits);
-    f->task = t;
+    own_set(f->task, t);
+    own_set(f->stack, k);
+    own_set(f->group, g);
+    f->below = below;
     f->id = (weft_task)(at_load(&t->life) & WEFT__LIFE_ID);
     f->inner = NULL;
     f->epoch_ok = 0;
@@ -191,8 +196,8 @@ static inline void frame_begin(struct weft__frame *f, struct weft__task *t)
     f->budget = WEFT__BUDGET;
     f->refusals = 0;
     f->keep_fp = false;
-    f->fn = t->fn;
-    f->arg = t->u.arg;
+    f->fn = (weft_fn *)(uintptr_t)at_load(&t->fn);
+    f->arg = (void *)(uintptr_t)at_load(&t->u.arg);
     f->side = NULL;
     f->detail = NULL;
     f->named = NULL;
@@ -232,12 +237,11 @@ static void frame_end(struct weft__frame *f, int rc)
 }
 
 /* The scheduler's op: runs the task bound to this stack. */
-void weft__child_body(struct weft__frame *f)
+void weft__child_body(struct weft__frame *f, struct weft__task *t, struct weft__stack *k)
 {
-    struct weft__task *t = f->task;
     struct weft__scope *s = (struct weft__scope *)at_load(&t->scope);
     (void)at_load_acquire(&t->state); /* meets the release in weft__task_begin */
-    frame_begin(f, t);
+    frame_begin(f, t, weft__self()->group, k, NULL);
     weft_task id = f->id;
     int rc = f->fn(f->arg);
     frame_end(f, rc);
@@ -250,8 +254,8 @@ void weft__child_no_stack(struct weft__sched *w, struct weft__task *t)
 {
     static at_int said;
     struct weft__scope *s = (struct weft__scope *)at_load(&t->scope);
-    struct weft__frame f = { .group = w->group };
-    frame_begin(&f, t);
+    struct weft__frame f;
+    frame_begin(&f, t, w->group, NULL, NULL);
     if (ati_cas(&said, 0, 1))
         weft__report(weft__runtime_of(w->group), "no-stack", f.id, weft__frame_name(&f), -ENOMEM,
                 "no stack is left: raise vm.max_map_count, or use a kernel with MADV_GUARD_INSTALL (6.13)");
@@ -285,10 +289,7 @@ bool weft__may_inline(struct weft__frame *f, struct weft__task *t)
 void weft__run_inline(struct weft__sched *w, struct weft__scope *s, struct weft__task *t, weft_task id)
 {
     struct weft__frame f, *joiner = own(w->frame);
-    f.group = joiner->group;
-    f.stack = joiner->stack;
-    f.below = joiner;
-    frame_begin(&f, t);
+    frame_begin(&f, t, joiner->group, joiner->stack, joiner);
     f.epoch_ok = joiner->epoch_ok; /* the same scopes apply */
     own_set(w->frame, &f);
     weft__count(&w->count.inlined, 1);

@@ -135,7 +135,7 @@ void weft__strike_overdue(struct weft__frame *f);
 void weft__run_inline(struct weft__sched *w, struct weft__scope *s, struct weft__task *t, weft_task id);
 /* Whether a child of class `c` has its whole guarantee on the running stack, and may be inlined at all. */
 bool weft__may_inline(struct weft__frame *f, struct weft__task *t);
-void weft__child_body(struct weft__frame *f);
+void weft__child_body(struct weft__frame *f, struct weft__task *t, struct weft__stack *k);
 void weft__child_no_stack(struct weft__sched *w, struct weft__task *t);
 
 /* ---- coord/task.c */

@@ -31,7 +31,7 @@ int weft__side_copy(struct weft__task *t, const void *arg, size_t bytes)
     if (bytes <= sizeof words) {
         if (bytes > 0)
             memcpy(words, arg, bytes);
-        t->u.arg = (void *)(uintptr_t)words[0];
+        at_store(&t->u.arg, words[0]);
         at_store(&t->side, words[1]);
         ati_store(&t->bits, ati_load(&t->bits) | WEFT__TASK_COPY);
         return 0;
@@ -76,7 +76,7 @@ void weft__side_unpack(struct weft__frame *f, struct weft__task *t, uint32_t bit
 {
     uint64_t side = at_load(&t->side);
     if (bits & WEFT__TASK_COPY) {
-        f->copy[0] = (uint64_t)(uintptr_t)t->u.arg;
+        f->copy[0] = at_load(&t->u.arg);
         f->copy[1] = side;
         f->arg = f->copy;
         return;

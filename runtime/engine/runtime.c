@@ -91,6 +91,7 @@ static struct weft__worker *worker_new(weft_runtime *rt, int i)
 
 static void free_all(weft_runtime *rt)
 {
+    weft__hb_acquire(&rt->group);
     for (int i = 0; i < rt->group.n; i++) {
         struct weft__worker *w = rt->workers ? rt->workers[i] : NULL;
         if (!w)

@@ -152,7 +152,7 @@ int weft__timer_arm(struct weft__timers *t, struct weft__timer *timer, int64_t a
         struct weft__timer_entry e = { .at = at, .sequence = t->sequence++ & ((UINT64_C(1) << 40) - 1), .slot = slot & 0xffffff };
         t->free_slot = t->slots[slot].place;
         t->slots[slot].timer = timer;
-        ati_store(&timer->slot, slot + 1);
+        ati_store_release(&timer->slot, slot + 1); /* who sees it armed sees its home */
         sift_up(t, t->n++, e);
         bool top = t->heap[0].slot == slot;
         if (first)
@@ -197,7 +197,7 @@ uint32_t weft__timers_expire(struct weft__timers *t, int64_t now, uint32_t *woke
                 woken[n++] = weft__task_index(weft__token_task(k));
             continue;
         }
-        ati_store(&timer->slot, WEFT__TIMER_STRIKING);
+        ati_store_release(&timer->slot, WEFT__TIMER_STRIKING);
         publish_earliest(t);
         weft__unlock(&t->lock);
         on_call(timer);

@@ -49,6 +49,17 @@ void weft__context_entered(void)
 #endif
 }
 
+#ifdef WEFT__TSAN
+NOT_INSTRUMENTED
+#endif
+void weft__context_copy(struct weft__context *to, const struct weft__context *from)
+{
+    *to = *from;
+}
+
+#ifdef WEFT__TSAN
+NOT_INSTRUMENTED
+#endif
 void weft__context_make(struct weft__context *to, struct weft__stack *home, void (*entry)(void *), void *arg)
 {
     uintptr_t top = (uintptr_t)home & ~(uintptr_t)15;

@@ -7,6 +7,18 @@
 #include "base/atomic.h"
 #include "machine/stack.h"
 
+/* What ThreadSanitizer cannot see by itself: everything before a release of `p` happens before what follows an acquire
+ * of it. Nothing in other builds. */
+#ifdef WEFT__TSAN
+void __tsan_acquire(void *p);
+void __tsan_release(void *p);
+#define weft__hb_release(p) __tsan_release(p)
+#define weft__hb_acquire(p) __tsan_acquire(p)
+#else
+#define weft__hb_release(p) ((void)0)
+#define weft__hb_acquire(p) ((void)0)
+#endif
+
 /* Saves the running context in `from` and goes on with `to`, which was saved on the stack `home` (the thread's
  * own stack is described by weft__stack_of_thread). Returns when somebody switches to `from`, perhaps on
  * another thread: every thread-local has to be fetched anew. */
@@ -14,6 +26,9 @@ void weft__context_switch(struct weft__context *from, struct weft__context *to, 
 
 /* Prepares `to` so that the first switch to it calls entry(arg) at the top of `home`. entry never returns. */
 void weft__context_make(struct weft__context *to, struct weft__stack *home, void (*entry)(void *), void *arg);
+
+/* Lets `to` stand for the same context as `from`. */
+void weft__context_copy(struct weft__context *to, const struct weft__context *from);
 
 /* To be called first thing by entry, and nowhere else. */
 void weft__context_entered(void);

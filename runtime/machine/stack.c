@@ -123,10 +123,10 @@ static struct weft__stack *cut(struct weft__stack_pool *p, int class_index)
     s->used++;
     p->made++;
     struct weft__stack *k = (struct weft__stack *)(void *)(slot + s->slot - sizeof *k);
-    k->low = slot + WEFT__GUARD_BYTES;
-    k->high = (char *)k;
-    k->class_index = class_index;
-    k->begun = false;
+    own_set(k->low, slot + WEFT__GUARD_BYTES);
+    own_set(k->high, (char *)k);
+    own_set(k->class_index, class_index);
+    own_set(k->begun, false);
     k->fiber = NULL;
     return k;
 }
@@ -144,15 +144,15 @@ struct weft__stack *weft__stack_get_slow(
     /* One to use, and a few for the cache. */
     struct weft__stack *last = k;
     int more = 0;
-    while (last->next && more < WEFT__STACK_CACHE_MOST / 4) {
-        last = last->next;
+    while (own(last->next) && more < WEFT__STACK_CACHE_MOST / 4) {
+        last = own(last->next);
         more++;
     }
-    p->idle[class_index] = last->next;
+    p->idle[class_index] = own(last->next);
     weft__unlock(&p->lock);
     if (more > 0) {
-        last->next = own(c->idle[class_index]);
-        own_set(c->idle[class_index], k->next);
+        own_set(last->next, own(c->idle[class_index]));
+        own_set(c->idle[class_index], own(k->next));
         own_set(c->count[class_index], own(c->count[class_index]) + more);
     }
     return k;
@@ -164,16 +164,16 @@ void weft__stack_put_slow(struct weft__stack_pool *p, struct weft__stack_cache *
     struct weft__stack *k = own(c->idle[class_index]);
     int keep = own(c->count[class_index]) / 2;
     for (int i = 1; i < keep; i++)
-        k = k->next;
-    struct weft__stack *first = k->next, *last = first;
-    k->next = NULL;
+        k = own(k->next);
+    struct weft__stack *first = own(k->next), *last = first;
+    own_set(k->next, NULL);
     own_set(c->count[class_index], keep);
     if (!first)
         return;
-    while (last->next)
-        last = last->next;
+    while (own(last->next))
+        last = own(last->next);
     weft__lock(&p->lock);
-    last->next = p->idle[class_index];
+    own_set(last->next, p->idle[class_index]);
     p->idle[class_index] = first;
     weft__unlock(&p->lock);
 }

@@ -30,6 +30,7 @@ struct weft__stack {
     int class_index;
     bool begun;               /* its resident loop exists, and `resident` is where it waits for a task */
     struct weft__context resident;
+    void *task;               /* what the loop runs next */
     void *fiber;              /* ThreadSanitizer's idea of it */
     /* The running part of the task that owns this stack (sched/sched.h). */
     _Alignas(16) char room[WEFT__STACK_ROOM];

@@ -40,7 +40,7 @@ int weft__deque_init(struct weft__deque *d, unsigned capacity)
 
 void weft__deque_fini(struct weft__deque *d)
 {
-    struct weft__deque_array *a = (struct weft__deque_array *)at_load(&d->array), *older;
+    struct weft__deque_array *a = weft__deque_array_of(d), *older;
     for (; a; a = older) {
         older = a->older;
         weft__mem_free(a);
@@ -50,7 +50,7 @@ void weft__deque_fini(struct weft__deque *d)
 
 bool weft__deque_grow(struct weft__deque *d)
 {
-    struct weft__deque_array *a = (struct weft__deque_array *)at_load(&d->array);
+    struct weft__deque_array *a = weft__deque_array_of(d);
     struct weft__deque_array *bigger = array_new((a->mask + 1) * 2, a);
     if (!bigger)
         return false;
@@ -70,7 +70,7 @@ uint64_t weft__deque_steal(struct weft__deque *d)
     uint64_t b = at_load_acquire(&d->bottom);
     if ((int64_t)(b - t) <= 0)
         return 0;
-    struct weft__deque_array *a = (struct weft__deque_array *)at_load_acquire(&d->array);
+    struct weft__deque_array *a = weft__deque_array_of(d);
     uint64_t item = at_load(&a->slot[t & a->mask]);
     return at_cas(&d->top, t, t + 1) ? item : 0;
 }

@@ -22,17 +22,23 @@ int weft__deque_init(struct weft__deque *d, unsigned capacity); /* a power of tw
 void weft__deque_fini(struct weft__deque *d);
 bool weft__deque_grow(struct weft__deque *d);
 
+/* acquire (D2), also for the owner: it is one thread, but many coroutines, and one of them made the array. */
+static inline struct weft__deque_array *weft__deque_array_of(const struct weft__deque *d)
+{
+    return (struct weft__deque_array *)at_load_acquire(&d->array);
+}
+
 /* Owner. False: no memory to grow, the item was not taken. */
 static inline bool weft__deque_push(struct weft__deque *d, uint64_t item)
 {
     uint64_t b = at_load(&d->bottom);
     /* acquire (D4): a slot that thieves have taken is overwritten only after they have read it. */
     uint64_t t = at_load_acquire(&d->top);
-    struct weft__deque_array *a = (struct weft__deque_array *)at_load(&d->array);
+    struct weft__deque_array *a = weft__deque_array_of(d);
     if ((int64_t)(b - t) > (int64_t)a->mask) {
         if (!weft__deque_grow(d))
             return false;
-        a = (struct weft__deque_array *)at_load(&d->array);
+        a = weft__deque_array_of(d);
     }
     at_store(&a->slot[b & a->mask], item);
     /* release (D2): meets the acquire of bottom in steal. Relaxed, a thief could take a slot it cannot see, or
@@ -48,7 +54,7 @@ static inline uint64_t weft__deque_take(struct weft__deque *d)
     /* Empty as the owner sees it: top only grows, so no fence is needed to believe that. */
     if ((int64_t)(b - at_load(&d->top)) < 0)
         return 0;
-    struct weft__deque_array *a = (struct weft__deque_array *)at_load(&d->array);
+    struct weft__deque_array *a = weft__deque_array_of(d);
     at_store_release(&d->bottom, b);
     /* fence (D3): with the one in steal. Without either, owner and thief both take the last item. */
     at_fence_full();

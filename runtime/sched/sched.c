@@ -24,7 +24,7 @@ static __thread struct weft__sched *self_tls __attribute__((tls_model("initial-e
 
 __attribute__((noinline)) struct weft__sched *weft__self(void)
 {
-    struct weft__sched *s = self_tls;
+    struct weft__sched *s = own(self_tls);
     /* Not inlined, and opaque even to whole-program optimisation: the address of a thread-local must not
      * outlive a suspension. */
     __asm__ volatile("" : "+r"(s)::"memory");
@@ -33,7 +33,7 @@ __attribute__((noinline)) struct weft__sched *weft__self(void)
 
 void weft__self_set(struct weft__sched *s)
 {
-    self_tls = s;
+    own_set(self_tls, s);
 }
 
 int weft__sched_init(struct weft__sched *s, struct weft__group *g, uint32_t id)
@@ -125,10 +125,11 @@ void weft__ready(struct weft__task *t)
         return;
     }
     struct weft__frame *f = (struct weft__frame *)(uintptr_t)at_load(&t->side);
+    struct weft__group *g = own(f->group);
     struct weft__sched *s = weft__self();
-    if (!s || s->group != f->group || weft__task_pin(t) != 0)
-        weft__group_put(f->group, t);
-    else if (own(s->frame)->task)
+    if (!s || s->group != g || weft__task_pin(t) != 0)
+        weft__group_put(g, t);
+    else if (own(own(s->frame)->task))
         put_next(s, t);
     else
         weft__sched_push(s, t, weft__ticks());
@@ -264,8 +265,8 @@ static void end_turn(struct weft__sched *s, struct weft__task *t, uint64_t now)
 
 static void give_stack(struct weft__sched *s, struct weft__stack *k)
 {
-    int c = k->class_index;
-    k->next = own(s->stacks.idle[c]);
+    int c = own(k->class_index);
+    own_set(k->next, own(s->stacks.idle[c]));
     own_set(s->stacks.idle[c], k);
     own_set(s->stacks.count[c], own(s->stacks.count[c]) + 1);
     if (own(s->stacks.count[c]) > WEFT__STACK_CACHE_MOST)
@@ -277,7 +278,7 @@ static struct weft__stack *take_stack(struct weft__sched *s, int c)
     struct weft__stack *k = own(s->stacks.idle[c]);
     if (!k)
         return weft__stack_get_slow(&s->group->stacks, &s->stacks, c);
-    own_set(s->stacks.idle[c], k->next);
+    own_set(s->stacks.idle[c], own(k->next));
     own_set(s->stacks.count[c], own(s->stacks.count[c]) - 1);
     return k;
 }
@@ -293,19 +294,29 @@ static void arrived(void)
     case WEFT__AFTER_NOTHING:
         break;
     case WEFT__AFTER_WAIT:
-        if (!weft__wait_commit(f->task))
-            weft__sched_push(s, f->task, own(s->began));
+        if (!weft__wait_commit(own(f->task)))
+            weft__sched_push(s, own(f->task), own(s->began));
         break;
     case WEFT__AFTER_YIELD:
         if (own(s->frame) == &s->loop)
-            own_set(s->yielder, f->task); /* the loop looks around first */
+            own_set(s->yielder, own(f->task)); /* the loop looks around first */
         else
-            weft__sched_push(s, f->task, own(s->began));
+            weft__sched_push(s, own(f->task), own(s->began));
         break;
     case WEFT__AFTER_STACK:
-        give_stack(s, f->stack);
+        give_stack(s, own(f->stack));
         break;
     }
+}
+
+/* Leaves the context `from` for the one of `to`, which is set as the running frame; returns when `from` is taken up
+ * again. */
+static void switch_to(struct weft__sched *s, struct weft__context *from, struct weft__frame *to, struct weft__stack *home)
+{
+    own_set(s->frame, to);
+    weft__hb_release(s->group); /* all that was done here comes before the end of the runtime */
+    weft__context_switch(from, &to->context, home);
+    arrived();
 }
 
 /* A stack runs one task after the other, for ever. */
@@ -316,7 +327,7 @@ static void resident(void *arg)
     weft__context_entered();
     arrived();
     for (;;) {
-        f->group->ops->body(f);
+        weft__self()->group->ops->body(f, own(k->task), k);
         weft__sched_ended(k);
     }
 }
@@ -324,13 +335,11 @@ static void resident(void *arg)
 static void bind(struct weft__sched *s, struct weft__task *t, struct weft__stack *k)
 {
     struct weft__frame *f = (struct weft__frame *)(void *)k->room;
-    f->task = t;
-    f->group = s->group;
-    f->stack = k;
-    f->below = NULL;
-    f->context = k->resident;
-    if (!k->begun) {
-        k->begun = true;
+    own_set(k->task, t);
+    if (own(k->begun)) {
+        weft__context_copy(&f->context, &k->resident);
+    } else {
+        own_set(k->begun, true);
         weft__context_make(&f->context, k, resident, k);
     }
     own_set(s->frame, f);
@@ -339,23 +348,20 @@ static void bind(struct weft__sched *s, struct weft__task *t, struct weft__stack
 /* Goes from the context `from` to the task, which has been begun; `from` is taken up again later. */
 static void go(struct weft__sched *s, struct weft__context *from, struct weft__task *t, bool is_new)
 {
-    if (!is_new)
-        own_set(s->frame, (struct weft__frame *)(uintptr_t)at_load(&t->side));
-    struct weft__frame *to = own(s->frame);
-    weft__debug_expect(to->task == t);
-    weft__debug_expect(is_new || weft__phase_of(at_load(&t->state)) == WEFT__READY ||
-            weft__phase_of(at_load(&t->state)) == WEFT__RUNNING);
-    weft__debug_expect(is_new || (at_load(&t->life) & WEFT__LIFE_ID) == (uint64_t)to->id);
-    weft__context_switch(from, &to->context, to->stack);
-    arrived();
+    if (is_new) { /* bound just now, at the top of its stack */
+        struct weft__frame *to = own(s->frame);
+        switch_to(s, from, to, container_of(to, struct weft__stack, room));
+        return;
+    }
+    struct weft__frame *to = (struct weft__frame *)(uintptr_t)at_load(&t->side);
+    weft__debug_expect(own(to->task) == t);
+    switch_to(s, from, to, own(to->stack));
 }
 
 static void go_loop(struct weft__sched *s, struct weft__context *from)
 {
     at_store(&s->since, own(s->began));
-    own_set(s->frame, &s->loop);
-    weft__context_switch(from, &s->loop.context, &s->loop_stack);
-    arrived();
+    switch_to(s, from, &s->loop, &s->loop_stack);
 }
 
 static bool loop_is_due(struct weft__sched *s, uint64_t now)
@@ -377,7 +383,7 @@ static struct weft__task *next_task(struct weft__sched *s, struct weft__stack *k
         return NULL;
     }
     if (*is_new) {
-        if (!k || k->class_index != weft__task_class(t))
+        if (!k || own(k->class_index) != weft__task_class(t))
             k = take_stack(s, weft__task_class(t));
         if (!k) {
             own_set(s->picked, t);
@@ -403,7 +409,7 @@ void weft__suspend(void)
     struct weft__frame *f = own(s->frame);
     uint64_t now = weft__ticks();
     bool is_new, fp = f->keep_fp;
-    end_turn(s, f->task, now);
+    end_turn(s, own(f->task), now);
     if (fp)
         fp_leave(s, f);
     own_set(s->after_frame, f);

@@ -64,7 +64,8 @@ _Static_assert(sizeof(struct weft__frame) <= WEFT__STACK_ROOM, "the frame is at 
 
 /* What the rooms below register (engine/runtime.c): the scheduler runs tasks without knowing what ends them. */
 struct weft__sched_ops {
-    void (*body)(struct weft__frame *f);                        /* coord/child.c: run fn, tell the scope */
+    /* coord/child.c: runs the claimed task on stack k, in frame f, and tells its scope. */
+    void (*body)(struct weft__frame *f, struct weft__task *t, struct weft__stack *k);
     void (*no_stack)(struct weft__sched *s, struct weft__task *t); /* claimed, but cannot run */
 };
 

@@ -79,10 +79,10 @@ struct weft__task {
     at_word life;
     at_word ticket; /* the last one used; written by the task alone */
     at_word scope;  /* struct weft_scope *, the owner */
-    weft_fn *fn;
+    at_word fn; /* weft_fn * */
     union {
-        void *arg; /* NEW */
-        struct {   /* afterwards */
+        at_word arg; /* NEW */
+        struct {     /* afterwards */
             at_int ready_at; /* when it was last made ready, in ticks >> 10 */
             at_int last_run; /* how long its last turn was, in ticks >> 10 */
         } run;
@@ -157,7 +157,6 @@ static inline struct weft__task *weft__task_alloc(struct weft__task_cache *c)
     struct weft__task *t = weft__task_at(head - 1);
     own_set(c->head, ati_load(&t->link));
     own_set(c->count, own(c->count) - 1);
-    (void)at_load_acquire(&t->state); /* meets recycle: its last life is over before this one is written */
     return t;
 }
 

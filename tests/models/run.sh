@@ -2,7 +2,7 @@
 # run.sh - checks idle.pml: the protocol must hold in every configuration, and each seeded bug must be found.
 #
 # One line per run, then `N passed, M failed`; the exit status says the same (77: no spin or no compiler).
-# One checker at a time, at most 6 GB, some three minutes on a 2-core machine.
+# One checker at a time, at most 6 GB, some three minutes of one core.
 #
 #   run.sh           all of it
 #   run.sh good      the protocol only
@@ -11,7 +11,8 @@
 #
 # The configurations. All but `spurious` and `three` may have the long job.
 a="-DFOREIGN=1 -DTIMERS=1 -DLONG=1"                      # foreign submitter, timer: block/kick
-b="-DEVENTS=2 -DTIMERS=1 -DLONG=1"                       # events, timer: arm/disarm
+b="-DEVENTS=2 -DPUSHES=1 -DLONG=1"                       # events, a push: arm/disarm
+e="-DEVENTS=1 -DTIMERS=1 -DLONG=1"                       # event and timer
 c="-DFOREIGN=1 -DPUSHES=2 -DLONG=1"                      # owed pushes, pushes that wake
 d="-DFOREIGN=1 -DEVENTS=1 -DLONG=1 -DKICK_IN_ONE_STEP"   # submit and events at once
 free_tick="-DFOREIGN=1 -DPUSHES=1 -DLONG=1 -DFREE_TICK"  # ticks at any time, not only those that matter
@@ -111,11 +112,12 @@ if [ "${1:-good}" = good ]; then
     good a "$a"
     good b "$b"
     good c "$c"
-    good d "$d" -DCOLLAPSE -w26
+    good d "$d" "" -w26
+    good e "$e"
     good free_tick "$free_tick"
     good spurious "$spurious"
     good three "$three"
-    livelock b "$events_long"
+    livelock events "-DEVENTS=1 -DPUSHES=1 -DLONG=1"
 fi
 if [ "${1:-bugs}" = bugs ]; then
     bug NO_RECHECK "$owed"
@@ -137,7 +139,9 @@ if [ "${1:-bugs}" = bugs ]; then
     bug NO_FENCE_T5 "$events"
 fi
 if [ "$1" = long ]; then
-    livelock c "$owed"
+    livelock two_events "$events_long"
+    livelock owed "$owed"
+    good b_timer "-DEVENTS=2 -DTIMERS=1 -DLONG=1"
     good d_two_steps "$two_jobs" -DCOLLAPSE -w26
     good three_owed "-DW=3 -DFOREIGN=1 -DPUSHES=1 -DLONG=1 -DKICK_IN_ONE_STEP" "-DBITSTATE" "-w34 -k3"
     good three_events "-DW=3 -DEVENTS=2 -DLONG=1" "-DBITSTATE" "-w34 -k3"

@@ -1,0 +1,227 @@
+/* stress/support.c - the command line, counts, and what is printed when something is wrong.
+ *
+ * The dump reads the runtime's own structures while everything goes on: it may be slightly wrong, and it is the
+ * last thing the program does. */
+#include "support.h"
+
+#include <signal.h>
+#include <stdarg.h>
+#include <time.h>
+
+#include "base/clock.h"
+#include "engine/worker.h"
+
+uint64_t stress_seed = 1;
+int stress_workers = 2;
+double stress_seconds = 2;
+
+static char command[256];
+static const char *program;
+static int64_t began, ends;
+static atomic_ulong moves;
+static _Atomic(weft_runtime *) watched;
+static int failed;
+
+/* ---- what everybody does */
+
+static const char *phase_name(uint64_t state)
+{
+    static const char *const names[] = { "free", "new", "running", "preparing", "waiting", "fired", "ready" };
+    unsigned p = (unsigned)weft__phase_of(state);
+    return p < sizeof names / sizeof names[0] ? names[p] : "?";
+}
+
+static void dump_tasks(int most)
+{
+    uint32_t used = weft__tasks ? weft__task_table_used() : 0;
+    int shown = 0, all = 0;
+    for (uint32_t i = 0; i < used; i++) {
+        struct weft__task *t = weft__task_at(i);
+        uint64_t state = at_load_acquire(&t->state), life = at_load_acquire(&t->life);
+        if (weft__phase_of(state) == WEFT__FREE)
+            continue;
+        all++;
+        if (shown++ >= most)
+            continue;
+        char name[32] = "";
+        weft_task id = (weft_task)(life & WEFT__LIFE_ID);
+        if (id != 0)
+            weft_ignore(weft_task_name(id, name, sizeof name));
+        fprintf(stderr, "  task %lld \"%s\" block %u %s%s%s%s%s level %u cause %u pin %u fn %p\n", (long long)id,
+                name, i, phase_name(state), ati_load(&t->bits) & WEFT__TASK_THREAD ? " thread" : "",
+                ati_load(&t->bits) & WEFT__TASK_QUEUED ? " queued" : "", life & WEFT__LIFE_JOINERS ? " joined" : "",
+                life & WEFT__LIFE_CANCELLED ? " cancelled" : "", (unsigned)(state >> WEFT__LEVEL_SHIFT & 0xffff),
+                (unsigned)(state >> WEFT__CAUSE_SHIFT & 15), weft__task_pin(t), (void *)(uintptr_t)t->fn);
+    }
+    fprintf(stderr, "  %d tasks and threads\n", all);
+}
+
+static void dump_workers(weft_runtime *rt)
+{
+    uint64_t now = weft__ticks(), word = at_load(&rt->group.idle.word);
+    fprintf(stderr, "  parked %u searching %u io_blocked %u armed %u role %llu inject %llu now %lld\n",
+            (unsigned)(word & 0xffff), (unsigned)(word >> 16), ati_load(&rt->group.idle.io_blocked),
+            ati_load(&rt->poller.armed), (unsigned long long)at_load(&rt->poller.role),
+            (unsigned long long)weft__inject_len(&rt->group.inject), (long long)weft_now());
+    weft_worker_stats st[1024];
+    int n = weft_stats(rt, st, 1024);
+    for (int i = 0; i < n; i++) {
+        struct weft__sched *s = rt->group.all[i];
+        uint64_t since = at_load(&s->since);
+        int64_t earliest = weft__timers_earliest(&rt->workers[i]->timers);
+        fprintf(stderr,
+                "  worker %d%s ran %llu inlined %llu spawned %llu stolen %llu parked %llu woke %llu polls %llu events "
+                "%llu timers %llu | ring %u deque %llu next %llu pinned %llu in turn for %lld us, first timer in "
+                "%lld us\n",
+                i + 1, st[i].asleep ? " asleep" : "", (unsigned long long)st[i].ran,
+                (unsigned long long)st[i].inlined, (unsigned long long)st[i].spawned,
+                (unsigned long long)st[i].stolen, (unsigned long long)st[i].parked, (unsigned long long)st[i].woke,
+                (unsigned long long)st[i].polls, (unsigned long long)st[i].events, (unsigned long long)st[i].timers,
+                weft__ready_len(&s->ring), (unsigned long long)weft__deque_size(&s->deque),
+                (unsigned long long)at_load(&s->next), (unsigned long long)at_load(&s->pinned.count),
+                since ? (long long)((now - since) / weft__ticks_per_us) : 0,
+                earliest == INT64_MAX ? -1 : (long long)(earliest - weft_now()) / 1000);
+    }
+}
+
+static void dump(int tasks)
+{
+    weft_runtime *rt = atomic_load(&watched);
+    alarm(20); /* should the dump get stuck itself */
+    if (rt)
+        dump_workers(rt);
+    dump_tasks(tasks);
+    fflush(stderr);
+}
+
+void stress_fail(const char *file, int line, const char *format, ...)
+{
+    static pthread_mutex_t once = PTHREAD_MUTEX_INITIALIZER;
+    va_list args;
+    pthread_mutex_lock(&once); /* the first one tells */
+    fflush(stdout);
+    fprintf(stderr, "%s:%d: check failed: ", file, line);
+    va_start(args, format);
+    vfprintf(stderr, format, args);
+    va_end(args);
+    fprintf(stderr, "\nafter %.3f s of: %s\n", (double)(weft_now() - began) / 1e9, command);
+    dump(20);
+    abort();
+}
+
+static void *watch(void *arg)
+{
+    const int64_t patience = weft_sec(STRESS_TSAN ? 60 : 10);
+    unsigned long seen = atomic_load(&moves);
+    int64_t since = weft_now();
+    (void)arg;
+    for (;;) {
+        nanosleep(&(struct timespec){ .tv_nsec = 100000000 }, NULL);
+        unsigned long now = atomic_load(&moves);
+        if (now != seen) {
+            seen = now;
+            since = weft_now();
+        } else if (weft_now() - since > patience) {
+            fflush(stdout);
+            fprintf(stderr, "%s: stall: nothing has moved for %lld s, after %.3f s of: %s\n", program,
+                    (long long)(patience / 1000000000), (double)(weft_now() - began) / 1e9, command);
+            dump(500);
+            if (getenv("STRESS_STAY")) { /* for a debugger */
+                alarm(0);
+                fprintf(stderr, "process %d stays\n", (int)getpid());
+                pause();
+            }
+            abort();
+        }
+    }
+    return NULL;
+}
+
+/* ---- the command line */
+
+static void usage(void)
+{
+    fprintf(stderr, "usage: %s [--seed S] [--seconds N] [--workers W]\n", program);
+    exit(2);
+}
+
+void stress_begin(int argc, char **argv, const char *name)
+{
+    program = name;
+    for (int i = 1; i < argc; i += 2) {
+        char *end = NULL;
+        const char *value = i + 1 < argc ? argv[i + 1] : "";
+        if (strcmp(argv[i], "--seed") == 0)
+            stress_seed = strtoull(value, &end, 0);
+        else if (strcmp(argv[i], "--seconds") == 0)
+            stress_seconds = strtod(value, &end);
+        else if (strcmp(argv[i], "--workers") == 0)
+            stress_workers = (int)strtol(value, &end, 0);
+        else
+            usage();
+        if (!end || end == value || *end != 0)
+            usage();
+    }
+    if (stress_workers < 1 || stress_workers > 1024 || stress_seconds < 0)
+        usage();
+    snprintf(command, sizeof command, "stress/%s --seed %llu --seconds %g --workers %d", name,
+            (unsigned long long)stress_seed, stress_seconds, stress_workers);
+    printf("%s\n", command);
+    fflush(stdout);
+    began = weft_now();
+    ends = began + (int64_t)(stress_seconds * 1e9);
+    pthread_detach(thread_start(watch, NULL));
+}
+
+bool stress_over(void)
+{
+    return weft_now() >= ends;
+}
+
+void stress_moved(void)
+{
+    atomic_fetch_add_explicit(&moves, 1, memory_order_relaxed);
+}
+
+void stress_watch(weft_runtime *rt)
+{
+    atomic_store(&watched, rt);
+}
+
+weft_runtime *stress_runtime(void)
+{
+    weft_runtime *rt = NULL;
+    int rc = weft_runtime_create(&rt, &(weft_options){ .workers = stress_workers });
+    CHECK(rc == 0, "weft_runtime_create: %s", weft_strerror(rc));
+    stress_watch(rt);
+    return rt;
+}
+
+uint64_t stress_least(uint64_t a_second)
+{
+    double n = (double)a_second * stress_seconds / (stress_workers > 8 ? stress_workers / 8.0 : 1);
+    return (uint64_t)(n / (STRESS_TSAN ? 20 : STRESS_ASAN ? 5 : 1));
+}
+
+void stress_count(const char *what, uint64_t n, uint64_t least)
+{
+    bool bad = n < least;
+    printf("  %-28s %12llu   at least %llu%s\n", what, (unsigned long long)n, (unsigned long long)least,
+            bad ? "   TOO FEW" : "");
+    failed |= bad;
+}
+
+void stress_worst(const char *what, int64_t ns, int64_t most)
+{
+    bool bad = ns > most;
+    printf("  %-28s %12.3f ms at most %.0f ms%s\n", what, (double)ns / 1e6, (double)most / 1e6,
+            bad ? "   TOO LATE" : "");
+    failed |= bad;
+}
+
+int stress_end(void)
+{
+    printf("%s: %s after %.3f s\n", program, failed ? "FAILED" : "passed", (double)(weft_now() - began) / 1e9);
+    fflush(stdout);
+    return failed ? EXIT_FAILURE : EXIT_SUCCESS;
+}

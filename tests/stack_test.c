@@ -1,0 +1,412 @@
+/* stack_test.c - stacks: machine/stack.c, the guards, and what happens where they end. */
+#include "support.h"
+
+#include <limits.h>
+
+#include "base/fault.h"
+#include "machine/stack.h"
+
+/* -- classes -- */
+
+static const struct {
+    size_t bytes;
+    int class_index;
+} classes[] = { { 0, 0 }, { 1, 0 }, { 16384, 0 }, { 16385, 1 }, { 32768, 1 }, { 65535, 2 },
+    { 65536, 2 }, { 65537, 3 }, { 1 << 20, 6 }, { (1 << 20) + 1, 7 }, { 8 << 20, 9 },
+    { (8 << 20) + 1, -1 }, { SIZE_MAX, -1 } };
+
+START_TEST(a_class_is_the_smallest_that_guarantees_so_much)
+{
+    for (int i = 0; i < COUNT(classes); i++)
+        ck_assert_int_eq(weft__stack_class(classes[i].bytes), classes[i].class_index);
+    for (int k = 0; k < WEFT__STACK_CLASSES; k++)
+        ck_assert_int_eq(weft__stack_class(weft__stack_guarantee(k)), k);
+}
+END_TEST
+
+/* -- memory -- */
+
+static struct weft__stack *get(struct weft__stack_pool *p, struct weft__stack_cache *c, int k)
+{
+    struct weft__stack *s = c->idle[k];
+    if (!s)
+        return weft__stack_get_slow(p, c, k);
+    c->idle[k] = s->next;
+    c->count[k]--;
+    return s;
+}
+
+static void put(struct weft__stack_pool *p, struct weft__stack_cache *c, struct weft__stack *s)
+{
+    int k = s->class_index;
+    s->next = c->idle[k];
+    c->idle[k] = s;
+    if (++c->count[k] > WEFT__STACK_CACHE_MOST)
+        weft__stack_put_slow(p, c, k);
+}
+
+START_TEST(every_class_gives_twice_its_guarantee_all_of_it_usable)
+{
+    struct weft__stack_pool p = { .made = 0 };
+    struct weft__stack_cache c = { .idle = { NULL } };
+    struct weft__stack *s[40];
+    for (int i = 0; i < COUNT(s); i++) {
+        s[i] = get(&p, &c, _i);
+        ck_assert_ptr_nonnull(s[i]);
+        ck_assert_int_eq(s[i]->class_index, _i);
+        ck_assert(!s[i]->begun);
+        ck_assert_uint_eq((uintptr_t)s[i]->high % 16, 0);
+        size_t room = (size_t)(s[i]->high - s[i]->low);
+        ck_assert_uint_ge(room, weft__stack_guarantee(_i));
+        ck_assert_uint_ge(room + WEFT__GUARD_BYTES + sizeof *s[i], 2 * weft__stack_guarantee(_i));
+        for (char *b = s[i]->low; b < s[i]->high; b += 4096)
+            *b = (char)i;
+        s[i]->high[-1] = (char)i;
+    }
+    for (int i = 0; i < COUNT(s); i++)
+        for (char *b = s[i]->low; b < s[i]->high; b += 4096)
+            ck_assert_int_eq(*b, (char)i); /* none lies in another */
+    ck_assert_int_eq(p.made, COUNT(s));
+    weft__stack_pool_fini(&p);
+}
+END_TEST
+
+START_TEST(stacks_are_used_again_the_hottest_first)
+{
+    enum { N = 300 };
+    struct weft__stack_pool p = { .made = 0 };
+    struct weft__stack_cache c = { .idle = { NULL } }, other = { .idle = { NULL } };
+    struct weft__stack *s[N];
+    for (int round = 0; round < 5; round++) {
+        for (int i = 0; i < N; i++)
+            s[i] = get(&p, round % 2 ? &other : &c, 1);
+        for (int i = 0; i < N; i++)
+            for (int k = 0; k < i; k++)
+                ck_assert_ptr_ne(s[i], s[k]);
+        for (int i = 0; i < N; i++) {
+            put(&p, &c, s[i]);
+            ck_assert_ptr_eq(c.idle[1], s[i]);
+            ck_assert_int_le(c.count[1], WEFT__STACK_CACHE_MOST);
+        }
+    }
+    ck_assert_int_le(p.made, N + 2 * WEFT__STACK_CACHE_MOST);
+    weft__stack_pool_fini(&p);
+}
+END_TEST
+
+START_TEST(without_memory_there_is_no_stack_until_there_is)
+{
+    static const enum weft__fault_kind kinds[] = { WEFT__FAULT_ALLOC, WEFT__FAULT_MMAP, WEFT__FAULT_GUARD };
+    for (int i = 0; i < COUNT(kinds); i++) {
+        struct weft__stack_pool p = { .made = 0 };
+        struct weft__stack_cache c = { .idle = { NULL } };
+        weft__fault_set(kinds[i], 1, 2, -ENOMEM);
+        struct weft__stack *a = weft__stack_get_slow(&p, &c, 2), *b = weft__stack_get_slow(&p, &c, 2);
+        weft__fault_clear();
+        struct weft__stack *then = weft__stack_get_slow(&p, &c, 2);
+        ck_assert_ptr_null(a);
+        ck_assert_ptr_null(b);
+        ck_assert_ptr_nonnull(then);
+        then->low[0] = 1;
+        ck_assert_int_eq(p.made, 1);
+        ck_assert(!p.by_map); /* only -EINVAL says that the kernel cannot */
+        weft__stack_pool_fini(&p);
+    }
+}
+END_TEST
+
+/* -- guards -- */
+
+struct poke {
+    bool by_map;
+    int class_index, stack; /* the second's guard lies above the first's top */
+    long offset;            /* from its low */
+};
+
+static void poke(void *arg)
+{
+    struct poke *k = arg;
+    struct weft__stack_pool p = { .made = 0 };
+    struct weft__stack_cache c = { .idle = { NULL } };
+    if (k->by_map)
+        weft__fault_set(WEFT__FAULT_GUARD, 1, LONG_MAX, -EINVAL);
+    struct weft__stack *s = NULL;
+    for (int i = 0; i <= k->stack; i++)
+        s = weft__stack_get_slow(&p, &c, k->class_index);
+    if (!s || p.by_map != k->by_map)
+        _exit(3);
+    volatile char *at = s->low + k->offset;
+    bool in = weft__stack_in_guard(s, (const void *)at);
+    if (in != (k->offset < 0 && k->offset >= -WEFT__GUARD_BYTES))
+        _exit(4);
+    *at = 1;
+    _exit(in ? 5 : 0);
+}
+
+static const long offsets[] = { 0, -1, -4096, -WEFT__GUARD_BYTES };
+
+START_TEST(the_guard_cannot_be_touched_and_the_byte_above_it_can)
+{
+    for (int by_map = 0; by_map < 2; by_map++)
+        for (int k = 0; k < WEFT__STACK_CLASSES; k += 3)
+            for (int i = 0; i < COUNT(offsets); i++)
+                for (int nth = 0; nth < 2; nth++) {
+                    struct poke p = { .by_map = by_map, .class_index = k, .stack = nth,
+                        .offset = offsets[i] };
+                    struct death d = die(poke, &p);
+                    if (offsets[i] == 0) {
+                        ck_assert_int_eq(d.signal, 0);
+                        ck_assert_int_eq(d.status, 0);
+                    } else if (ASAN || TSAN) { /* they catch the signal */
+                        ck_assert(d.signal != 0 || (d.status != 0 && d.status != 3 &&
+                                                           d.status != 4 && d.status != 5));
+                    } else {
+                        ck_assert_int_eq(d.signal, SIGSEGV);
+                    }
+                }
+}
+END_TEST
+
+/* -- a kernel without MADV_GUARD_INSTALL, and the end of its mappings -- */
+
+enum { LIMITED = 100, WANTED = 300 };
+
+struct limited {
+    atomic_int started, release, reports;
+    int failed, codes, end, later_end;
+    atomic_int later;
+    weft_failure failures[WANTED];
+};
+
+static void count_report(const weft_report *r, void *arg)
+{
+    struct limited *l = arg;
+    if (strcmp(r->what, "no-stack") == 0)
+        atomic_fetch_add(&l->reports, 1);
+}
+
+static int hold_a_stack(void *arg)
+{
+    struct limited *l = arg;
+    weft_scope s;
+    weft_scope_begin_shield(&s, WEFT_NEVER);
+    atomic_fetch_add(&l->started, 1);
+    bool there = true;
+    while (there && !atomic_load(&l->release))
+        there = weft_sleep(weft_ms(1)) == 0;
+    return weft_scope_end(&s, there ? 0 : -ETIME);
+}
+
+static int come_later(void *arg)
+{
+    struct limited *l = arg;
+    atomic_fetch_add(&l->later, 1);
+    return weft_yield();
+}
+
+static int use_all_stacks(void *arg)
+{
+    struct limited *l = arg;
+    weft_scope shield, s;
+    weft_scope_begin_with(&s, WEFT_NEVER,
+            &(weft_scope_options){ .failures = l->failures, .failures_max = WANTED });
+    weft_scope_begin_shield(&shield, WEFT_NEVER);
+    for (int i = 0; i < WANTED; i++)
+        weft_spawn(&s, hold_a_stack, l);
+    int64_t end = weft_after(LIMIT);
+    while (atomic_load(&l->started) + weft_scope_failed(&s) < WANTED && weft_now() < end)
+        weft_ignore(weft_yield());
+    atomic_store(&l->release, 1);
+    weft_ignore(weft_scope_end(&shield, 0));
+    l->end = weft_scope_end(&s, 0);
+    l->failed = weft_scope_failed(&s);
+    /* What ended gave its stack back. */
+    weft_scope_begin(&s, WEFT_NEVER);
+    for (int i = 0; i < WANTED; i++)
+        weft_spawn(&s, come_later, l);
+    l->later_end = weft_scope_end(&s, 0);
+    return 0;
+}
+
+START_TEST(tasks_beyond_the_last_guard_end_with_ENOMEM_through_their_scope)
+{
+    struct limited l = { .end = 1 };
+    long limit = weft__stack_limit;
+    int workers = _i + 1;
+    weft__stack_limit = LIMITED;
+    weft__fault_set(WEFT__FAULT_GUARD, 1, LONG_MAX, -EINVAL);
+    int rc = weft_run(use_all_stacks, &l,
+            &(weft_options){ .workers = workers, .report = count_report, .report_arg = &l });
+    weft__fault_clear();
+    weft__stack_limit = limit;
+    ck_assert_int_eq(rc, 0);
+    ck_assert_int_eq(l.end, -ENOMEM);
+    ck_assert_int_eq(atomic_load(&l.started), LIMITED - 1); /* main has one */
+    ck_assert_int_eq(l.failed, WANTED - (LIMITED - 1));
+    for (int i = 0; i < l.failed; i++) {
+        ck_assert_int_eq(l.failures[i].code, -ENOMEM);
+        ck_assert_ptr_eq(l.failures[i].arg, &l);
+    }
+    if (forking()) /* once a process */
+        ck_assert_int_eq(atomic_load(&l.reports), 1);
+    ck_assert_int_eq(l.later_end, 0);
+    ck_assert_int_eq(atomic_load(&l.later), WANTED);
+}
+END_TEST
+
+/* -- overflow -- */
+
+enum overflow { PLAIN, NAMED, INLINED, RESUMED, BIG, NOT_OVERFLOW };
+
+static NOINLINE int deeper(volatile char *above)
+{
+    volatile char here[512];
+    here[0] = (char)(above[0] + 1);
+    return deeper(here) + here[0];
+}
+
+static int overflow_now(void *arg)
+{
+    volatile char first[8] = { 0 };
+    if (*(enum overflow *)arg == RESUMED)
+        weft_ignore(weft_sleep(weft_ms(2)));
+    if (*(enum overflow *)arg == NOT_OVERFLOW) {
+        volatile int *volatile nowhere = NULL;
+        *nowhere = 1;
+    }
+    return deeper(first);
+}
+
+static int overflow_parent(void *arg)
+{
+    enum overflow *how = arg;
+    weft_task_set_name("parent");
+    weft_scope s;
+    weft_scope_begin(&s, WEFT_NEVER);
+    weft_task t = weft_spawn_with(&s, overflow_now, arg,
+            &(weft_spawn_options){ .name = *how == PLAIN ? NULL : "culprit",
+                    .stack_bytes = *how == BIG ? 1 << 20 : 0 });
+    int rc = 0;
+    if (*how == INLINED)
+        rc = weft_task_join(t);
+    else
+        while (rc == 0)
+            rc = weft_yield(); /* so that it gets a stack of its own */
+    return weft_scope_end(&s, rc);
+}
+
+static void overflow(void *arg)
+{
+    /* The parent's own stack is small: a child that is joined is inlined only on a large one. */
+    weft_options o = { .workers = 1 };
+    weft_ignore(weft_run(overflow_parent, arg, &o));
+}
+
+START_TEST(an_overflow_names_the_task)
+{
+    enum overflow how = (enum overflow)_i;
+    struct death d = die(overflow, &how);
+    ck_assert_int_eq(d.signal, SIGSEGV);
+    ck_assert_msg(strstr(d.text, how == NOT_OVERFLOW ? "signal 11 in task" : "stack overflow in task") != NULL,
+            "it said \"%s\"", d.text);
+    ck_assert_msg((strstr(d.text, "\"culprit\"") != NULL) == (how != PLAIN), "it said \"%s\"", d.text);
+    ck_assert_msg((strstr(d.text, "on the stack of task") != NULL) == (how == INLINED), "it said \"%s\"", d.text);
+    ck_assert_msg((strstr(d.text, "\"parent\"") != NULL) == (how == INLINED), "it said \"%s\"", d.text);
+    if (how == BIG)
+        ck_assert_msg(strstr(d.text, "1024 KiB") != NULL, "it said \"%s\"", d.text);
+    else if (how != NOT_OVERFLOW)
+        ck_assert_msg(strstr(d.text, "64 KiB") != NULL, "it said \"%s\"", d.text);
+}
+END_TEST
+
+static void overflow_silently(void *arg)
+{
+    weft_options o = { .workers = 1, .no_crash_report = true };
+    weft_ignore(weft_run(overflow_parent, arg, &o));
+}
+
+START_TEST(without_the_crash_report_nothing_is_said)
+{
+    enum overflow how = NAMED;
+    struct death d = die(overflow_silently, &how);
+    ck_assert_int_eq(d.signal, SIGSEGV);
+    ck_assert_str_eq(d.text, "");
+}
+END_TEST
+
+/* -- after the end -- */
+
+static int park(void *arg)
+{
+    atomic_fetch_add((atomic_int *)arg, 1);
+    return weft_sleep(weft_sec(3600));
+}
+
+static int park_many(void *arg)
+{
+    weft_scope s;
+    atomic_int parked = 0;
+    int n = *(int *)arg;
+    weft_scope_begin(&s, WEFT_NEVER);
+    for (int i = 0; i < n; i++)
+        weft_spawn_with(&s, park, &parked,
+                &(weft_spawn_options){ .stack_bytes = i % 4 ? 0 : (size_t)16384 << i % 5 });
+    bool all = wait_for(&parked, n);
+    weft_scope_cancel(&s, NULL);
+    return weft_scope_end(&s, all ? 0 : -ETIME);
+}
+
+static long address_space_kib(void)
+{
+    FILE *f = fopen("/proc/self/statm", "r");
+    long pages = 0;
+    if (f && fscanf(f, "%ld", &pages) != 1)
+        pages = 0;
+    if (f)
+        fclose(f);
+    return pages * (sysconf(_SC_PAGESIZE) / 1024);
+}
+
+START_TEST(the_memory_of_an_ended_runtime_is_unmapped)
+{
+    int n = SCALED(1000, 500, 200), maps = 0;
+    long space = 0;
+    if (_i)
+        weft__fault_set(WEFT__FAULT_GUARD, 1, LONG_MAX, -EINVAL); /* two mappings a stack */
+    for (int run = 0; run < 6; run++) {
+        int rc = weft_run(park_many, &n, ON(2));
+        if (rc != 0)
+            weft__fault_clear();
+        ck_assert_int_eq(rc, 0);
+        if (run == 1) { /* the allocator and the thread library have what they keep */
+            maps = mappings_now();
+            space = address_space_kib();
+        }
+    }
+    weft__fault_clear();
+    ck_assert_int_le(mappings_now(), maps + 16);
+    ck_assert_int_lt(address_space_kib(), space + 128 * 1024); /* a slab of stacks has 256 MiB */
+}
+END_TEST
+
+int main(void)
+{
+    Suite *s = suite_create("stack");
+    TCase *tc = add_case(s, "memory");
+    tcase_add_test(tc, a_class_is_the_smallest_that_guarantees_so_much);
+    tcase_add_loop_test(tc, every_class_gives_twice_its_guarantee_all_of_it_usable, 0, WEFT__STACK_CLASSES);
+    tcase_add_test(tc, stacks_are_used_again_the_hottest_first);
+    tcase_add_test(tc, without_memory_there_is_no_stack_until_there_is);
+    tc = add_case(s, "guards");
+    if (forking())
+        tcase_add_test(tc, the_guard_cannot_be_touched_and_the_byte_above_it_can);
+    tcase_add_loop_test(tc, tasks_beyond_the_last_guard_end_with_ENOMEM_through_their_scope, 0, 3);
+    tc = add_case(s, "overflow");
+    if (forking() && !ASAN && !TSAN) { /* whose own handlers report it */
+        tcase_add_loop_test(tc, an_overflow_names_the_task, 0, NOT_OVERFLOW + 1);
+        tcase_add_test(tc, without_the_crash_report_nothing_is_said);
+    }
+    tc = add_case(s, "after the end");
+    tcase_add_loop_test(tc, the_memory_of_an_ended_runtime_is_unmapped, 0, 2);
+    return run_suite(s);
+}
