@@ -18,6 +18,7 @@ import socket
 import struct
 import subprocess
 import sys
+import tempfile
 import threading
 import time
 import traceback
@@ -43,8 +44,9 @@ class Program:
 
     def __init__(self, name, *args):
         self.name = name
+        self.errors = tempfile.TemporaryFile("w+", errors="replace")  # a pipe could fill up
         self.process = subprocess.Popen(command(name, *args), stdout=subprocess.PIPE,
-                                        stderr=subprocess.PIPE, text=True)
+                                        stderr=self.errors, text=True)
 
     def __enter__(self):
         try:
@@ -61,18 +63,24 @@ class Program:
         """Waits for its end; returns what it printed to stdout and stderr."""
         if signo is not None:
             self.process.send_signal(signo)
-        out, err = self.process.communicate(timeout=PATIENCE)
+        out, _ = self.process.communicate(timeout=PATIENCE)
+        err = self.complaints()
         assert self.process.returncode == expect, \
             f"{self.name} ended with {self.process.returncode}\n{out}{err}"
         return out, err
+
+    def complaints(self):
+        self.errors.seek(0)
+        return self.errors.read()
 
     def __exit__(self, kind, *_):
         if self.process.poll() is None:
             self.process.kill()
         if not self.process.stdout.closed:
-            out, err = self.process.communicate()
+            out, _ = self.process.communicate()
             if kind is not None:
-                sys.stderr.write(out + err)
+                sys.stderr.write(out + self.complaints())
+        self.errors.close()
 
     def connect(self):
         s = socket.create_connection(self.where, timeout=PATIENCE)

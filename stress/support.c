@@ -111,7 +111,8 @@ void stress_fail(const char *file, int line, const char *format, ...)
 
 static void *watch(void *arg)
 {
-    const int64_t patience = weft_sec(STRESS_TSAN ? 60 : 10);
+    const char *own = getenv("STRESS_PATIENCE"); /* seconds; for debugging */
+    const int64_t patience = weft_sec(own ? atoi(own) : STRESS_TSAN ? 60 : 10);
     unsigned long seen = atomic_load(&moves);
     int64_t since = weft_now();
     (void)arg;

@@ -105,7 +105,7 @@ END_TEST
 /* The tables that a process has once can be had later if they could not be had at first. */
 static void first_run_fails(void *arg)
 {
-    int nth = *(int *)arg, maps = mappings_now();
+    int nth = *(int *)arg;
     weft__fault_set(WEFT__FAULT_MMAP, nth, 1, -ENOMEM);
     int rc = weft_run(return_7, NULL, QUIETLY_ON(1));
     weft__fault_clear();
@@ -115,7 +115,6 @@ static void first_run_fails(void *arg)
         _exit(1);
     for (int i = 0; i < 3; i++)
         rc = weft_run(return_7, NULL, QUIETLY_ON(1));
-    (void)maps;
     _exit(rc == 7 ? 0 : 2);
 }
 
@@ -124,7 +123,9 @@ START_TEST(a_first_run_that_found_no_memory_is_not_the_last)
     for (int nth = 1; nth <= 8; nth++) {
         struct death d = die(first_run_fails, &nth);
         ck_assert_msg(d.status == 0, "mapping %d: %s", nth,
-                d.status == 2 ? "it can never run again" : "no clear error");
+                d.signal          ? "it crashes"
+                : d.status == 2 ? "it can never run again"
+                                : "no clear error");
     }
 }
 END_TEST
@@ -383,6 +384,68 @@ START_TEST(without_room_for_its_slot_no_descriptor_is_opened)
 }
 END_TEST
 
+/* -- a plain thread that finds no memory for its own frame -- */
+
+struct outsider {
+    weft_runtime *rt;
+    bool cancel_first;
+    int spawn, copy, with, wait, end, end_failed, sleep, yield, read, then;
+};
+
+static int touch(void *arg)
+{
+    (void)arg;
+    return 0;
+}
+
+static void *no_memory_for_me(void *arg)
+{
+    struct outsider *o = arg;
+    weft_scope s;
+    char b;
+    weft__fault_set(WEFT__FAULT_ALLOC, 1, LONG_MAX, -ENOMEM);
+    weft_scope_begin_with(&s, weft_sec(5), &(weft_scope_options){ .on = o->rt, .name = "poor" });
+    if (o->cancel_first)
+        weft_scope_cancel(&s, "reason");
+    o->spawn = (int)weft_spawn(&s, touch, NULL);
+    o->copy = (int)weft_spawn_copy(&s, touch, &b, 1);
+    o->with = (int)weft_spawn_with(&s, touch, NULL, &(weft_spawn_options){ .name = "poor" });
+    weft_scope_cancel(&s, "reason");
+    weft_scope_set_deadline(&s, weft_after(weft_sec(1)));
+    o->wait = weft_scope_wait(&s);
+    weft_ignore(weft_scope_alive(&s) + weft_scope_failed(&s) + weft_scope_expired(&s));
+    o->end = weft_scope_end(&s, 0);
+    weft_scope_begin(&s, WEFT_NEVER);
+    o->end_failed = weft_scope_end(&s, -EPROTO);
+    o->sleep = weft_sleep(weft_ms(1));
+    o->yield = weft_yield();
+    o->read = weft_read(0, &b, 1);
+    weft__fault_clear();
+    weft_scope_begin_with(&s, weft_sec(5), &(weft_scope_options){ .on = o->rt });
+    weft_spawn(&s, touch, NULL);
+    o->then = weft_scope_end(&s, weft_sleep(weft_us(10)));
+    return NULL;
+}
+
+START_TEST(a_thread_without_memory_gets_clear_errors_and_can_go_on_later)
+{
+    struct outsider o = { .cancel_first = _i, .then = 1 };
+    ck_assert_int_eq(weft_runtime_create(&o.rt, ON(1)), 0);
+    pthread_join(thread_start(no_memory_for_me, &o), NULL);
+    weft_runtime_destroy(&o.rt);
+    ck_assert_int_lt(o.spawn, 0);
+    ck_assert_int_lt(o.copy, 0);
+    ck_assert_int_lt(o.with, 0);
+    ck_assert_int_lt(o.wait, 0);
+    ck_assert_int_eq(o.end, -ENOMEM);
+    ck_assert_int_eq(o.end_failed, -EPROTO);
+    ck_assert_int_eq(o.sleep, -ENOMEM);
+    ck_assert_int_eq(o.yield, -ENOMEM);
+    ck_assert_int_eq(o.read, -ENOMEM);
+    ck_assert_int_eq(o.then, 0);
+}
+END_TEST
+
 /* -- the means themselves -- */
 
 START_TEST(the_nth_call_fails_and_as_many_as_were_asked)
@@ -420,6 +483,7 @@ int main(void)
     tcase_add_test(tc, a_sleep_without_memory_says_so_and_the_next_sleeps);
     tcase_add_loop_test(tc, a_deadline_is_not_lost_when_memory_was_short_once, 0, 2);
     tcase_add_test(tc, a_read_that_cannot_be_registered_says_so_and_takes_nothing);
+    tcase_add_loop_test(tc, a_thread_without_memory_gets_clear_errors_and_can_go_on_later, 0, 2);
     if (forking())
         tcase_add_test(tc, without_room_for_its_slot_no_descriptor_is_opened);
     return run_suite(s);

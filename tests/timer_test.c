@@ -495,6 +495,34 @@ START_TEST(a_timer_strikes_or_is_disarmed_never_both)
 }
 END_TEST
 
+/* A scope looks at its timer without the lock, and ends if it is disarmed: so it must not look disarmed for a moment
+ * between leaving the heap and its call. */
+START_TEST(a_timer_looks_disarmed_only_when_its_call_is_over)
+{
+    int early = 0, lost = 0, rounds = SCALED(50000, 20000, 5000);
+    struct weft__timer *t = &timer[0].timer;
+    begin(&contest.t);
+    weft__timers_on_call(count_call);
+    for (int i = 1; i < MOST; i++) /* so that leaving the heap takes its time */
+        arm(&contest.t, i, 1000 + i);
+    pthread_t a = thread_start(strike_all, NULL);
+    for (int r = 0; r < rounds; r++) {
+        lost += weft__timer_arm(&contest.t, t, 1, NULL) != 0;
+        for (long spins = 0; ati_load_acquire(&t->slot) != 0; spins++)
+            if (spins % 2000 == 1999)
+                sched_yield();
+        early += atomic_load(&contest.calls[0]) != r + 1;
+        while (atomic_load(&contest.calls[0]) != r + 1 || ati_load_acquire(&t->slot) != 0)
+            sched_yield();
+    }
+    atomic_store(&contest.stop, 1);
+    pthread_join(a, NULL);
+    ck_assert_int_eq(lost, 0);
+    ck_assert_int_eq(early, 0);
+    weft__timers_fini(&contest.t);
+}
+END_TEST
+
 int main(void)
 {
     Suite *s = suite_create("timer");
@@ -517,5 +545,6 @@ int main(void)
     tc = add_case(s, "calls");
     tcase_add_test(tc, a_call_is_made_with_no_lock_held_and_disarming_waits_for_it);
     tcase_add_test(tc, a_timer_strikes_or_is_disarmed_never_both);
+    tcase_add_test(tc, a_timer_looks_disarmed_only_when_its_call_is_over);
     return run_suite(s);
 }

@@ -15,25 +15,31 @@
  * Tested    tests/sched_test.c, stress/mix.c */
 #include "sched/sched.h"
 
-#include "base/clock.h"
 #include "base/rng.h"
-
-uint64_t weft__long_ticks;
 
 static __thread struct weft__sched *self_tls __attribute__((tls_model("initial-exec")));
 
-__attribute__((noinline)) struct weft__sched *weft__self(void)
+/* ThreadSanitizer is not to look at it: it would take the coroutines of a thread for threads that race for it. */
+#ifdef WEFT__TSAN
+#define NOT_INSTRUMENTED __attribute__((no_sanitize("thread")))
+#else
+#define NOT_INSTRUMENTED
+#endif
+
+NOT_INSTRUMENTED __attribute__((noinline)) struct weft__sched *weft__self(void)
 {
-    struct weft__sched *s = own(self_tls);
+    struct weft__sched *s = self_tls;
     /* Not inlined, and opaque even to whole-program optimisation: the address of a thread-local must not
      * outlive a suspension. */
     __asm__ volatile("" : "+r"(s)::"memory");
     return s;
 }
 
-void weft__self_set(struct weft__sched *s)
+NOT_INSTRUMENTED void weft__self_set(struct weft__sched *s)
 {
-    own_set(self_tls, s);
+    if (s)
+        weft__hb_release(&s->loop_stack); /* the thread's thread-locals exist */
+    self_tls = s;
 }
 
 int weft__sched_init(struct weft__sched *s, struct weft__group *g, uint32_t id)
@@ -45,7 +51,6 @@ int weft__sched_init(struct weft__sched *s, struct weft__group *g, uint32_t id)
     s->loop.group = g;
     s->loop.stack = &s->loop_stack;
     s->frame = &s->loop;
-    weft__long_ticks = weft__us_to_ticks(WEFT__LONG_US);
     return weft__deque_init(&s->deque, 256);
 }
 
@@ -250,7 +255,7 @@ static void begin_turn(struct weft__sched *s, struct weft__task *t, bool is_new,
     own_set(s->began, now);
     weft__count(&s->count.ran, 1);
     bool slow = !is_new && weft__task_slow(t);
-    at_store(&s->since, slow ? now - weft__long_ticks - 1 : now); /* R1 */
+    at_store(&s->since, slow ? now - weft__us_to_ticks(WEFT__LONG_US) - 1 : now); /* R1 */
 }
 
 static void end_turn(struct weft__sched *s, struct weft__task *t, uint64_t now)
@@ -287,6 +292,7 @@ static struct weft__stack *take_stack(struct weft__sched *s, int c)
 static void arrived(void)
 {
     struct weft__sched *s = weft__self();
+    weft__hb_acquire(&s->loop_stack); /* meets the release in weft__self_set */
     struct weft__frame *f = own(s->after_frame);
     enum weft__after after = own(s->after);
     own_set(s->after, WEFT__AFTER_NOTHING);

@@ -8,6 +8,7 @@
 #ifndef WEFT_SCHED_SCHED_H
 #define WEFT_SCHED_SCHED_H
 
+#include "base/clock.h"
 #include "base/list.h"
 #include "machine/context.h"
 #include "sched/deque.h"
@@ -171,17 +172,15 @@ void weft__sched_push(struct weft__sched *s, struct weft__task *t, uint64_t now)
 /* Puts a NEW (QUEUED) or READY task into a queue from which only `pin` (or anyone) takes it, waking. */
 void weft__group_put(struct weft__group *g, struct weft__task *t);
 
-extern uint64_t weft__long_ticks; /* WEFT__LONG_US */
-
 /* Whether somebody has looked too long at one task for its queue to be left alone (R1). */
 static inline bool weft__sched_absent(const struct weft__sched *s, uint64_t now)
 {
     uint64_t since = at_load(&s->since);
-    return since != 0 && (int64_t)(now - since) > (int64_t)weft__long_ticks;
+    return since != 0 && (int64_t)(now - since) > (int64_t)weft__us_to_ticks(WEFT__LONG_US);
 }
 static inline bool weft__task_slow(const struct weft__task *t)
 {
-    return ((uint64_t)ati_load(&t->u.run.last_run) << 10) > weft__long_ticks;
+    return ((uint64_t)ati_load(&t->u.run.last_run) << 10) > weft__us_to_ticks(WEFT__LONG_US);
 }
 static inline bool weft__sched_has_work(const struct weft__sched *s)
 {

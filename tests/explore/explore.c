@@ -16,7 +16,7 @@
 
 enum {
     THREADS = 5,
-    FIBERS = 8, /* clocks: the threads', then those of further fibers */
+    FIBERS = 2 * THREADS, /* clocks: the threads', then those of each one's other fiber */
     WORDS = 160,
     MESSAGES = 900,
     STACK = 128 * 1024,
@@ -49,6 +49,7 @@ struct word {
     bool used;
     uint16_t order[64];
     uint16_t touched[FIBERS]; /* clock of each one's last access, + 1 */
+    uint16_t relied[FIBERS];  /* of its last load that counted, see ex_relied */
     /* A lock. */
     bool held;
     /* Kept from run to run. */
@@ -69,6 +70,7 @@ struct thread {
     unsigned long relaxed_at; /* how many stores there were */
     bool fresh;              /* after relax: it reads the newest */
     int read_last;           /* word + 1 */
+    uint16_t loads[8];       /* the last words that it loaded, the latest first */
     uint64_t history;
     view now, acquired, released;
     int fiber;
@@ -194,16 +196,26 @@ _Noreturn void ex_fail(const char *format, ...)
     end_run(FAILED);
 }
 
+/* The last run's steps, printed if it fails. */
+static char steps_text[1 << 17];
+static size_t steps_length;
+
 static void trace(const char *op, const struct ex_site *s, const void *p, uint64_t v)
 {
-    if (ex_trace)
-        printf("    %d  %-10s %14p %-18llx %s:%d %s\n", self, op, (void *)(uintptr_t)p, (unsigned long long)v,
-                s ? ex_base(s->file) : "", s ? s->line : 0, s ? s->func : "");
+    if (!ex_trace || steps_length > sizeof steps_text - 200)
+        return;
+    steps_length += (size_t)snprintf(steps_text + steps_length, 200, "    %d  %-16s %14p  %-16llx %s:%d %s\n", self, op,
+            (void *)(uintptr_t)p, (unsigned long long)v, s ? ex_base(s->file) : "", s ? s->line : 0, s ? s->func : "");
 }
 
 int ex_self(void)
 {
     return self;
+}
+
+void ex_be(int number)
+{
+    self = number;
 }
 
 /* ---- choices */
@@ -313,7 +325,7 @@ static void point(void)
                 able[n++] = i;
     if (n == 0) {
         for (int i = 0; i < n_threads; i++)
-            if (threads[i].state != ENDED)
+            if (threads[i].state != ENDED && !(scenario->quiet && scenario->quiet()))
                 ex_fail("stuck: thread %d waits for %s", i, threads[i].what);
         end_run(OVER);
     }
@@ -338,6 +350,7 @@ static void trampoline(void)
     int me = booting;
     if (_setjmp(threads[me].top) == 0)
         setcontext(&boot_from);
+    threads[self].history = mix(threads[self].history, 2); /* to have begun is a step */
     scenario->thread(self);
     threads[self].state = ENDED;
     threads[self].history = mix(threads[self].history, 1);
@@ -387,6 +400,7 @@ static void init_word(struct word *w)
     w->used = true;
     w->held = false;
     memset(w->touched, 0, sizeof w->touched);
+    memset(w->relied, 0, sizeof w->relied);
 }
 
 static struct word *word_of(const void *p, unsigned bytes)
@@ -575,6 +589,9 @@ static void writes(struct word *w, int place, uint64_t v, unsigned order, struct
         for (int i = 1; i < w->n; i++)
             w->hash = mix(w->hash, messages[w->order[i]].hash);
     }
+    for (int i = 0; i < FIBERS; i++)
+        if (!ordered(i, w->relied[i]))
+            ex_fail("a word is written again, and perhaps before it was read");
     stores++;
 }
 
@@ -593,8 +610,18 @@ uint64_t ex_load(struct ex_site *site, const void *p, unsigned bytes)
     t->fresh = false;
     struct message *m = &messages[w->order[w->n - 1 - choose(n)]];
     reads(w, m, order_of(site));
+    memmove(t->loads + 1, t->loads, sizeof t->loads - sizeof t->loads[0]);
+    t->loads[0] = m->word;
     trace(site->op, site, p, m->value);
     return m->value;
+}
+
+void ex_relied(int n)
+{
+    struct thread *t = &threads[self];
+    if (stage == RUNNING)
+        for (int i = 0; i < n; i++)
+            words[t->loads[i]].relied[t->fiber] = words[t->loads[i]].touched[t->fiber];
 }
 
 void ex_store(struct ex_site *site, void *p, unsigned bytes, uint64_t v)
@@ -812,13 +839,27 @@ static bool mail_there(int word)
     return messages[words[word].order[words[word].n - 1]].value > 0;
 }
 
-void ex_receive(at_word *mail)
+/* As another thread, which knows nothing yet. */
+static void migrate(void)
+{
+    struct thread *t = &threads[self];
+    memset(t->now, 0, sizeof t->now);
+    memset(t->acquired, 0, sizeof t->acquired);
+    memset(t->released, 0, sizeof t->released);
+    memset(t->clock_acquired, 0, sizeof t->clock_acquired);
+    memset(t->clock_released, 0, sizeof t->clock_released);
+    t->fiber = t->fiber == self ? THREADS + self : self;
+}
+
+void ex_receive(at_word *mail, bool elsewhere)
 {
     struct word *w = word_of(mail, 8);
     ex_until(mail_there, (int)(w - words), "being made runnable");
     struct message *m = &messages[w->order[w->n - 1]];
     w->readers |= 1u << self;
     w->writers |= 1u << self;
+    if (elsewhere)
+        migrate();
     touch(w);
     reads(w, m, EX_ACQUIRE);
     writes(w, w->n - 1, m->value - 1, EX_RELAXED, m);
@@ -921,7 +962,7 @@ void ex_fiber(int which)
     struct thread *t = &threads[self];
     if (stage != RUNNING)
         return;
-    t->fiber = which == 0 ? self : THREADS + which - 1;
+    t->fiber = which == 0 ? self : THREADS + self;
     t->history = mix(t->history, (uint64_t)which + 11);
 }
 
@@ -942,6 +983,7 @@ static void prepare(void)
     n_cells = n_blocks = n_ghosts = 0;
     depth = 0;
     stores = steps = 0;
+    steps_length = 0;
     preempted = 0;
     fences_hash = 0;
     memset(fences, 0, sizeof fences);
@@ -1045,5 +1087,5 @@ void ex_explore(const struct ex_scenario *s, unsigned long most, unsigned long r
     if (out->failed)
         memcpy(out->why, why, sizeof out->why);
     if (out->failed && ex_trace)
-        printf("    %s\n", why);
+        printf("%s    %s\n", steps_text, why);
 }

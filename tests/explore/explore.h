@@ -27,13 +27,15 @@ struct ex_scenario {
     void (*thread)(int number); /* 0 .. threads - 1 */
     void (*check)(void);        /* after all have ended; may be NULL */
     int preemptions;            /* at most so many; -1: any number */
-    const char *extra;          /* what else it is about, in a few words */
+    const char *about;
+    bool (*quiet)(void);        /* whether all may wait for ever now; NULL: never */
 };
 
 /* ---- for scenarios */
 
-/* The running thread's number. */
+/* The running thread's number; in setup, that of whom it prepares. */
 int ex_self(void);
+void ex_be(int number);
 /* The property does not hold. Ends the run. */
 _Noreturn void ex_fail(const char *format, ...) __attribute__((format(printf, 1, 2)));
 #define ex_expect(cond) ((cond) ? (void)0 : ex_fail("expected %s (%s:%d)", #cond, ex_base(__FILE__), __LINE__))
@@ -57,9 +59,14 @@ void ex_ghost(void *p, size_t bytes);
 /* Waits until the predicate on the ghost state holds. */
 void ex_until(bool (*holds)(int arg), int arg, const char *what);
 
-/* Runnable tasks on their way to whoever runs them: a queue, as far as memory sees it. */
+/* Something on its way from one thread to another: a queue, as far as memory sees it. `elsewhere`: received on
+ * another thread, which goes on with what is here and knows nothing but what the sender did. */
 void ex_send(at_word *mail);
-void ex_receive(at_word *mail);
+void ex_receive(at_word *mail, bool elsewhere);
+
+/* The running thread's last n loads turned out to count. C11 would let a load read from a store that comes after it,
+ * were that not ordered by acquire and release; the explorer has no such runs, so it checks for the order. */
+void ex_relied(int n);
 
 void ex_lock(void *l);
 void ex_unlock(void *l);
@@ -70,7 +77,7 @@ void ex_futex_wake(at_int *word, int n);
 
 /* From here on the running thread is another fiber of the same worker, which ThreadSanitizer takes for a thread of its
  * own: it sees what the worker's earlier fibers wrote, but nothing is published to it. */
-void ex_fiber(int which);
+void ex_fiber(int which); /* 0 or 1 */
 
 /* The newest value of a word, seen by nobody: for checks. */
 uint64_t ex_peek(const void *p, unsigned bytes);

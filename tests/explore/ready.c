@@ -37,8 +37,10 @@ static void got(uint32_t task)
 static void pop(void)
 {
     uint32_t task;
-    if (weft__ready_pop(&r, &task))
+    if (weft__ready_pop(&r, &task)) {
+        ex_relied(1);
         got(task);
+    }
 }
 
 static void grab(uint32_t most)
@@ -46,6 +48,7 @@ static void grab(uint32_t most)
     uint32_t some[WEFT__RING];
     uint32_t n = weft__ready_grab(&r, some, most);
     ex_expect(n <= most);
+    ex_relied((int)n); /* Q3: their slots */
     for (uint32_t i = 0; i < n; i++)
         got(some[i]);
 }
@@ -113,9 +116,9 @@ static void refused(int me)
 }
 
 const struct ex_scenario ready_scenarios[] = {
-    { "ready", "two", 3, setup, two, all_left, -1, "two tasks, owner and two thieves" },
-    { "ready", "wrap", 3, setup, wrap, all_left, -1, "goes round, two thieves" },
-    { "ready", "wrap_twice", 2, setup, wrap_twice, all_left, -1, "goes round twice under one thief" },
-    { "ready", "refused", 3, setup, refused, all_left, -1, "pushes that find it full" },
+    { "ready", "two", 3, setup, two, all_left, -1, "two tasks, owner and two thieves", NULL },
+    { "ready", "wrap", 3, setup, wrap, all_left, -1, "goes round, two thieves", NULL },
+    { "ready", "wrap_twice", 2, setup, wrap_twice, all_left, -1, "goes round twice under one thief", NULL },
+    { "ready", "refused", 3, setup, refused, all_left, -1, "pushes that find it full", NULL },
     { 0 },
 };

@@ -7,10 +7,29 @@
 
 #include "explore.h"
 
-extern const struct ex_scenario deque_scenarios[], ready_scenarios[], wait_scenarios[], claim_scenarios[],
-        scope_scenarios[], idle_scenarios[], slot_scenarios[], lock_scenarios[];
+extern const struct ex_scenario deque_scenarios[], ready_scenarios[], claim_scenarios[], wait_scenarios[],
+        cancel_scenarios[], scope_scenarios[], idle_scenarios[], slot_scenarios[], lock_scenarios[];
 
-/* stubs.c: weft__mem_alloc takes from here, at the same addresses in each run. */
+/* ---- stubs.c */
+
+struct weft__frame;
+struct weft_scope;
+
+enum { PEOPLE = 5 };
+
+/* weft__mem_alloc takes from here, at the same addresses in each run. */
 void arena_reset(void);
+
+/* The table of tasks as new; in setup. */
+void table_reset(void);
+
+/* Nobody is there; all words that weft keeps between runs are as new. In setup. */
+void people_reset(void);
+
+/* A running task for thread `number`, a child of `scope` (or of none), in its own frame. In setup. */
+struct weft__frame *person(int number, struct weft_scope *scope);
+
+/* How often a person was made runnable, and had not run since. */
+extern unsigned char runnable[PEOPLE];
 
 #endif

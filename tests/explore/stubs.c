@@ -1,16 +1,20 @@
 /* stubs.c - what the explored code calls and is not itself explored. */
 #include "scenarios.h"
 
+#include <sched.h>
 #include <stdio.h>
 
 #include "base/fault.h"
 #include "base/mem.h"
 #include "base/panic.h"
+#include "coord/await.h"
+#include "coord/error.h"
 
 /* ---- base */
 
-static _Alignas(128) char arena[1 << 16];
+static _Alignas(128) char arena[1 << 16], spaces[4][1 << 16];
 static size_t arena_used;
+static int spaces_used;
 
 void arena_reset(void)
 {
@@ -27,9 +31,29 @@ void *weft__mem_alloc(size_t bytes)
     return p;
 }
 
+void *weft__mem_zeroed(size_t bytes)
+{
+    (void)bytes;
+    ex_fail("zeroed memory is not explored");
+}
+
 void weft__mem_free(void *p)
 {
     (void)p;
+}
+
+/* The tables of the process; as much as is used of them. */
+void *weft__space_reserve(size_t bytes)
+{
+    (void)bytes;
+    return spaces_used < 4 ? spaces[spaces_used++] : NULL;
+}
+
+int weft__space_commit(void *p, size_t bytes)
+{
+    (void)p;
+    (void)bytes;
+    return 0;
 }
 
 at_word weft__fault_armed;
@@ -44,6 +68,173 @@ void (*weft__panic_who)(char *buf, unsigned long bytes);
 
 _Noreturn void weft__panic(const char *file, int line, const char *format, ...)
 {
-    (void)format;
     ex_fail("panic at %s:%d: %s", ex_base(file), line, format);
+}
+
+uint64_t weft__ticks_per_us = 1;
+
+int64_t weft__now(void)
+{
+    return 1;
+}
+
+bool weft__futex_wait(at_int *word, uint32_t value, int64_t until)
+{
+    (void)until;
+    ex_futex_wait(word, value);
+    return true;
+}
+
+void weft__futex_wake(at_int *word, int n)
+{
+    ex_futex_wake(word, n);
+}
+
+int sched_yield(void)
+{
+    ex_relax();
+    return 0;
+}
+
+/* ---- tasks that run, wait and are made runnable: a thread of the explorer each */
+
+static struct weft_runtime *runtime_of_all(void)
+{
+    static struct weft_runtime rt;
+    return &rt;
+}
+
+static struct weft__sched workers[PEOPLE];
+static struct weft__frame frames[PEOPLE];
+static at_word mail[PEOPLE];
+static int registers[PEOPLE];
+unsigned char runnable[PEOPLE];
+
+void people_reset(void)
+{
+    arena_reset();
+    table_reset();
+    memset(runtime_of_all(), 0, sizeof *runtime_of_all());
+    memset(workers, 0, sizeof workers);
+    memset(frames, 0, sizeof frames);
+    memset(mail, 0, sizeof mail);
+    memset(runnable, 0, sizeof runnable);
+    weft__cancel_epoch = 1;
+    runtime_of_all()->group.n = 1;
+    for (int i = 0; i < PEOPLE; i++)
+        workers[i].group = &runtime_of_all()->group;
+    ex_ghost(runnable, sizeof runnable);
+}
+
+struct weft__frame *person(int number, struct weft_scope *scope)
+{
+    struct weft__frame *f = &frames[number];
+    struct weft__task *t = weft__task_at((uint32_t)number);
+    f->task = t;
+    f->group = &runtime_of_all()->group;
+    f->id = (weft_task)(UINT64_C(1) << WEFT__INDEX_BITS | (uint64_t)number);
+    f->budget = WEFT__BUDGET;
+    t->life = (uint64_t)f->id;
+    t->state = weft__state(0, 0, 0, WEFT__RUNNING);
+    t->scope = (uint64_t)(uintptr_t)scope;
+    t->side = (uint64_t)(uintptr_t)f;
+    t->bits = WEFT__TASK_STARTED;
+    workers[number].frame = f;
+    ex_be(number);
+    return f;
+}
+
+struct weft__sched *weft__self(void)
+{
+    struct weft__sched *s = &workers[ex_self()];
+    return s->frame ? s : NULL;
+}
+
+void weft__ready(struct weft__task *t)
+{
+    uint32_t i = weft__task_index(t);
+    if (runnable[i]++)
+        ex_fail("task %u is made runnable twice", i);
+    ex_read(&frames[i].group, "the frame"); /* as the real one does */
+    ex_send(&mail[i]);
+}
+
+bool weft__fire(weft__token k, enum weft__cause cause)
+{
+    enum weft__fired f = weft__wait_claim(k, cause);
+    if (f == WEFT__FIRED_ENQUEUE)
+        weft__ready(weft__token_task(k));
+    return f != WEFT__TOO_LATE;
+}
+
+/* The task goes on elsewhere, on a thread that knows nothing but what came with it through the queue. */
+void weft__suspend(void)
+{
+    int me = ex_self();
+    ex_write(&registers[me], "saved registers");
+    if (!weft__wait_commit(frames[me].task))
+        weft__ready(frames[me].task);
+    ex_receive(&mail[me], true);
+    runnable[me]--;
+    ex_write(&registers[me], "saved registers");
+}
+
+void weft__yield_now(void)
+{
+}
+
+/* ---- what no scenario comes to */
+
+#define NOT_HERE ex_fail("%s is not explored", __func__)
+
+void weft__run_inline(struct weft__sched *w, struct weft__scope *s, struct weft__task *t, weft_task id)
+{
+    (void)w, (void)s, (void)t, (void)id;
+    NOT_HERE;
+}
+bool weft__may_inline(struct weft__frame *f, struct weft__task *t)
+{
+    (void)f, (void)t;
+    NOT_HERE;
+}
+void weft__detail_free(struct weft__frame *f)
+{
+    (void)f;
+    NOT_HERE;
+}
+void weft__detail_set(struct weft__frame *f, int code, const char *text)
+{
+    (void)f, (void)code, (void)text;
+    NOT_HERE;
+}
+const char *weft__frame_name(const struct weft__frame *f)
+{
+    (void)f;
+    NOT_HERE;
+}
+const char *weft__task_reason(weft_task id)
+{
+    (void)id;
+    NOT_HERE;
+}
+void weft__report(struct weft_runtime *rt, const char *what, weft_task task, const char *name, int code,
+        const char *text)
+{
+    (void)rt, (void)what, (void)task, (void)name, (void)code, (void)text;
+    NOT_HERE;
+}
+int weft__timer_arm(struct weft__timers *t, struct weft__timer *timer, int64_t at, bool *first)
+{
+    (void)t, (void)timer, (void)at, (void)first;
+    NOT_HERE;
+}
+bool weft__timer_disarm(struct weft__timer *timer)
+{
+    (void)timer;
+    NOT_HERE;
+}
+void weft__worker_due(struct weft__sched *s, int64_t at)
+{
+    (void)s, (void)at;
+    NOT_HERE;
 }

@@ -21,7 +21,7 @@ enum ex_order {
 };
 
 struct ex_site {
-    const char *file, *func, *op;
+    const char *unit, *file, *func, *op;
     int line, counter, position; /* position: of its kind in its function, filled in at the start */
     unsigned order;     /* as written */
     unsigned drop;      /* bits of `order` that a mutation takes away */
@@ -41,7 +41,7 @@ void ex_relax(void);
 #define EX_PASTE(a, b) EX_PASTE_(a, b)
 /* A block of its own for each access: its record, then the call. */
 #define EX_HERE(s, op, order)                                                                                          \
-    static struct ex_site s = { __FILE__, __func__, op, __LINE__, __COUNTER__, 0, order, 0, 0, 0 };                                 \
+    static struct ex_site s = { __BASE_FILE__, __FILE__, __func__, op, __LINE__, __COUNTER__, 0, order, 0, 0, 0 };                                 \
     static struct ex_site *const EX_PASTE(s, _ref) __attribute__((section("ex_sites"), used)) = &s
 #define EX_LOAD(s, op, order, p, bytes, type)                                                                          \
     __extension__({ EX_HERE(s, op, order); (type)ex_load(&s, p, bytes); })
@@ -69,7 +69,7 @@ void ex_relax(void);
 #define ati_swap(p, v) EX_RMW(EX_NAME, "ati_swap", ex_swap, p, 4, v, uint32_t)
 #define at_fence_full()                                                                                                \
     __extension__({                                                                                                    \
-        static struct ex_site ex_site = { __FILE__, __func__, "at_fence_full", __LINE__, __COUNTER__, 0, EX_FENCE, 0, 0, 0 };       \
+        static struct ex_site ex_site = { __BASE_FILE__, __FILE__, __func__, "at_fence_full", __LINE__, __COUNTER__, 0, EX_FENCE, 0, 0, 0 };       \
         static struct ex_site *const ex_ref __attribute__((section("ex_sites"), used)) = &ex_site;                     \
         ex_fence(&ex_site);                                                                                            \
     })

@@ -1,0 +1,154 @@
+/* cancel.c - coord/cancel: whoever waits under a cancelled scope is woken or refused, and nobody else is. */
+#include "scenarios.h"
+
+#include <errno.h>
+
+#include "coord/await.h"
+
+static weft_scope outer, inner;
+static at_word box;
+static weft__token token;
+static unsigned char fired_event;
+enum { OWNER = 4, CANCELLER = 1, EVENT = 2 };
+
+static void setup(void)
+{
+    people_reset();
+    memset(&outer, 0, sizeof outer);
+    memset(&inner, 0, sizeof inner);
+    box = 0;
+    fired_event = 0;
+    person(OWNER, NULL);
+    weft_scope_begin(&outer, WEFT_NEVER);
+    weft__scope_of(&outer)->spawned = 1;
+    person(0, &outer);
+    ex_ghost(&fired_event, sizeof fired_event);
+}
+
+static void setup_inner(void)
+{
+    setup();
+    weft_scope_begin(&inner, WEFT_NEVER);
+}
+
+static void setup_shield(void)
+{
+    setup();
+    weft_scope_begin_shield(&inner, WEFT_NEVER);
+}
+
+static struct weft__frame *waiter(void)
+{
+    struct weft__frame *f = weft__current();
+    ex_write(&f->group, "the frame");
+    return f;
+}
+
+static void cancel(weft_scope *s)
+{
+    ex_expect(weft__cancel_scope(weft__scope_of(s), WEFT__MARK_CANCEL));
+}
+
+static void event(void)
+{
+    ex_receive(&box, false);
+    if (weft__fire(token, WEFT__CAUSE_EVENT))
+        fired_event = 1;
+}
+
+/* -1: refused; else why it ended. */
+static int wait(struct weft__frame *f, bool with_event)
+{
+    weft__token k;
+    int rc = weft__await_begin(f, &k);
+    if (rc < 0) {
+        ex_expect(rc == -ECANCELED);
+        return -1;
+    }
+    if (with_event) {
+        token = k;
+        ex_send(&box);
+    }
+    enum weft__cause cause = weft__await(f);
+    ex_expect((cause == WEFT__CAUSE_EVENT) == (fired_event == 1));
+    return (int)cause;
+}
+
+static void check(void)
+{
+    for (int i = 0; i < PEOPLE; i++)
+        if (runnable[i])
+            ex_fail("it was made runnable, and nobody runs it");
+}
+
+/* Nothing else would ever wake it. */
+static void lone(int me)
+{
+    if (me == CANCELLER)
+        cancel(&outer);
+    else
+        ex_expect(wait(waiter(), false) != WEFT__CAUSE_EVENT);
+}
+
+/* Its own scope is cancelled, and then ends. */
+static void own_scope(int me)
+{
+    if (me == CANCELLER) {
+        cancel(&inner);
+        return;
+    }
+    ex_expect(wait(waiter(), false) != WEFT__CAUSE_EVENT);
+    ex_expect(weft_scope_end(&inner, -ECANCELED) == 0);
+    ex_gone(&inner, sizeof inner, "a scope");
+}
+
+static void with_event(int me)
+{
+    if (me == CANCELLER)
+        cancel(&outer);
+    else if (me == EVENT)
+        event();
+    else if (wait(waiter(), true) == -1)
+        ex_send(&box); /* the event comes to a wait that is over */
+}
+
+/* Under a shield it waits for the event; after the shield it is told. */
+static void shielded(int me)
+{
+    if (me == CANCELLER) {
+        cancel(&outer);
+    } else if (me == EVENT) {
+        event();
+    } else {
+        struct weft__frame *f = waiter();
+        ex_expect(wait(f, true) == WEFT__CAUSE_EVENT);
+        ex_expect(weft_scope_end(&inner, 0) == 0);
+        ex_gone(&inner, sizeof inner, "a scope");
+        fired_event = 0;
+        ex_expect(wait(f, false) != WEFT__CAUSE_EVENT);
+    }
+}
+
+/* Two scopes around it are cancelled at once. */
+static void both(int me)
+{
+    if (me == CANCELLER) {
+        cancel(&outer);
+    } else if (me == EVENT) {
+        cancel(&inner);
+    } else {
+        struct weft__frame *f = waiter();
+        ex_expect(wait(f, false) != WEFT__CAUSE_EVENT);
+        weft_ignore(weft_scope_end(&inner, 0));
+        ex_gone(&inner, sizeof inner, "a scope");
+    }
+}
+
+const struct ex_scenario cancel_scenarios[] = {
+    { "cancel", "lone", 2, setup, lone, check, -1, "a wait that only the cancel ends", NULL },
+    { "cancel", "own_scope", 2, setup_inner, own_scope, check, -1, "the waiter's own scope, which then ends", NULL },
+    { "cancel", "with_event", 3, setup, with_event, check, -1, "a cancel and an event", NULL },
+    { "cancel", "shielded", 3, setup_shield, shielded, check, 3, "a cancel from outside a shield", NULL },
+    { "cancel", "both", 3, setup_inner, both, check, 3, "two scopes cancelled at once", NULL },
+    { 0 },
+};

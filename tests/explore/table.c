@@ -1,0 +1,17 @@
+/* table.c - sched/task.c with its own words in reach, to begin each run with. */
+#include "scenarios.h"
+
+#include "sched/task.c"
+
+void table_reset(void)
+{
+    static bool once;
+    if (!once && weft__task_table_init() < 0)
+        abort();
+    once = true;
+    memset(weft__tasks, 0, 256 * sizeof *weft__tasks);
+    memset(weft__members, 0, 256 * sizeof *weft__members);
+    free_head = 0;
+    used = 0;
+    committed = 0;
+}

@@ -1,0 +1,709 @@
+/* sched_test.c - who runs when and where: sched/sched.c, engine/worker.c; R3, what is owed, what is pinned. */
+#include "support.h"
+
+#include <limits.h>
+
+#include "coord/await.h"
+
+/* Times are medians, and bounds are those of a machine that is shared. */
+enum { TIMES = 9 };
+#define SOON weft_ms(20)
+
+static int by_size(const void *a, const void *b)
+{
+    int64_t x = *(const int64_t *)a, y = *(const int64_t *)b;
+    return x < y ? -1 : x > y;
+}
+
+static int64_t median(int64_t *v, int n)
+{
+    qsort(v, (size_t)n, sizeof *v, by_size);
+    return v[n / 2];
+}
+
+/* -- inline joins -- */
+
+struct chain {
+    atomic_long joins;
+    atomic_int over;
+    long gap, turns, last;
+    int n;
+};
+
+static int no_work(void *arg)
+{
+    atomic_fetch_add(&((struct chain *)arg)->joins, 1);
+    return 0;
+}
+
+static int spawn_and_join(void *arg)
+{
+    struct chain *c = arg;
+    weft_scope s;
+    int rc = 0;
+    weft_scope_begin(&s, WEFT_NEVER);
+    for (int i = 0; i < c->n && rc == 0; i++)
+        rc = weft_task_join(weft_spawn(&s, no_work, c));
+    atomic_store(&c->over, 1);
+    return weft_scope_end(&s, rc);
+}
+
+struct fib {
+    struct chain *c;
+    int n;
+};
+
+static int fib(void *arg)
+{
+    struct fib *f = arg;
+    atomic_fetch_add(&f->c->joins, 1);
+    if (f->n < 2)
+        return 0;
+    struct fib a = { f->c, f->n - 1 }, b = { f->c, f->n - 2 };
+    weft_scope s;
+    weft_scope_begin(&s, WEFT_NEVER);
+    weft_task t = weft_spawn(&s, fib, &a);
+    weft_spawn(&s, fib, &b);
+    return weft_scope_end(&s, weft_task_join(t));
+}
+
+static int spawn_and_join_deeply(void *arg)
+{
+    struct chain *c = arg;
+    struct fib f = { c, SCALED(20, 16, 12) };
+    int rc = fib(&f);
+    atomic_store(&c->over, 1);
+    return rc;
+}
+
+static int take_turns(void *arg)
+{
+    struct chain *c = arg;
+    int rc = 0;
+    while (!atomic_load(&c->over) && rc == 0) {
+        long now = atomic_load(&c->joins);
+        if (c->turns++ > 0 && now - c->last > c->gap)
+            c->gap = now - c->last;
+        c->last = now;
+        rc = weft_yield();
+    }
+    return rc;
+}
+
+static int beside_a_chain(void *arg, weft_fn *fn)
+{
+    weft_scope s;
+    weft_scope_begin(&s, WEFT_NEVER);
+    weft_spawn(&s, take_turns, arg);
+    int rc = weft_yield(); /* it is in the ring now, and stays there */
+    weft_spawn(&s, fn, arg);
+    return weft_scope_end(&s, rc);
+}
+
+static int beside_joins(void *arg)
+{
+    return beside_a_chain(arg, spawn_and_join);
+}
+
+static int beside_deep_joins(void *arg)
+{
+    return beside_a_chain(arg, spawn_and_join_deeply);
+}
+
+START_TEST(a_ready_task_has_its_turn_while_another_joins_inline)
+{
+    struct chain c = { .n = SCALED(20000, 10000, 2000) };
+    ck_assert_int_eq(weft_run(_i ? beside_deep_joins : beside_joins, &c, ON(1)), 0);
+    ck_assert_int_gt(atomic_load(&c.joins), 200);
+    ck_assert_int_gt(c.turns, atomic_load(&c.joins) / 200);
+    ck_assert_int_le(c.gap, 2 * WEFT__LOOP_TURNS + 8);
+}
+END_TEST
+
+/* -- partners that wake each other -- */
+
+struct pair {
+    at_word token[2];
+    at_word over;
+    struct chain *c;
+};
+
+struct side {
+    struct pair *p;
+    int me;
+};
+
+/* Publishes its own wait, ends the partner's, and waits. */
+static int play(void *arg)
+{
+    struct side *d = arg;
+    struct pair *p = d->p;
+    for (;;) {
+        weft__token mine;
+        struct weft__frame *f = weft__current();
+        int rc = weft__await_begin(f, &mine);
+        if (rc < 0)
+            return rc;
+        at_store_release(&p->token[d->me], mine);
+        weft__token other = at_swap(&p->token[!d->me], 0);
+        if (other)
+            weft__fire(other, WEFT__CAUSE_EVENT);
+        if (at_load_acquire(&p->over)) {
+            at_store(&p->token[d->me], 0);
+            if (!weft__await_give_up(f))
+                (void)weft__await(f);
+            return 0;
+        }
+        if (weft__await(f) != WEFT__CAUSE_EVENT)
+            return -ECANCELED;
+        atomic_fetch_add(&p->c->joins, 1);
+    }
+}
+
+static int third(void *arg)
+{
+    struct pair *p = arg;
+    int rc = 0;
+    for (int i = 0; i < p->c->n && rc == 0; i++) {
+        long now = atomic_load(&p->c->joins);
+        if (p->c->turns++ > 0 && now - p->c->last > p->c->gap)
+            p->c->gap = now - p->c->last;
+        p->c->last = now;
+        rc = weft_yield();
+    }
+    at_store_release(&p->over, 1);
+    return rc;
+}
+
+static int partners_and_a_third(void *arg)
+{
+    struct pair p = { .c = arg };
+    struct side a = { &p, 0 }, b = { &p, 1 };
+    weft_scope s;
+    weft_scope_begin(&s, WEFT_NEVER);
+    weft_spawn(&s, play, &a);
+    weft_spawn(&s, play, &b);
+    int rc = weft_yield();
+    weft_spawn(&s, third, &p); /* from the deque, beside a next slot that is always full */
+    return weft_scope_end(&s, rc);
+}
+
+START_TEST(two_that_wake_each_other_do_not_starve_a_third)
+{
+    struct chain c = { .n = 2000 };
+    ck_assert_int_eq(weft_run(partners_and_a_third, &c, ON(1)), 0);
+    ck_assert_int_eq(c.turns, c.n);
+    ck_assert_int_gt(atomic_load(&c.joins), 0);
+    ck_assert_int_le(c.gap, 4 * (WEFT__NEXT_STREAK + 1));
+}
+END_TEST
+
+/* The same by the public interface: a child that cannot be inlined ends and wakes its parent, again and again. */
+static int wait_for_children(void *arg)
+{
+    struct chain *c = arg;
+    int rc = 0;
+    while (!atomic_load(&c->over) && rc == 0) {
+        weft_scope s;
+        weft_scope_begin(&s, WEFT_NEVER);
+        weft_spawn_with(&s, no_work, c, &(weft_spawn_options){ .keep_fp = true });
+        rc = weft_scope_end(&s, weft_scope_wait(&s));
+    }
+    return rc;
+}
+
+static int count_turns(void *arg)
+{
+    struct chain *c = arg;
+    int rc = 0;
+    for (int i = 0; i < c->n && rc == 0; i++) {
+        long now = atomic_load(&c->joins);
+        if (c->turns++ > 0 && now - c->last > c->gap)
+            c->gap = now - c->last;
+        c->last = now;
+        rc = weft_yield();
+    }
+    atomic_store(&c->over, 1);
+    return rc;
+}
+
+static int children_and_a_third(void *arg)
+{
+    weft_scope s;
+    weft_scope_begin(&s, WEFT_NEVER);
+    weft_spawn(&s, count_turns, arg);
+    int rc = weft_yield();
+    weft_spawn(&s, wait_for_children, arg);
+    return weft_scope_end(&s, rc);
+}
+
+START_TEST(a_parent_and_its_children_do_not_starve_a_third)
+{
+    struct chain c = { .n = 2000 };
+    ck_assert_int_eq(weft_run(children_and_a_third, &c, ON(1)), 0);
+    ck_assert_int_eq(c.turns, c.n);
+    ck_assert_int_le(c.gap, 16);
+}
+END_TEST
+
+/* -- pinned -- */
+
+struct pinned {
+    atomic_int thread; /* of its worker */
+    atomic_int moved, switches, there;
+    int worker, turns;
+    at_word token;
+};
+
+static NOINLINE void note_thread(struct pinned *p)
+{
+    int id = thread_id(), none = 0;
+    if (!atomic_compare_exchange_strong(&p->thread, &none, id) && none != id)
+        atomic_fetch_add(&p->moved, 1);
+    if ((int)weft__self()->id + 1 != p->worker)
+        atomic_fetch_add(&p->moved, 1);
+    atomic_fetch_add(&p->switches, 1);
+}
+
+static int stay(void *arg)
+{
+    struct pinned *p = arg;
+    int rc = 0;
+    for (int i = 0; i < p->turns && rc == 0; i++) {
+        note_thread(p);
+        rc = i % 1000 == 999 ? weft_sleep(weft_us(20)) : weft_yield();
+    }
+    return rc;
+}
+
+static int roam(void *arg)
+{
+    (void)arg;
+    int rc = 0;
+    for (int i = 0; i < 20000 && rc == 0; i++)
+        rc = weft_yield();
+    return rc;
+}
+
+static int run_pinned(void *arg)
+{
+    struct pinned *p = arg;
+    weft_scope s;
+    weft_scope_begin(&s, WEFT_NEVER);
+    for (int k = 0; k < 3; k++)
+        for (int i = 0; i < 3; i++)
+            weft_spawn_with(&s, stay, &p[k], &(weft_spawn_options){ .pin = k + 1 });
+    for (int i = 0; i < 5; i++)
+        weft_spawn(&s, roam, NULL);
+    return weft_scope_end(&s, 0);
+}
+
+START_TEST(pinned_tasks_never_change_their_thread)
+{
+    struct pinned p[3] = { { .worker = 1 }, { .worker = 2 }, { .worker = 3 } };
+    for (int k = 0; k < 3; k++)
+        p[k].turns = SCALED(12000, 5000, 1500);
+    ck_assert_int_eq(weft_run(run_pinned, p, ON(3)), 0);
+    for (int k = 0; k < 3; k++) {
+        ck_assert_int_eq(atomic_load(&p[k].moved), 0);
+        ck_assert_int_eq(atomic_load(&p[k].switches), 3 * p[k].turns);
+    }
+}
+END_TEST
+
+static int wait_to_be_fired(void *arg)
+{
+    struct pinned *p = arg;
+    for (int i = 0; i < p->turns; i++) {
+        struct weft__frame *f = weft__current();
+        weft__token k;
+        int rc = weft__await_begin(f, &k);
+        if (rc < 0)
+            return rc;
+        note_thread(p);
+        at_store_release(&p->token, k);
+        if (weft__await(f) != WEFT__CAUSE_EVENT)
+            return -ECANCELED;
+        note_thread(p);
+        atomic_fetch_add(&p->there, 1);
+    }
+    return 0;
+}
+
+static int start_pinned_waiters(void *arg)
+{
+    struct pinned *p = arg;
+    weft_scope s;
+    weft_scope_begin(&s, WEFT_NEVER);
+    for (int k = 0; k < 3; k++)
+        weft_spawn_with(&s, wait_to_be_fired, &p[k], &(weft_spawn_options){ .pin = k + 1 });
+    return weft_scope_end(&s, 0);
+}
+
+struct host {
+    weft_runtime *rt;
+    struct pinned *p;
+    int rc;
+};
+
+static void *run_host(void *arg)
+{
+    struct host *h = arg;
+    h->rc = weft_runtime_run(h->rt, start_pinned_waiters, h->p);
+    return NULL;
+}
+
+START_TEST(a_pinned_task_is_woken_although_its_worker_is_parked)
+{
+    struct pinned p[3] = { { .worker = 1 }, { .worker = 2 }, { .worker = 3 } };
+    struct host h = { .p = p };
+    int turns = 30, lost = 0;
+    for (int k = 0; k < 3; k++)
+        p[k].turns = turns;
+    ck_assert_int_eq(weft_runtime_create(&h.rt, ON(3)), 0);
+    pthread_t t = thread_start(run_host, &h);
+    for (int i = 0; i < turns; i++)
+        for (int k = 0; k < 3; k++) {
+            uint64_t token = 0;
+            int64_t end = weft_after(LIMIT);
+            weft_worker_stats st[3];
+            bool asleep = false;
+            while (!(token && asleep) && weft_now() < end) {
+                if (!token)
+                    token = at_swap(&p[k].token, 0);
+                weft_ignore(weft_stats(h.rt, st, 3));
+                asleep = st[k].asleep;
+                usleep(50);
+            }
+            lost += !weft__fire(token, WEFT__CAUSE_EVENT);
+            lost += !wait_for(&p[k].there, i + 1);
+        }
+    pthread_join(t, NULL);
+    weft_runtime_destroy(&h.rt);
+    ck_assert_int_eq(lost, 0);
+    ck_assert_int_eq(h.rc, 0);
+    for (int k = 0; k < 3; k++)
+        ck_assert_int_eq(atomic_load(&p[k].moved), 0);
+}
+END_TEST
+
+/* -- beside a task that computes -- */
+
+struct owed {
+    int64_t since, late[3][TIMES];
+    int round;
+    atomic_int started, asleep;
+    at_word token[2];
+    int rc;
+};
+
+static int note_start(void *arg)
+{
+    struct owed *o = arg;
+    o->late[0][o->round] = weft_now() - o->since;
+    atomic_fetch_add(&o->started, 1);
+    return 0;
+}
+
+/* Nothing of this calls weft. */
+static void compute_until(atomic_int *flag, int least, int64_t ns)
+{
+    int64_t end = weft_now() + ns;
+    while (atomic_load(flag) < least && weft_now() < end)
+        compute(weft_us(100));
+}
+
+static int spawn_and_compute(void *arg)
+{
+    struct owed *o = arg;
+    weft_scope s;
+    weft_scope_begin(&s, WEFT_NEVER);
+    o->since = weft_now();
+    o->late[0][o->round] = weft_sec(1);
+    weft_spawn(&s, note_start, o);
+    compute_until(&o->started, o->round + 1, weft_ms(200));
+    return weft_scope_end(&s, 0);
+}
+
+static int spawn_and_compute_often(void *arg)
+{
+    struct owed *o = arg;
+    int rc = 0;
+    for (o->round = 0; o->round < TIMES && rc == 0; o->round++) {
+        rc = weft_sleep(weft_ms(5)); /* the other worker is parked again, the I/O thread blocked */
+        if (rc == 0)
+            rc = spawn_and_compute(o);
+    }
+    return rc;
+}
+
+START_TEST(a_child_whose_parent_computes_starts_elsewhere_soon)
+{
+    struct owed o = { .rc = 0 };
+    ck_assert_int_eq(weft_run(spawn_and_compute_often, &o, ON(2 + 6 * _i)), 0);
+    ck_assert_int_lt(median(o.late[0], TIMES), SOON);
+}
+END_TEST
+
+struct owed_waiter {
+    struct owed *o;
+    int which;
+};
+
+static int wake_and_note(void *arg)
+{
+    struct owed_waiter *w = arg;
+    struct owed *o = w->o;
+    struct weft__frame *f = weft__current();
+    weft__token k;
+    int rc = weft__await_begin(f, &k);
+    if (rc < 0)
+        return rc;
+    at_store_release(&o->token[w->which], k);
+    atomic_fetch_add(&o->asleep, 1);
+    if (weft__await(f) != WEFT__CAUSE_EVENT)
+        return -ECANCELED;
+    o->late[1 + w->which][o->round] = weft_now() - o->since;
+    atomic_fetch_add(&o->started, 1);
+    return 0;
+}
+
+static enum weft__phase phase_of(weft__token k)
+{
+    return weft__phase_of(at_load(&weft__token_task(k)->state));
+}
+
+/* One in the deque, one in the next slot, and the one that it pushed out of there in the ring. */
+static int fill_queues_and_compute(void *arg)
+{
+    struct owed *o = arg;
+    int rc = 0;
+    for (o->round = 0; o->round < TIMES && rc == 0; o->round++) {
+        struct owed_waiter w[2] = { { o, 0 }, { o, 1 } };
+        weft_scope s;
+        weft_scope_begin(&s, WEFT_NEVER);
+        atomic_store(&o->asleep, 0);
+        atomic_store(&o->started, 0);
+        for (int i = 0; i < 3; i++)
+            o->late[i][o->round] = weft_sec(1);
+        weft_spawn(&s, wake_and_note, &w[0]);
+        weft_spawn(&s, wake_and_note, &w[1]);
+        bool there = wait_for(&o->asleep, 2);
+        int64_t end = weft_after(LIMIT);
+        while (there && (phase_of(o->token[0]) != WEFT__WAITING || phase_of(o->token[1]) != WEFT__WAITING))
+            there = weft_now() < end && weft_yield() == 0;
+        rc = weft_sleep(weft_ms(5));
+        if (!there || rc < 0) {
+            weft_scope_cancel(&s, NULL);
+            weft_ignore(weft_scope_end(&s, 0));
+            return -ETIME;
+        }
+        o->since = weft_now();
+        weft_spawn(&s, note_start, o);
+        weft__fire(o->token[0], WEFT__CAUSE_EVENT);
+        weft__fire(o->token[1], WEFT__CAUSE_EVENT);
+        compute_until(&o->started, 3, weft_ms(200));
+        rc = weft_scope_end(&s, 0);
+    }
+    return rc;
+}
+
+START_TEST(what_is_queued_behind_a_computing_task_runs_elsewhere_soon)
+{
+    struct owed o = { .rc = 0 };
+    ck_assert_int_eq(weft_run(fill_queues_and_compute, &o, ON(2)), 0);
+    ck_assert_int_lt(median(o.late[0], TIMES), SOON); /* the deque */
+    ck_assert_int_lt(median(o.late[1], TIMES), SOON); /* the ring */
+    ck_assert_int_lt(median(o.late[2], TIMES), SOON); /* the next slot */
+}
+END_TEST
+
+/* -- from outside, under load -- */
+
+struct load {
+    weft_runtime *rt;
+    atomic_int over, running;
+    atomic_long turns;
+    atomic_int started;
+    int64_t since, late[TIMES], passed[TIMES];
+    long turns_then;
+    int round, rc, tasks;
+    bool compute;
+};
+
+static int turn_and_turn(void *arg)
+{
+    struct load *l = arg;
+    int rc = 0;
+    atomic_fetch_add(&l->running, 1);
+    while (!atomic_load(&l->over) && rc == 0) {
+        if (l->compute)
+            compute(weft_us(50));
+        atomic_fetch_add(&l->turns, 1);
+        rc = weft_yield();
+    }
+    return rc;
+}
+
+static int full_load(void *arg)
+{
+    struct load *l = arg;
+    weft_scope s;
+    weft_scope_begin(&s, WEFT_NEVER);
+    for (int i = 0; i < l->tasks; i++)
+        weft_spawn(&s, turn_and_turn, l);
+    return weft_scope_end(&s, 0);
+}
+
+static void *run_load(void *arg)
+{
+    struct load *l = arg;
+    l->rc = weft_runtime_run(l->rt, full_load, l);
+    return NULL;
+}
+
+static int note_injected(void *arg)
+{
+    struct load *l = arg;
+    l->late[l->round] = weft_now() - l->since;
+    l->passed[l->round] = atomic_load(&l->turns) - l->turns_then;
+    return 0;
+}
+
+/* _i: 1 or 2 workers; turns of nothing, or of 50 us. */
+START_TEST(what_comes_from_outside_is_served_under_full_load)
+{
+    struct load l = { .tasks = 40, .compute = _i & 1 };
+    ck_assert_int_eq(weft_runtime_create(&l.rt, ON(1 + _i / 2)), 0);
+    pthread_t t = thread_start(run_load, &l);
+    bool there = wait_for(&l.running, l.tasks);
+    for (l.round = 0; l.round < TIMES && there; l.round++) {
+        weft_scope s;
+        weft_scope_begin_with(&s, WEFT_NEVER, &(weft_scope_options){ .on = l.rt });
+        l.since = weft_now();
+        l.turns_then = atomic_load(&l.turns);
+        weft_spawn(&s, note_injected, &l);
+        there = weft_scope_end(&s, 0) == 0;
+    }
+    atomic_store(&l.over, 1);
+    pthread_join(t, NULL);
+    weft_runtime_destroy(&l.rt);
+    ck_assert(there);
+    ck_assert_int_eq(l.rc, 0);
+    ck_assert_int_lt(median(l.late, TIMES), SOON);
+    if (l.compute)
+        ck_assert_int_le(median(l.passed, TIMES), 4 * WEFT__LOOP_TURNS + l.tasks);
+}
+END_TEST
+
+/* -- fair -- */
+
+struct fair {
+    atomic_int over;
+    struct {
+        _Alignas(128) atomic_long turns;
+        struct fair *all;
+    } task[3];
+};
+
+static int turn(void *arg)
+{
+    struct fair *f = *(struct fair **)arg;
+    static atomic_int number;
+    int me = atomic_fetch_add(&number, 1) % 3, rc = 0;
+    while (!atomic_load(&f->over) && rc == 0) {
+        atomic_fetch_add_explicit(&f->task[me].turns, 1, memory_order_relaxed);
+        rc = weft_yield();
+    }
+    return rc;
+}
+
+static int three_turn(void *arg)
+{
+    struct fair *f = arg;
+    weft_scope s;
+    weft_scope_begin(&s, WEFT_NEVER);
+    for (int i = 0; i < 3; i++)
+        weft_spawn_copy(&s, turn, &f, sizeof f);
+    int rc = weft_sleep(weft_ms(400));
+    atomic_store(&f->over, 1);
+    return weft_scope_end(&s, rc);
+}
+
+START_TEST(three_that_yield_on_two_workers_have_as_many_turns)
+{
+    double best = 1e9;
+    for (int i = 0; i < 4 && best > 2; i++) { /* the machine may be busy otherwise */
+        struct fair f = { .over = 0 };
+        ck_assert_int_eq(weft_run(three_turn, &f, ON(2)), 0);
+        long least = LONG_MAX, most = 0;
+        for (int k = 0; k < 3; k++) {
+            long n = atomic_load(&f.task[k].turns);
+            least = n < least ? n : least;
+            most = n > most ? n : most;
+        }
+        double ratio = (double)most / (double)(least > 0 ? least : 1);
+        best = ratio < best ? ratio : best;
+    }
+    ck_assert_double_le(best, 2);
+}
+END_TEST
+
+/* -- many workers -- */
+
+static int do_some(void *arg)
+{
+    atomic_int *done = arg;
+    int rc = weft_yield();
+    if (rc == 0)
+        rc = weft_sleep(weft_us(200));
+    if (rc == 0)
+        rc = weft_yield();
+    atomic_fetch_add(done, 1);
+    return rc;
+}
+
+static int do_many(void *arg)
+{
+    weft_scope s;
+    struct chain c = { .n = 0 };
+    struct fib f = { &c, 14 };
+    weft_scope_begin(&s, WEFT_NEVER);
+    for (int i = 0; i < SCALED(20000, 5000, 2000); i++)
+        weft_spawn(&s, do_some, arg);
+    int rc = fib(&f);
+    for (int k = 0; k < 64; k++)
+        weft_spawn_with(&s, do_some, arg, &(weft_spawn_options){ .pin = k + 1 });
+    return weft_scope_end(&s, rc);
+}
+
+START_TEST(sixty_four_workers_work)
+{
+    atomic_int done = 0;
+    int threads = threads_now();
+    for (int i = 0; i < 3; i++)
+        ck_assert_int_eq(weft_run(do_many, &done, ON(64)), 0);
+    ck_assert_int_eq(atomic_load(&done), 3 * (SCALED(20000, 5000, 2000) + 64));
+    ck_assert_int_eq(threads_back_to(threads), threads);
+}
+END_TEST
+
+int main(void)
+{
+    Suite *s = suite_create("sched");
+    TCase *tc = add_case(s, "turns");
+    tcase_add_loop_test(tc, a_ready_task_has_its_turn_while_another_joins_inline, 0, 2);
+    tcase_add_test(tc, two_that_wake_each_other_do_not_starve_a_third);
+    tcase_add_test(tc, a_parent_and_its_children_do_not_starve_a_third);
+    tcase_add_test(tc, three_that_yield_on_two_workers_have_as_many_turns);
+    tc = add_case(s, "pinned");
+    tcase_add_test(tc, pinned_tasks_never_change_their_thread);
+    tcase_add_test(tc, a_pinned_task_is_woken_although_its_worker_is_parked);
+    tc = add_case(s, "owed");
+    tcase_add_loop_test(tc, a_child_whose_parent_computes_starts_elsewhere_soon, 0, 2);
+    tcase_add_test(tc, what_is_queued_behind_a_computing_task_runs_elsewhere_soon);
+    tcase_add_loop_test(tc, what_comes_from_outside_is_served_under_full_load, 0, 4);
+    tc = add_case(s, "many");
+    tcase_add_test(tc, sixty_four_workers_work);
+    return run_suite(s);
+}
