@@ -314,18 +314,17 @@ static bool search(struct weft__worker *w)
 }
 
 /* P3 */
-static bool work_in_sight(struct weft__worker *w, uint64_t now, bool *others_absent)
+static bool work_in_sight(struct weft__worker *w, uint64_t now, int *absent_workers)
 {
     struct weft__sched *s = &w->sched;
     struct weft__group *g = s->group;
     bool work = weft__inject_len(&g->inject) > 0 || at_load(&s->pinned.count) > 0 ||
             ati_load(&w->rt->stopping);
-    *others_absent = true;
+    *absent_workers = 0;
     for (int i = 0; i < g->n; i++) {
         struct weft__sched *v = g->all[i];
         bool absent = weft__sched_absent(v, now);
-        if (v != s && !absent)
-            *others_absent = false;
+        *absent_workers += absent;
         if (weft__ready_len(&v->ring) > 0 || weft__deque_size(&v->deque) > 0 ||
                 (at_load(&v->next) != 0 && (absent || v == s)))
             work = true;
@@ -338,12 +337,12 @@ static bool work_in_sight(struct weft__worker *w, uint64_t now, bool *others_abs
 static void park(struct weft__worker *w)
 {
     struct weft__sched *s = &w->sched;
-    bool others_absent;
+    int absent;
     give_up_role(w);
-    bool last = weft__idle_announce(s); /* P1, P2 */
-    if (work_in_sight(w, weft__ticks(), &others_absent) && weft__idle_retract(s))
+    weft__idle_announce(s); /* P1, P2 */
+    if (work_in_sight(w, weft__ticks(), &absent) && weft__idle_retract(s))
         return; /* P3, U */
-    if (last || others_absent)
+    if (absent + (int)weft__idle_parked(&s->group->idle) >= s->group->n)
         weft__poller_arm(&w->rt->poller); /* P4 */
     if (earliest_of_all(w) < (int64_t)at_load(&w->rt->io_until))
         weft__poller_kick(&w->rt->poller);

@@ -9,12 +9,13 @@
  *     S2                                               -- full fence --
  *     S3  nobody parked, or somebody searches:     P2
  *         done                                     P3  look again at every queue and at due timers;
- *     S4  take the last parked off the stack;          found: U, take itself off; if it was taken already,
- *         parked - 1, searching + 1: one RMW           its token is due: P5
- *     S5  its wake word = 1; futex wake            P4  last to park, or all others absent: arm (event/poller.c)
+ *     S4  take the last parked off the stack;          found: U, take itself off, and S6; if it was taken
+ *         parked - 1, searching + 1: one RMW           already, its token is due: P5
+ *     S5  its wake word = 1; futex wake            P4  nobody is awake but absent ones: arm (event/poller.c)
  *     S6  -- full fence --                         P5  futex wait until the wake word is 1; it counts as
  *         the I/O thread blocked? kick it              searching, its waker counted it
  *
+ * Every push to inject is such a publish, the I/O thread's too.
  * Forbidden (S/P): S3 sees nobody parked and P3 sees no task. Then the task waits and nobody comes.
  *
  *     a searcher found work                        a publisher that saw it searching at S3
@@ -146,7 +147,7 @@ void weft__idle_found(struct weft__sched *s)
         weft__idle_notify(s->group); /* F3 */
 }
 
-bool weft__idle_announce(struct weft__sched *s)
+void weft__idle_announce(struct weft__sched *s)
 {
     struct weft__group *g = s->group;
     uint64_t change = own(s->searching) ? (uint64_t)PARKED - SEARCHING : (uint64_t)PARKED;
@@ -157,15 +158,20 @@ bool weft__idle_announce(struct weft__sched *s)
     at_add(&g->idle.word, change); /* P1 */
     weft__unlock(&g->idle.lock);
     at_fence_full(); /* P2, meets S2 */
-    return (int)parked + 1 == g->n;
 }
 
 bool weft__idle_retract(struct weft__sched *s)
 {
-    bool mine = weft__idle_claim_worker(s->group, s);
-    if (mine)
-        own_set(s->searching, true);
-    return mine;
+    struct weft__idle *i = &s->group->idle;
+    if (!weft__idle_claim_worker(s->group, s))
+        return false;
+    own_set(s->searching, true);
+    /* S6 is for whoever makes a worker awake, and here that is the worker itself: a publisher that saw it searching
+     * at S3 has claimed nobody, and so kicked nobody. */
+    at_fence_full();
+    if (ati_load(&i->io_blocked))
+        i->kick(i->io);
+    return true;
 }
 
 void weft__idle_sleep(struct weft__sched *s)

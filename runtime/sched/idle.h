@@ -42,8 +42,8 @@ bool weft__idle_search(struct weft__sched *s);
 /* F1 to F3: a searcher found work, or nothing counts it any more. */
 void weft__idle_found(struct weft__sched *s);
 
-/* P1. True if it is the last to park. */
-bool weft__idle_announce(struct weft__sched *s);
+/* P1 and P2. */
+void weft__idle_announce(struct weft__sched *s);
 /* U: takes itself off again; false: it was claimed, and its token is due. */
 bool weft__idle_retract(struct weft__sched *s);
 /* P5: sleeps until woken. */
