@@ -12,7 +12,7 @@
 enum { NODES = SCALED(400, 40), DEPTH_MOST = 7, OPEN_MOST = 512, IDS = 1024 };
 
 static atomic_ulong n_trees, n_tasks, n_cancelled, n_failed, n_expired, n_own_cancels, n_outside, n_fine,
-        n_foreign, n_foreign_trees, n_bodies_failed, n_waits, n_dropped, n_service_waits, n_endings;
+        n_foreign, n_foreign_trees, n_bodies_failed, n_waits, n_dropped, n_service_waits;
 
 struct tree {
     uint64_t number;
@@ -518,68 +518,12 @@ static int join_threads(void *arg)
     return 0;
 }
 
-/* A plain thread that spawns into a scope may come when it ends: it is refused, or its task is awaited. */
-struct ending {
-    weft_scope *scope;
-    struct chance c;
-    atomic_int calls;
-    int good;
-};
-
-static int late_child(void *arg)
-{
-    atomic_int *calls = arg;
-    atomic_fetch_add(calls, 1);
-    return 0;
-}
-
-static void *spawn_until_refused(void *arg)
-{
-    struct ending *e = arg;
-    for (;;) {
-        stutter(&e->c);
-        weft_task t = weft_spawn(e->scope, late_child, &e->calls);
-        if (t < 0) {
-            CHECK(t == -EINVAL, "a late spawn: %s", weft_strerror((int)t));
-            return NULL;
-        }
-        e->good++;
-    }
-}
-
-static int join_thread(void *arg)
-{
-    pthread_join(*(pthread_t *)arg, NULL);
-    return 0;
-}
-
-static int endings(void *arg)
-{
-    struct chance c = chance_of(7, (uint64_t)(uintptr_t)arg);
-    while (!stress_over()) {
-        weft_scope s;
-        struct ending e = { .scope = &s, .c = { chance_bits(&c) } };
-        weft_scope_begin(&s, WEFT_NEVER);
-        pthread_t t = thread_start(spawn_until_refused, &e);
-        CHECK(weft_sleep(chance_below(&c, 200000)) == 0, "sleep");
-        int rc = weft_scope_end(&s, 0);
-        int calls = atomic_load(&e.calls);
-        CHECK(rc == 0, "end: %s", weft_strerror(rc));
-        CHECK(weft_blocking(join_thread, &t) == 0, "a thread");
-        CHECK(calls == e.good, "%d were spawned before the end, %d had been called by then", e.good, calls);
-        atomic_fetch_add(&n_endings, 1);
-        stress_moved();
-    }
-    return 0;
-}
-
 static int main_task(void *arg)
 {
     weft_scope s;
     (void)arg;
     weft_scope_begin(&s, WEFT_NEVER);
     weft_spawn(&s, serve, NULL);
-    weft_spawn(&s, endings, (void *)1);
     for (int i = 0; i < SCALED(8, 4); i++)
         weft_spawn(&s, trees, NULL);
     while (!stress_over())
@@ -616,7 +560,6 @@ int main(int argc, char **argv)
     stress_count("scopes told from outside", n_outside, stress_least(5));
     stress_count("scopes cancelled", n_own_cancels, stress_least(5));
     stress_count("waits of the open scope", n_service_waits, stress_least(50));
-    stress_count("ends under spawns", n_endings, stress_least(20));
     stress_count("scope waits", n_waits, stress_least(5));
     stress_count("scopes dropped", n_dropped, stress_least(2));
     return stress_end();

@@ -590,7 +590,7 @@ START_TEST(what_comes_from_outside_is_served_under_full_load)
     weft_runtime_destroy(&l.rt);
     ck_assert(there);
     ck_assert_int_eq(l.rc, 0);
-    ck_assert_int_lt(median(l.late, TIMES), SOON);
+    ck_assert_int_lt(median(l.late, TIMES), 5 * SOON); /* the load's own threads share the processors */
     if (l.compute)
         ck_assert_int_le(median(l.passed, TIMES), 4 * WEFT__LOOP_TURNS + l.tasks);
 }

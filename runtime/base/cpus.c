@@ -102,10 +102,11 @@ static int find_mount(const char *root, int v2, char *path, char *mount, size_t 
             if (!o)
                 continue;
         }
-        found = snprintf(mount, bytes, "%s%s", root, at) < (int)bytes;
         size_t n = strcmp(from, "/") == 0 ? 0 : strlen(from);
-        if (n > 0 && strncmp(path, from, n) == 0)
-            memmove(path, path + n, strlen(path + n) + 1);
+        if (n > 0 && (strncmp(path, from, n) != 0 || (path[n] != '/' && path[n] != 0)))
+            continue; /* of another group */
+        found = snprintf(mount, bytes, "%s%s", root, at) < (int)bytes;
+        memmove(path, path + n, strlen(path + n) + 1);
     }
     fclose(f);
     return found;

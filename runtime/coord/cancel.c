@@ -165,7 +165,9 @@ static void attach_frame(struct weft__frame *f)
 static int attach_scope(struct weft__scope *s)
 {
     struct weft__scope *o = parent(s);
-    bool mine = false;
+    int rc = weft__deadline_arm(s); /* first: a scope that is attached keeps its deadline */
+    if (rc < 0)
+        return rc;
     if (!s->outer)
         attach_frame(s->owner);
     if (o) {
@@ -176,20 +178,18 @@ static int attach_scope(struct weft__scope *s)
             else
                 s->owner->down = (struct weft_scope *)(void *)s;
             ati_store_release(&s->attached, 1);
-            mine = true;
         }
         weft__unlock(&o->lock);
     } else {
-        mine = ati_swap(&s->attached, 1) == 0;
+        ati_swap(&s->attached, 1);
     }
-    return mine ? weft__deadline_arm(s) : 0;
+    return 0;
 }
 
 int weft__attach(struct weft__frame *f)
 {
     enum { KEPT = 32 };
     struct weft__scope *path[KEPT];
-    int rc = 0;
     for (;;) {
         /* From the inside out, keeping the last few: they are attached first (K1). */
         unsigned n = 0;
@@ -206,14 +206,15 @@ int weft__attach(struct weft__frame *f)
         }
         unsigned now = n < KEPT ? n : KEPT;
         for (unsigned i = 0; i < now; i++) {
-            int one = attach_scope(path[(n - 1 - i) % KEPT]);
-            rc = rc < 0 ? rc : one;
+            int rc = attach_scope(path[(n - 1 - i) % KEPT]);
+            if (rc < 0)
+                return rc;
         }
         if (n <= KEPT)
             break;
     }
     attach_frame(f);
-    return rc;
+    return 0;
 }
 
 void weft__detach_frame(struct weft__frame *f)
@@ -246,7 +247,6 @@ void weft__detach_scope(struct weft__scope *s)
             s->owner->down = NULL;
         weft__unlock(&o->lock);
     }
-    weft__deadline_disarm(s);
     ati_store(&s->attached, 0);
 }
 
@@ -338,7 +338,7 @@ void weft__mark_failed(struct weft__scope *s)
 
 bool weft__cancel_scope(struct weft__scope *s, unsigned why)
 {
-    if (!mark(s, why))
+    if (!s->owner || !mark(s, why)) /* without an owner nothing runs in it */
         return false;
     at_add(&weft__cancel_epoch, 1); /* C2 */
     at_fence_full();

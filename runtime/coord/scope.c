@@ -236,7 +236,7 @@ void weft_scope_set_deadline(weft_scope *ps, int64_t at)
     do {
         weft__deadline_disarm(s);
         if (weft__deadline_arm(s) < 0)
-            return; /* the budget's look at the clock still keeps it */
+            return; /* no memory: what runs under it still looks at the clock when its budget ends */
         /* Another that attached it may have armed it for the old time between the two. */
     } while (ati_load(&s->timer.slot) != 0 && at != INT64_MAX && s->timer.at != at);
 }
@@ -250,6 +250,8 @@ int64_t weft_scope_deadline(const weft_scope *s)
 
 void weft__scope_fail(struct weft__scope *s, weft_task task, void *arg, int code, const char *text)
 {
+    if (!s->owner)
+        return; /* it has failed already, see begin */
     struct weft__scope_extra *x = weft__scope_extra(s); /* NULL: no memory, and the code alone is kept */
     weft__lock(&s->lock);
     if (s->code == 0) {
@@ -275,7 +277,7 @@ void weft_scope_cancel(weft_scope *ps, const char *reason)
 {
     struct weft__scope *s = weft__scope_of(ps);
     if (!ps || ati_load_acquire(&s->state) == WEFT__SCOPE_ENDED ||
-            (ati_load(&s->state) != WEFT__SCOPE_OPEN && ati_load(&s->state) != WEFT__SCOPE_ENDING))
+            (ati_load(&s->state) != WEFT__SCOPE_OPEN && ati_load(&s->state) != WEFT__SCOPE_ENDING) || !s->owner)
         return;
     struct weft__scope_extra *x = reason ? weft__scope_extra(s) : NULL;
     if (x && ati_cas(&x->reason_set, 0, 1)) {
@@ -484,6 +486,7 @@ int weft_scope_end(weft_scope *ps, int rc)
     while (at_load_acquire(&s->mark) >= WEFT__MARK_CANCELLER)
         sched_yield(); /* whoever told us to leave is still on its way out */
     weft__detach_scope(s);
+    weft__deadline_disarm(s);
     leave(s, f);
     int result = verdict(s, f, rc);
     struct weft__scope_extra *x = (struct weft__scope_extra *)at_load(&s->extra);

@@ -97,11 +97,12 @@ static void publish_earliest(struct weft__timers *t)
     at_store_release(&t->earliest, (uint64_t)(t->n > 0 ? t->heap[0].at : INT64_MAX));
 }
 
-static struct weft__timer *take_out(struct weft__timers *t, uint32_t i)
+/* The timer's own slot word is set to `now`: 0, or STRIKING at once, since it is looked at without the lock. */
+static struct weft__timer *take_out(struct weft__timers *t, uint32_t i, uint32_t now)
 {
     uint32_t slot = (uint32_t)t->heap[i].slot;
     struct weft__timer *timer = t->slots[slot].timer;
-    ati_store(&timer->slot, 0);
+    ati_store_release(&timer->slot, now);
     t->slots[slot].place = t->free_slot;
     t->free_slot = slot + 1;
     struct weft__timer_entry last = t->heap[--t->n];
@@ -172,7 +173,7 @@ bool weft__timer_disarm(struct weft__timer *timer)
         uint32_t slot = ati_load(&timer->slot);
         if (slot != 0 && slot != WEFT__TIMER_STRIKING) {
             uint32_t i = t->slots[slot - 1].place;
-            take_out(t, i);
+            take_out(t, i, 0);
             if (i == 0)
                 publish_earliest(t);
         }
@@ -188,16 +189,16 @@ uint32_t weft__timers_expire(struct weft__timers *t, int64_t now, uint32_t *woke
     uint32_t n = 0;
     weft__lock(&t->lock);
     while (n < most && t->n > 0 && t->heap[0].at <= now) {
-        struct weft__timer *timer = take_out(t, 0);
+        bool call = t->slots[t->heap[0].slot].timer->kind == WEFT__TIMER_CALL;
+        struct weft__timer *timer = take_out(t, 0, call ? WEFT__TIMER_STRIKING : 0); /* M4 */
         at_store(&t->struck, at_load(&t->struck) + 1);
-        if (timer->kind == WEFT__TIMER_WAKE) {
+        if (!call) {
             weft__token k = container_of(timer, struct weft__sleeper, timer)->token; /* M3 */
             enum weft__fired f = weft__wait_claim(k, WEFT__CAUSE_EVENT);
             if (f == WEFT__FIRED_ENQUEUE)
                 woken[n++] = weft__task_index(weft__token_task(k));
             continue;
         }
-        ati_store_release(&timer->slot, WEFT__TIMER_STRIKING);
         publish_earliest(t);
         weft__unlock(&t->lock);
         on_call(timer);

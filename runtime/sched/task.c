@@ -8,7 +8,6 @@
 #include "sched/task.h"
 
 #include <errno.h>
-#include <pthread.h>
 
 #include "base/futex.h"
 #include "base/mem.h"
@@ -22,20 +21,21 @@ static struct weft__lock lock;
 static uint32_t free_head; /* under lock */
 static at_int used;        /* written under lock */
 static uint32_t committed;
-static int init_rc;
-
-static void reserve(void)
-{
-    weft__tasks = weft__space_reserve((size_t)BLOCKS * sizeof *weft__tasks);
-    weft__members = weft__space_reserve((size_t)BLOCKS * sizeof *weft__members);
-    init_rc = weft__tasks && weft__members ? 0 : -ENOMEM;
-}
+static at_int reserved;
 
 int weft__task_table_init(void)
 {
-    static pthread_once_t once = PTHREAD_ONCE_INIT;
-    pthread_once(&once, reserve);
-    return init_rc;
+    if (ati_load_acquire(&reserved))
+        return 0;
+    weft__lock(&lock);
+    if (!weft__members)
+        weft__members = weft__space_reserve((size_t)BLOCKS * sizeof *weft__members);
+    if (weft__members && !weft__tasks)
+        weft__tasks = weft__space_reserve((size_t)BLOCKS * sizeof *weft__tasks);
+    if (weft__tasks)
+        ati_store_release(&reserved, 1);
+    weft__unlock(&lock);
+    return weft__tasks ? 0 : -ENOMEM; /* what is missing is tried again next time */
 }
 
 uint32_t weft__task_table_used(void)

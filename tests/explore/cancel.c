@@ -31,6 +31,12 @@ static void setup_inner(void)
     weft_scope_begin(&inner, WEFT_NEVER);
 }
 
+static void setup_child(void)
+{
+    setup_inner();
+    weft__scope_of(&inner)->spawned = 1;
+}
+
 static void setup_shield(void)
 {
     setup();
@@ -129,26 +135,55 @@ static void shielded(int me)
     }
 }
 
-/* Two scopes around it are cancelled at once. */
+/* Two scopes around it are cancelled at once, the inner one by a child that is about to leave it. */
 static void both(int me)
 {
     if (me == CANCELLER) {
         cancel(&outer);
     } else if (me == EVENT) {
         cancel(&inner);
+        weft__scope_child_left(weft__scope_of(&inner));
     } else {
-        struct weft__frame *f = waiter();
-        ex_expect(wait(f, false) != WEFT__CAUSE_EVENT);
+        ex_expect(wait(waiter(), false) != WEFT__CAUSE_EVENT);
         weft_ignore(weft_scope_end(&inner, 0));
         ex_gone(&inner, sizeof inner, "a scope");
     }
+}
+
+/* A tree of two: the waiter owns a scope with a child that waits as well, and both are to go. The child ends as tasks
+ * do, and its frame with it. */
+static void tree(int me)
+{
+    if (me == CANCELLER) {
+        cancel(&outer);
+        return;
+    }
+    struct weft__frame *f = waiter();
+    if (me == EVENT) {
+        ex_expect(wait(f, false) != WEFT__CAUSE_EVENT);
+        weft__detach_frame(f);
+        ex_gone(f, sizeof *f, "a frame");
+        weft__scope_child_left(weft__scope_of(&inner));
+        return;
+    }
+    int rc = weft_scope_wait(&inner);
+    ex_expect(rc == 0 || rc == -ECANCELED);
+    weft_ignore(weft_scope_end(&inner, 0));
+    ex_gone(&inner, sizeof inner, "a scope");
+}
+
+static void setup_tree(void)
+{
+    setup_child();
+    person(EVENT, &inner);
 }
 
 const struct ex_scenario cancel_scenarios[] = {
     { "cancel", "lone", 2, setup, lone, check, -1, "a wait that only the cancel ends", NULL },
     { "cancel", "own_scope", 2, setup_inner, own_scope, check, -1, "the waiter's own scope, which then ends", NULL },
     { "cancel", "with_event", 3, setup, with_event, check, -1, "a cancel and an event", NULL },
-    { "cancel", "shielded", 3, setup_shield, shielded, check, 3, "a cancel from outside a shield", NULL },
-    { "cancel", "both", 3, setup_inner, both, check, 3, "two scopes cancelled at once", NULL },
+    { "cancel", "shielded", 3, setup_shield, shielded, check, -1, "a cancel from outside a shield", NULL },
+    { "cancel", "both", 3, setup_child, both, check, -1, "two scopes cancelled at once", NULL },
+    { "cancel", "tree", 3, setup_tree, tree, check, 3, "the waiter and the child that it waits for", NULL },
     { 0 },
 };

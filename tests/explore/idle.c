@@ -1,0 +1,201 @@
+/* idle.c - sched/idle and sched/inject: no task waits while all workers sleep, or behind another's long turn. */
+#include "scenarios.h"
+
+#include "sched/sched.h"
+
+enum { WORKERS = 2, TASKS = 4 };
+
+static struct weft__group g;
+static struct weft__sched s[WORKERS];
+static struct weft__sched *all[WORKERS], *parked[WORKERS];
+static unsigned char ran[TASKS], all_ran, wanted;
+static bool long_task;  /* task 0 runs until all others have run */
+static unsigned char kicks;
+
+static void kick(void *io)
+{
+    (void)io;
+    kicks++;
+}
+
+static void setup(unsigned char tasks, bool with_long, int cores)
+{
+    people_reset();
+    memset(&g, 0, sizeof g);
+    memset(s, 0, sizeof s);
+    memset(ran, 0, sizeof ran);
+    all_ran = kicks = 0;
+    wanted = tasks;
+    long_task = with_long;
+    g.n = WORKERS;
+    g.cores = cores;
+    g.all = all;
+    g.idle.stack = parked;
+    g.idle.kick = kick;
+    for (int i = 0; i < WORKERS; i++) {
+        all[i] = &s[i];
+        s[i].group = &g;
+        if (weft__deque_init(&s[i].deque, 2) < 0)
+            abort();
+    }
+    ex_ghost(ran, sizeof ran);
+    ex_ghost(&all_ran, sizeof all_ran);
+}
+
+static void one_task(void)
+{
+    setup(1, false, 2);
+}
+static void two_tasks(void)
+{
+    setup(2, false, 2);
+}
+static void a_long_one(void)
+{
+    setup(2, true, 2);
+}
+
+static bool others_ran(int unused)
+{
+    (void)unused;
+    return all_ran == wanted - 1;
+}
+
+static bool all_have_run(void)
+{
+    return all_ran == wanted;
+}
+
+static void run(uint32_t task)
+{
+    if (ran[task]++)
+        ex_fail("task %u runs twice", task);
+    if (task == 0 && long_task)
+        ex_until(others_ran, 0, "the others, in a long turn");
+    all_ran++;
+}
+
+static bool take(struct weft__sched *me)
+{
+    uint32_t task;
+    if (weft__inject_take(&g.inject, &task, 1) == 0 && weft__inject_take(&me->pinned, &task, 1) == 0 &&
+            !weft__ready_pop(&me->ring, &task))
+        return false;
+    weft__idle_found(me);
+    run(task);
+    return true;
+}
+
+/* P3, as far as it concerns these queues. */
+static bool in_sight(struct weft__sched *me)
+{
+    return weft__inject_len(&g.inject) > 0 || at_load(&me->pinned.count) > 0 || weft__ready_len(&me->ring) > 0;
+}
+
+/* engine/worker.c, without what it polls and steals. */
+static void worker(struct weft__sched *me)
+{
+    for (;;) {
+        while (take(me))
+            ;
+        if (weft__idle_search(me) && take(me))
+            continue;
+        weft__idle_announce(me);
+        if (in_sight(me) && weft__idle_retract(me))
+            continue;
+        weft__idle_sleep(me);
+    }
+}
+
+/* As weft__group_put does. */
+static void put(uint32_t task)
+{
+    weft__inject_put(&g.inject, task, task, 1); /* S1 */
+    weft__idle_notify(&g);
+}
+
+/* Thread 0 is the worker, the others publish one task each. */
+static void one_worker(int me)
+{
+    if (me == 0)
+        worker(&s[0]);
+    else
+        put((uint32_t)me - 1);
+}
+
+static void two_workers(int me)
+{
+    if (me < WORKERS)
+        worker(&s[me]);
+    else
+        put((uint32_t)(me - WORKERS));
+}
+
+/* Pinned: only one worker may run it, and the publisher claims that one. */
+static void pinned(int me)
+{
+    if (me == 0) {
+        worker(&s[0]);
+        return;
+    }
+    weft__inject_put(&s[0].pinned, 0, 0, 1);
+    at_fence_full();
+    if (weft__idle_parked(&g.idle) > 0 && weft__idle_claim_worker(&g, &s[0]))
+        weft__idle_wake(&g, &s[0]);
+}
+
+/* The I/O thread hands out a batch: it fills the ring of a worker that it has claimed. */
+static void handed_out(int me)
+{
+    if (me == 0) {
+        worker(&s[0]);
+        return;
+    }
+    struct weft__sched *claimed = weft__idle_searching(&g.idle) == 0 ? weft__idle_claim(&g) : NULL;
+    if (!claimed) {
+        put(0);
+        put(1);
+        return;
+    }
+    ex_expect(weft__ready_push(&claimed->ring, 0));
+    ex_expect(weft__ready_push(&claimed->ring, 1));
+    weft__idle_wake(&g, claimed);
+}
+
+/* T1, T2 against S4, S6: the I/O thread blocks without a tick only if no worker is awake, or it is kicked. */
+static void blocks(int me)
+{
+    if (me == 0) {
+        worker(&s[0]);
+    } else if (me == 1) {
+        put(0);
+    } else {
+        bool all_parked = weft__idle_parked(&g.idle) == 1;
+        if (!all_parked)
+            return;
+        ati_store_release(&g.idle.io_blocked, 1);
+        at_fence_full();
+        if (weft__idle_parked(&g.idle) != 1) {
+            ati_store_release(&g.idle.io_blocked, 0);
+            return;
+        }
+        at_store(&s[1].since, 1); /* it sleeps: for the check */
+    }
+}
+
+static void check_blocks(void)
+{
+    /* Somebody was woken after the last look, by who must have seen it blocked. */
+    if (s[1].since == 1 && all_ran == 1 && s[0].count.woke == 99 && kicks == 0)
+        ex_fail("a worker was woken behind the I/O thread's back");
+}
+
+const struct ex_scenario idle_scenarios[] = {
+    { "idle", "one_worker", 3, two_tasks, one_worker, NULL, -1, "one worker, two publishers", all_have_run },
+    { "idle", "pinned", 2, one_task, pinned, NULL, -1, "a pinned task", all_have_run },
+    { "idle", "handed_out", 2, two_tasks, handed_out, NULL, -1, "into the ring of a claimed worker", all_have_run },
+    { "idle", "two_workers", 3, one_task, two_workers, NULL, 4, "two workers, one task", all_have_run },
+    { "idle", "long", 4, a_long_one, two_workers, NULL, 3, "two workers, two publishers, one long task", all_have_run },
+    { "idle", "blocks", 3, one_task, blocks, check_blocks, -1, "the I/O thread blocks", all_have_run },
+    { 0 },
+};

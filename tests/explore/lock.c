@@ -1,0 +1,69 @@
+/* lock.c - base/futex: the lock excludes, publishes, and nobody is left asleep. Behind seam/ alone: the real lock. */
+#include <errno.h>
+#include <limits.h>
+#include <linux/futex.h>
+#include <sys/syscall.h>
+#include <time.h>
+#include <unistd.h>
+
+#include "scenarios.h"
+
+/* The names are the explorer's elsewhere. */
+#define weft__lock_slow real_lock_slow
+#define weft__unlock_slow real_unlock_slow
+#define weft__futex_wait real_futex_wait
+#define weft__futex_wake real_futex_wake
+#define syscall the_kernel
+
+static long the_kernel(long number, at_int *word, int op, uint32_t value, const struct timespec *at, void *unused,
+        uint32_t bits)
+{
+    (void)number, (void)at, (void)unused, (void)bits;
+    if (op == FUTEX_WAKE_PRIVATE)
+        ex_futex_wake(word, (int)value);
+    else
+        ex_futex_wait(word, value);
+    return 0;
+}
+
+#include "base/futex.c"
+
+static struct weft__lock l;
+static int guarded;
+static unsigned char inside;
+
+static void setup(void)
+{
+    memset(&l, 0, sizeof l);
+    inside = 0;
+    ex_ghost(&inside, sizeof inside);
+}
+
+static void hold(void)
+{
+    weft__lock(&l);
+    if (inside++)
+        ex_fail("two hold the lock");
+    ex_write(&guarded, "what the lock guards");
+    inside--;
+    weft__unlock(&l);
+}
+
+static void once(int me)
+{
+    (void)me;
+    hold();
+}
+
+static void one_twice(int me)
+{
+    if (me == 0)
+        hold();
+    hold();
+}
+
+const struct ex_scenario lock_scenarios[] = {
+    { "lock", "two", 2, setup, one_twice, NULL, -1, "two threads, one comes twice", NULL },
+    { "lock", "three", 3, setup, once, NULL, 4, "three threads", NULL },
+    { 0 },
+};
