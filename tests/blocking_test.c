@@ -407,7 +407,7 @@ START_TEST(the_end_of_a_run_awaits_an_abandoned_call)
     memset(&a, 0, sizeof a);
     a.gate = (struct gate)GATE_INIT;
     abandoned = &a;
-    int threads = threads_now();
+    int threads = threads_before();
     pthread_t t = thread_start(open_later, &a.gate);
     int rc = weft_run(abandon, &a, ON(2));
     int ended = atomic_load(&a.ended), dropped = atomic_load(&a.dropped);

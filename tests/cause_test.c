@@ -56,7 +56,7 @@ struct cell {
     weft_scope *scope; /* around the call: the one that is cancelled */
     weft_scope *outer; /* around the waiter */
     weft_task waiter;
-    atomic_int at_wait, go, returned, racers_done, armed, hooked;
+    atomic_int at_wait, go, applied, returned, racers_done, armed, hooked;
     int64_t deadline;
 
     /* what came of it */
@@ -565,6 +565,8 @@ static int wait_in_scope(struct cell *c)
     atomic_store(&c->returned, 1);
     if (c->race)
         wait_for(&c->racers_done, 2);
+    else if (c->when == AFTER) /* what the other did is seen, though the news came through the kernel */
+        wait_for(&c->applied, 1);
     if (c->rc == -ECANCELED) {
         weft_scope shield;
         c->intact = c->kind->intact(c);
@@ -579,7 +581,9 @@ static int wait_in_scope(struct cell *c)
 
 static int waiter(void *arg)
 {
-    weft_ignore(wait_in_scope(arg));
+    struct cell *c = arg;
+    c->waiter = weft_task_self();
+    weft_ignore(wait_in_scope(c));
     return 0;
 }
 
@@ -659,7 +663,7 @@ static int run_cell(void *arg)
     weft_scope_begin(&guard, WEFT_NEVER);
     weft_scope_begin(&outer, WEFT_NEVER);
     c->outer = &outer;
-    c->waiter = weft_spawn(&outer, waiter, c);
+    weft_spawn(&outer, waiter, c);
     bool there = wait_for(&c->at_wait, 1);
     if (there && c->set_up == 0 && c->kind->on_pool && c->when == AFTER)
         there = wait_for(&c->gate.waiting, 1);
@@ -819,7 +823,7 @@ static int race_rounds(void *arg)
         struct racer b = { c, &outer, next_random(&r->seed) % 20000, false };
         weft_scope_begin(&others, WEFT_NEVER);
         weft_scope_begin(&outer, WEFT_NEVER);
-        c->waiter = weft_spawn(&outer, waiter, c);
+        weft_spawn(&outer, waiter, c);
         weft_spawn(&others, race_on, &a);
         weft_spawn(&others, race_on, &b);
         rc = weft_scope_end(&outer, 0);

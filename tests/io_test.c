@@ -1730,7 +1730,7 @@ START_TEST(a_runtime_without_descriptors_does_not_start)
 {
     struct rlimit before;
     getrlimit(RLIMIT_NOFILE, &before);
-    int threads = threads_now();
+    int threads = threads_before();
     rlim_t low = used_up();
     for (rlim_t more = 0; more < 4; more++) {
         set_limit(low + more);

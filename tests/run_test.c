@@ -173,7 +173,7 @@ START_TEST(bad_options_are_refused_and_nothing_is_run)
 {
     const struct bad_option *bad = &bad_options[_i];
     atomic_int ran = 0;
-    int before = threads_now();
+    int before = threads_before();
     ck_assert_msg(weft_run(add_one, &ran, &bad->o) == -EINVAL, "%s", bad->why);
     ck_assert_int_eq(atomic_load(&ran), 0);
     weft_runtime *const untouched = (weft_runtime *)(void *)&ran;
@@ -271,7 +271,7 @@ static int everything(void *arg)
 START_TEST(a_run_leaves_no_thread_and_no_descriptor)
 {
     struct crowd c = { .n = 100 };
-    int threads = threads_now(), descriptors = descriptors_now();
+    int threads = threads_before(), descriptors = descriptors_now();
     ck_assert_int_eq(weft_run(everything, &c, ON(worker_counts[_i])), 0);
     ck_assert_int_eq(atomic_load(&c.ran), c.n);
     ck_assert_int_eq(threads_back_to(threads), threads);
@@ -435,7 +435,7 @@ START_TEST(one_runtime_runs_several_mains_in_turn)
 {
     weft_runtime *rt = NULL;
     struct crowd c = { .n = 50 };
-    int threads = threads_now(), descriptors = descriptors_now();
+    int threads = threads_before(), descriptors = descriptors_now();
     ck_assert_int_eq(weft_runtime_create(&rt, ON(worker_counts[_i])), 0);
     int wrong = 0;
     for (int i = 0; i < 50; i++) {
@@ -499,7 +499,7 @@ START_TEST(several_threads_run_runtimes_of_their_own_at_once)
 {
     struct caller callers[4];
     pthread_t threads[4];
-    int before = threads_now(), descriptors = descriptors_now();
+    int before = threads_before(), descriptors = descriptors_now();
     for (int i = 0; i < COUNT(callers); i++) {
         callers[i] = (struct caller){ .crowd = { .n = 5 } };
         threads[i] = thread_start(run_many_runtimes, &callers[i]);
@@ -606,7 +606,7 @@ static void *run_long_main(void *arg)
 START_TEST(destroy_cancels_what_still_runs_and_awaits_it)
 {
     struct long_main m = { 0 };
-    int threads = threads_now(), descriptors = descriptors_now();
+    int threads = threads_before(), descriptors = descriptors_now();
     ck_assert_int_eq(weft_runtime_create(&m.rt, ON(2)), 0);
     weft_runtime *rt = m.rt;
     pthread_t t = thread_start(run_long_main, &m);
@@ -736,6 +736,7 @@ START_TEST(an_idle_runtime_neither_runs_nor_switches)
     struct id_set known = ID_SET_INIT;
     struct idle idle = { .after = (enum idle_after)_i, .crowd = { .n = 10000 } };
     bool long_test = getenv("WEFT_TEST_LONG") != NULL;
+    threads_before();
     DIR *d = opendir("/proc/self/task");
     for (struct dirent *e; (e = readdir(d));)
         if (atoi(e->d_name) > 0)

@@ -251,6 +251,24 @@ static inline int mappings_now(void)
     return n;
 }
 
+NOINLINE static void *write_thread_id(void *arg)
+{
+    *(int *)arg = thread_id();
+    return NULL;
+}
+
+/* How many there are before a test: a sanitizer starts one of its own with the first thread. */
+static inline int threads_before(void)
+{
+    int id = 0;
+    char path[64];
+    pthread_join(thread_start(write_thread_id, &id), NULL);
+    snprintf(path, sizeof path, "/proc/self/task/%d", id);
+    for (int64_t end = weft_after(LIMIT); access(path, F_OK) == 0 && weft_now() < end;)
+        usleep(100);
+    return threads_now();
+}
+
 /* A joined thread may be listed for a moment longer: waits until no more than `before` are. */
 static inline int threads_back_to(int before)
 {

@@ -27,7 +27,8 @@ typedef int64_t weft_task;
  * The child may start up to 2 ms late if its parent computes on without calling weft.
  *
  * returns    the task; -EINVAL the scope is not open, fn is NULL, or options are out of range; -ENOMEM
- * context    task, or plain thread (the scope was begun by a task, or with .on); never suspends
+ * context    task, or plain thread (the scope was begun by a task, or with .on); never suspends. Whoever is neither
+ *            the scope's owner nor below it has to know that the scope is not just ending
  * source     Chase-Lev deque of ids, sched/deque.c */
 WEFT_API weft_task weft_spawn(weft_scope *s, weft_fn *fn, void *arg);
 WEFT_API weft_task weft_spawn_copy(weft_scope *s, weft_fn *fn, const void *arg, size_t bytes);

@@ -153,9 +153,10 @@ static void attach_frame(struct weft__frame *f)
     uint32_t i = weft__task_index(f->task);
     weft__lock(&o->lock);
     if (!ati_load(&f->attached)) {
-        weft__members[i] = (struct weft__member){ .next = o->children, .prev = 0 };
+        ati_store(&weft__members[i].next, o->children);
+        ati_store(&weft__members[i].prev, 0);
         if (o->children)
-            weft__members[o->children - 1].prev = i + 1;
+            ati_store(&weft__members[o->children - 1].prev, i + 1);
         o->children = i + 1;
         ati_store_release(&f->attached, 1);
     }
@@ -224,12 +225,13 @@ void weft__detach_frame(struct weft__frame *f)
     struct weft__scope *o = owner_scope(f);
     struct weft__member *m = &weft__members[weft__task_index(f->task)];
     weft__lock(&o->lock);
-    if (m->prev)
-        weft__members[m->prev - 1].next = m->next;
+    uint32_t next = ati_load(&m->next), prev = ati_load(&m->prev);
+    if (prev)
+        ati_store(&weft__members[prev - 1].next, next);
     else
-        o->children = m->next;
-    if (m->next)
-        weft__members[m->next - 1].prev = m->prev;
+        o->children = next;
+    if (next)
+        ati_store(&weft__members[next - 1].prev, prev);
     weft__unlock(&o->lock);
     ati_store(&f->attached, 0);
 }
@@ -282,7 +284,7 @@ static void walk(struct weft__scope *top)
         while (at) {
             f = frame_of(at);
             wake_wait(f->task, 0);
-            at = weft__members[at - 1].next;
+            at = ati_load(&weft__members[at - 1].next);
             if ((below = enter(f->down)) != NULL) {
                 s = below;
                 at = s->children;
@@ -302,7 +304,7 @@ static void walk(struct weft__scope *top)
             was_inner = below->outer != NULL;
             weft__unlock(&below->lock);
         } while (was_inner);
-        at = weft__members[weft__task_index(f->task)].next;
+        at = ati_load(&weft__members[weft__task_index(f->task)].next);
     }
 }
 

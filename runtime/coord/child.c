@@ -50,7 +50,8 @@ static bool count_foreign(struct weft__scope *s)
         uint64_t n = at_load(&s->count);
         if (n == 0 || ati_load_acquire(&s->state) != WEFT__SCOPE_OPEN)
             return false;
-        if (at_cas(&s->count, n, n + 1))
+        /* The last child has ended under a weft_scope_wait that its owner has not returned from yet: it is over. */
+        if (at_cas(&s->count, n, n == WEFT__WAIT_COUNT ? WEFT__OPEN_COUNT + 1 : n + 1))
             return true;
     }
 }

@@ -300,7 +300,8 @@ void weft__scope_left(struct weft__scope *s)
 void weft__scope_child_left(struct weft__scope *s)
 {
     /* acq_rel: what the child wrote is seen by the owner that reads 0. */
-    if (at_add(&s->count, (uint64_t)-1) != 1)
+    uint64_t old = at_add(&s->count, (uint64_t)-1);
+    if (old != 1 && old != WEFT__WAIT_COUNT + 1)
         return;
     weft__token k = at_swap(&s->waiter, 0); /* N2 */
     weft__fire(k, WEFT__CAUSE_EVENT);
@@ -332,56 +333,55 @@ static void run_own(struct weft__scope *s)
     }
 }
 
+/* The wait is over: the count is open again, unless a spawn by somebody else has done that. True: the last child had
+ * ended. */
+static bool reopen(struct weft__scope *s, uint64_t base)
+{
+    for (;;) {
+        uint64_t n = at_load_acquire(&s->count);
+        if (n & WEFT__OPEN_COUNT)
+            return true;
+        if (at_cas(&s->count, n, n - base + WEFT__OPEN_COUNT))
+            return n == base;
+    }
+}
+
 /* Waits until there are no children. The scope stays open; -ECANCELED only if `may_leave`. */
 static int join(struct weft__scope *s, bool may_leave)
 {
     struct weft__frame *f = s->owner;
+    uint64_t base = may_leave ? WEFT__WAIT_COUNT : 0;
+    weft__token k;
     if (!weft__is_thread(f))
         run_own(s);
     if (!has_children(s))
         return 0;
-    for (;;) {
-        weft__token k;
-        if (may_leave) {
-            int rc = weft__await_begin(f, &k);
-            if (rc < 0)
-                return rc;
-        } else {
-            k = weft__await_begin_shielded(f);
-        }
-        at_store(&s->waiter, k);
-        int64_t spawned = s->spawned;
-        s->spawned = 0;
-        uint64_t left = at_add(&s->count, (uint64_t)(spawned - (int64_t)WEFT__OPEN_COUNT)) +
-                (uint64_t)(spawned - (int64_t)WEFT__OPEN_COUNT);
-        if (left == 0) {
-            at_store(&s->waiter, 0);
-            if (!weft__await_give_up(f))
-                (void)weft__await(f); /* a cancel came; but there is nothing to wait for */
-            at_add(&s->count, WEFT__OPEN_COUNT);
-            return 0;
-        }
-        enum weft__cause cause = weft__await(f);
-        if (cause != WEFT__CAUSE_CANCEL) {
-            at_add(&s->count, WEFT__OPEN_COUNT);
-            return 0;
-        }
-        /* Told to leave while waiting. A child that has just brought the count to 0 still looks at `waiter`. */
-        for (;;) {
-            uint64_t n = at_load_acquire(&s->count);
-            if (n == 0) {
-                while (at_load_acquire(&s->waiter) != 0)
-                    at_relax();
-                at_add(&s->count, WEFT__OPEN_COUNT);
-                return 0;
-            }
-            if (at_cas(&s->count, n, n + WEFT__OPEN_COUNT))
-                break;
-        }
-        at_store(&s->waiter, 0);
-        if (may_leave)
-            return -ECANCELED;
+    if (may_leave) {
+        int rc = weft__await_begin(f, &k);
+        if (rc < 0)
+            return rc;
+    } else {
+        k = weft__await_begin_shielded(f);
     }
+    at_store(&s->waiter, k);
+    uint64_t change = (uint64_t)(int64_t)s->spawned - WEFT__OPEN_COUNT + base;
+    s->spawned = 0;
+    enum weft__cause cause = WEFT__CAUSE_EVENT;
+    if (at_add(&s->count, change) + change != base) {
+        cause = weft__await(f);
+    } else { /* nothing to wait for; a cancel may have come */
+        at_store(&s->waiter, 0);
+        if (!weft__await_give_up(f))
+            (void)weft__await(f);
+    }
+    if (!reopen(s, base)) {
+        at_store(&s->waiter, 0);
+        return -ECANCELED;
+    }
+    /* Told to leave just as the last child ended: it still looks at `waiter`. */
+    while (cause == WEFT__CAUSE_CANCEL && at_load_acquire(&s->waiter) != 0)
+        at_relax();
+    return 0;
 }
 
 int weft_scope_wait(weft_scope *ps)

@@ -30,6 +30,8 @@ enum { WEFT__SCOPE_OPEN = 0x77656674, WEFT__SCOPE_ENDING, WEFT__SCOPE_ENDED };
  * runs children inline), and `count`, which starts at WEFT__OPEN_COUNT; a child that ends elsewhere takes one away.
  * At the end the owner moves the first into the second; 0 is then the end of the last child. */
 #define WEFT__OPEN_COUNT (UINT64_C(1) << 40)
+/* Instead of that during weft_scope_wait: the scope stays open, so others may spawn even when it comes down to this. */
+#define WEFT__WAIT_COUNT (UINT64_C(1) << 41)
 
 struct weft__scope_extra {
     const char *name;

@@ -304,6 +304,7 @@ int weft_task_cancel(weft_task id, const char *reason)
     int rc = hold(id, &t, WEFT__LIFE_CANCELLED);
     if (rc <= 0)
         return rc == 0 ? -ESRCH : rc;
+    at_fence_full(); /* C1 before the look at STARTED, which the task sets before its W1 */
     struct weft__frame *f = held_frame(t);
     keep_reason(id, reason);
     if (f)

@@ -23,6 +23,7 @@ static void *pool_thread(void *arg)
     for (;;) {
         struct weft__link *l = list_pop_head(&p->jobs);
         if (l) {
+            p->queued--;
             weft__unlock(&p->lock);
             struct weft__job *job = container_of(l, struct weft__job, link);
             job->run(job);
@@ -60,13 +61,13 @@ int weft__pool_submit(struct weft__pool *p, struct weft__job *job)
 {
     int rc = 0;
     weft__lock(&p->lock);
-    bool wake = p->idle > 0;
-    /* A thread that was woken counts as idle until it runs: one more wake or start too few is made up for by it
-     * taking a second job before it sleeps again. */
+    bool wake = p->idle > p->queued;
     if (!wake && p->threads < WEFT__POOL_MOST && (rc = start_thread(p)) < 0 && p->threads > 0)
         rc = 0;
-    if (rc == 0)
+    if (rc == 0) {
         list_push_tail(&p->jobs, &job->link);
+        p->queued++;
+    }
     if (wake)
         ati_add(&p->posted, 1);
     weft__unlock(&p->lock);
@@ -79,8 +80,10 @@ bool weft__pool_withdraw(struct weft__pool *p, struct weft__job *job)
 {
     weft__lock(&p->lock);
     bool mine = list_linked(&job->link);
-    if (mine)
+    if (mine) {
         list_remove(&job->link);
+        p->queued--;
+    }
     weft__unlock(&p->lock);
     return mine;
 }

@@ -19,7 +19,7 @@ enum { WEFT__POOL_MOST = 64 };
 struct weft__pool {
     struct weft__lock lock;
     struct weft__link jobs; /* first in, first out */
-    int idle, threads;
+    int idle, threads, queued; /* a woken thread is idle until it runs, so jobs are counted against it */
     bool stopping;
     at_int posted; /* futex word: counts wakes */
     pthread_t thread[WEFT__POOL_MOST];

@@ -11,6 +11,9 @@
  *           E4  no system call is made on a number once it is closed: enter refuses after the mark, and the last
  *               call out closes. The generation tells events of an earlier life apart; one that slips through
  *               causes one needless try and nothing else.
+ *           E6  a call that used up an edge and did not find the end of what it announced (-EAGAIN, or a stream's short
+ *               read) gives it back: ready = 1, fence, anybody waiting? Against waiting + 1, fence, ready? Else a second
+ *               call that saw -EAGAIN before the edge would sleep beside what is left.
  *           E5  a waiter's record is reached only under the slot's lock, and leaves the lists before it dies.
  * The outer set (IO rule R8)
  *     arm:   A1 armed 0 -> 1 (swap)                I/O thread: B1 outer returns; the kernel has disarmed it
@@ -278,17 +281,23 @@ int weft__slot_register(struct weft__slot *s, struct weft__poller *p)
     return -EBADF;
 }
 
+/* Under the lock. */
+static void take_off(struct weft__slot *s, struct weft__io_wait *w)
+{
+    for (int d = 0; d < 2; d++)
+        if (list_linked(&w->link[d])) {
+            list_remove(&w->link[d]);
+            ati_store(&s->waiting[d], ati_load(&s->waiting[d]) - 1);
+        }
+}
+
 /* Under the lock. Takes the first waiter of a direction off its lists; NULL if there is none. */
 static struct weft__io_wait *take_waiter(struct weft__slot *s, enum weft__dir d)
 {
     if (!s->waiters[d].next || list_empty(&s->waiters[d]))
         return NULL;
     struct weft__io_wait *w = container_of(s->waiters[d].next, struct weft__io_wait, link[d]);
-    for (int i = 0; i < 2; i++)
-        if (list_linked(&w->link[i])) {
-            list_remove(&w->link[i]);
-            ati_store(&s->waiting[i], ati_load(&s->waiting[i]) - 1);
-        }
+    take_off(s, w);
     return w;
 }
 
@@ -326,19 +335,22 @@ bool weft__slot_wait(struct weft__slot *s, unsigned events, struct weft__io_wait
     bool edge = false;
     weft__lock(&s->lock);
     for (int d = 0; d < 2; d++)
-        if ((events & (1u << d)) && ati_load(&s->ready[d])) {
-            ati_store(&s->ready[d], 0); /* E2 */
-            edge = true;
-        }
-    if (at_load(&s->life) & WEFT__SLOT_CLOSING)
-        edge = true; /* the caller looks, and leaves */
-    for (int d = 0; d < 2 && !edge; d++)
         if (events & (1u << d)) {
             if (!s->waiters[d].next)
                 list_init(&s->waiters[d]);
             list_push_tail(front ? s->waiters[d].next : &s->waiters[d], &w->link[d]);
             ati_store(&s->waiting[d], ati_load(&s->waiting[d]) + 1);
         }
+    at_fence_full(); /* E6 */
+    for (int d = 0; d < 2; d++)
+        if ((events & (1u << d)) && ati_load_acquire(&s->ready[d])) {
+            ati_store(&s->ready[d], 0); /* E2 */
+            edge = true;
+        }
+    if (at_load(&s->life) & WEFT__SLOT_CLOSING)
+        edge = true; /* the caller looks, and leaves */
+    if (edge)
+        take_off(s, w);
     weft__unlock(&s->lock);
     return !edge;
 }
@@ -346,16 +358,14 @@ bool weft__slot_wait(struct weft__slot *s, unsigned events, struct weft__io_wait
 void weft__slot_forget(struct weft__slot *s, struct weft__io_wait *w)
 {
     weft__lock(&s->lock);
-    for (int d = 0; d < 2; d++)
-        if (list_linked(&w->link[d])) {
-            list_remove(&w->link[d]);
-            ati_store(&s->waiting[d], ati_load(&s->waiting[d]) - 1);
-        }
+    take_off(s, w);
     weft__unlock(&s->lock);
 }
 
 void weft__slot_pass_on(struct weft__slot *s, enum weft__dir d)
 {
+    ati_store_release(&s->ready[d], 1);
+    at_fence_full(); /* E6 */
     if (ati_load(&s->waiting[d]) == 0)
         return;
     weft__lock(&s->lock);

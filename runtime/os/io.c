@@ -117,29 +117,30 @@ static bool is_stream(const struct weft__slot *s)
     return (at_load(&s->life) & WEFT__SLOT_STREAM) && ati_load(&s->sticky) == 0;
 }
 
-/* What was just moved says whether more can be expected to move at once. */
-static void after_transfer(struct weft__slot *s, const struct transfer *t, long n)
+/* What was just moved says whether more can be expected to move at once. `edge`: the call used one up. */
+static void after_transfer(struct weft__slot *s, const struct transfer *t, long n, bool edge)
 {
     uint32_t bit = 1u << t->dir;
     if (n > 0 && (size_t)n < t->bytes && t->dir == WEFT__READ && is_stream(s))
         ati_store(&s->drained, bit);
-    else if (ati_load(&s->waiting[t->dir]) > 0)
-        weft__slot_pass_on(s, t->dir);
+    else if (edge || ati_load(&s->waiting[t->dir]) > 0)
+        weft__slot_pass_on(s, t->dir); /* E6 */
 }
 
 static int transfer_in(struct weft__frame *f, struct weft__slot *s, struct transfer *t)
 {
-    bool waited = false;
+    bool waited = false, edge = false;
     for (;;) {
         /* After a wait it always tries: the edge that ended the wait is used up. */
         bool drained = !waited && (ati_load(&s->drained) & (1u << t->dir)) && ati_load_acquire(&s->ready[t->dir]) == 0 &&
                 is_stream(s);
         if (!drained) {
+            edge |= ati_load(&s->ready[t->dir]) != 0;
             ati_store(&s->ready[t->dir], 0); /* E2: before the system call */
             ati_store(&s->drained, 0);
             long n = try_now(s, t);
             if (n >= 0) {
-                after_transfer(s, t, n);
+                after_transfer(s, t, n, edge);
                 return (int)n;
             }
             if (n == -EOPNOTSUPP || n == -ESPIPE)
@@ -152,7 +153,7 @@ static int transfer_in(struct weft__frame *f, struct weft__slot *s, struct trans
             return through_pool(f, s, t);
         if (rc < 0)
             return rc;
-        waited = true;
+        waited = edge = true;
     }
 }
 
@@ -198,35 +199,48 @@ int weft_writev(int fd, const struct iovec *v, int n)
     return transfer(fd, WEFT__WRITE, v, n);
 }
 
+/* Moves all of it in one call as far as closing is concerned: should the descriptor be closed in the middle, and its
+ * number be used again, the rest does not go there. Returns how much was moved, and how it ended in *rc. */
+static size_t transfer_all(int fd, enum weft__dir dir, void *buf, size_t n, int *rc)
+{
+    struct weft__frame *f = weft__current();
+    struct weft__slot *s;
+    size_t moved = 0;
+    *rc = !f ? -ENOMEM : !buf && n > 0 ? -EINVAL : weft__enter_call(f);
+    if (*rc < 0 || (*rc = weft__slot_enter(fd, &s)) < 0)
+        return 0;
+    do {
+        size_t most = n - moved < MOST ? n - moved : MOST;
+        struct iovec v = { .iov_base = (char *)buf + moved, .iov_len = most };
+        struct transfer t = { .fd = fd, .dir = dir, .v = &v, .n = 1, .bytes = most };
+        *rc = moved == 0 ? 0 : weft__enter_call(f);
+        if (*rc == 0 && (at_load(&s->life) & WEFT__SLOT_CLOSING))
+            *rc = -EBADF;
+        if (*rc == 0)
+            *rc = transfer_in(f, s, &t);
+        if (*rc > 0)
+            moved += (size_t)*rc;
+    } while (*rc > 0 && moved < n);
+    weft__slot_leave(s);
+    return moved;
+}
+
 int weft_write_all(int fd, const void *buf, size_t n)
 {
-    const char *at = buf;
-    do {
-        int rc = weft_write(fd, at, n);
-        if (rc < 0)
-            return rc;
-        at += rc;
-        n -= (size_t)rc;
-    } while (n > 0);
-    return 0;
+    int rc;
+    transfer_all(fd, WEFT__WRITE, (void *)(uintptr_t)buf, n, &rc);
+    return rc < 0 ? rc : 0;
 }
 
 int weft_read_all(int fd, void *buf, size_t n)
 {
-    char *at = buf;
-    size_t left = n;
+    int rc;
     if (n > INT_MAX)
         return -EINVAL;
-    while (left > 0) {
-        int rc = weft_read(fd, at, left);
-        if (rc < 0)
-            return rc;
-        if (rc == 0)
-            return left == n ? 0 : -ENODATA;
-        at += rc;
-        left -= (size_t)rc;
-    }
-    return (int)n;
+    size_t moved = transfer_all(fd, WEFT__READ, buf, n, &rc);
+    if (rc < 0)
+        return rc;
+    return moved == n ? (int)n : moved == 0 ? 0 : -ENODATA;
 }
 
 int weft_wait_fd(int fd, int events)

@@ -147,7 +147,7 @@ static int accept_in(struct weft__frame *f, struct weft__slot *s, int listener)
         ati_store(&s->ready[WEFT__READ], 0); /* E2 */
         int fd = accept_now(listener), rc;
         if (fd >= 0) {
-            weft__slot_pass_on(s, WEFT__READ);
+            weft__slot_pass_on(s, WEFT__READ); /* E6: there may be more in the queue */
             return fd;
         }
         if (is_shortage(fd) && paused < weft_sec(1)) {

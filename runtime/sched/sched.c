@@ -122,11 +122,16 @@ static void put_next(struct weft__sched *s, struct weft__task *t)
         weft__sched_push(s, weft__task_at((uint32_t)old - 1), own(s->began));
 }
 
+/* A plain thread sleeps on the low half of its own state word. */
+static void wake_thread(struct weft__task *t)
+{
+    weft__futex_wake((at_int *)(void *)&t->state, 1);
+}
+
 void weft__ready(struct weft__task *t)
 {
     if (weft__task_has(t, WEFT__TASK_THREAD)) {
-        /* A plain thread sleeps on the low half of its own state word. */
-        weft__futex_wake((at_int *)(void *)&t->state, 1);
+        wake_thread(t);
         return;
     }
     struct weft__frame *f = (struct weft__frame *)(uintptr_t)at_load(&t->side);
@@ -142,9 +147,15 @@ void weft__ready(struct weft__task *t)
 
 bool weft__fire(weft__token k, enum weft__cause cause)
 {
+    struct weft__task *t = weft__token_task(k);
+    /* Looked at before the claim: a plain thread may see its wait ended before we wake it, go away, and leave its block
+     * to a task. While the claim can still be won it has not. */
+    bool thread = weft__task_has(t, WEFT__TASK_THREAD);
     enum weft__fired f = weft__wait_claim(k, cause);
-    if (f == WEFT__FIRED_ENQUEUE)
-        weft__ready(weft__token_task(k));
+    if (f == WEFT__FIRED_ENQUEUE && thread)
+        wake_thread(t);
+    else if (f == WEFT__FIRED_ENQUEUE)
+        weft__ready(t);
     return f != WEFT__TOO_LATE;
 }
 

@@ -113,7 +113,7 @@ static inline uint32_t weft__task_bits(uint32_t pin, int class_index, unsigned f
 /* A task's neighbours in its scope's list of members (coord/cancel.c), index + 1, 0 none. They are here and not in the
  * frame, so that leaving a list does not touch the cold stacks of the neighbours. */
 struct weft__member {
-    uint32_t next, prev;
+    at_int next, prev;
 };
 
 extern struct weft__task *weft__tasks;

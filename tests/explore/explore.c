@@ -100,7 +100,7 @@ static struct block {
     const char *what;
     uint8_t by;
     uint16_t born; /* clock + 1 */
-    bool gone;
+    bool gone, zeroed;
 } blocks[BLOCKS];
 static int n_blocks;
 
@@ -391,7 +391,7 @@ static void init_word(struct word *w)
     m->value = value;
     m->word = (uint16_t)(w - words);
     for (int i = 0; i < n_blocks; i++)
-        if (!blocks[i].gone && (const char *)w->p >= blocks[i].p && (const char *)w->p < blocks[i].p + blocks[i].bytes)
+        if (!blocks[i].gone && !blocks[i].zeroed && (const char *)w->p >= blocks[i].p && (const char *)w->p < blocks[i].p + blocks[i].bytes)
             m->value = UNWRITTEN;
     m->hash = mix(m->word, m->value);
     w->order[0] = (uint16_t)n_messages++;
@@ -913,7 +913,7 @@ void ex_write(const void *p, const char *what)
     c->writer = (uint8_t)t->fiber;
 }
 
-void ex_born(const void *p, size_t bytes, const char *what)
+void ex_born(const void *p, size_t bytes, bool zeroed, const char *what)
 {
     if (stage == SETUP)
         return;
@@ -926,12 +926,16 @@ void ex_born(const void *p, size_t bytes, const char *what)
     b->by = (uint8_t)threads[self].fiber;
     b->born = stage == RUNNING ? (uint16_t)(clock_of(&threads[self])[b->by] + 1) : 0;
     b->gone = false;
+    b->zeroed = zeroed;
 }
 
 void ex_gone(const void *p, size_t bytes, const char *what)
 {
     if (stage != RUNNING)
         return;
+    for (int i = 0; i < n_blocks && bytes == 0; i++)
+        if (blocks[i].p == (const char *)p)
+            bytes = blocks[i].bytes;
     for (int i = 0; i < n_words; i++) {
         struct word *w = &words[i];
         if (!w->used || (const char *)w->p < (const char *)p || (const char *)w->p >= (const char *)p + bytes)
@@ -945,7 +949,7 @@ void ex_gone(const void *p, size_t bytes, const char *what)
             blocks[i].gone = true;
             return;
         }
-    ex_born(p, bytes, what);
+    ex_born(p, bytes, false, what);
     blocks[n_blocks - 1].gone = true;
 }
 

@@ -48,9 +48,10 @@ int ex_choose(int n);
 void ex_write(const void *p, const char *what);
 void ex_read(const void *p, const char *what);
 
-/* Memory that one thread made: others may touch it only when that was published to them. It holds nonsense. */
-void ex_born(const void *p, size_t bytes, const char *what);
-/* It is gone: all accesses were before, and there is none after. */
+/* Memory that one thread made: others may touch it only when that was published to them. It holds nonsense unless it
+ * was zeroed. */
+void ex_born(const void *p, size_t bytes, bool zeroed, const char *what);
+/* It is gone: all accesses were before, and there is none after. bytes 0: as many as were born. */
 void ex_gone(const void *p, size_t bytes, const char *what);
 
 /* What the scenario itself counts in, beside weft's words: part of the state. Once, in setup. */

@@ -15,14 +15,13 @@
 #define weft__futex_wake real_futex_wake
 #define syscall the_kernel
 
-static long the_kernel(long number, at_int *word, int op, uint32_t value, const struct timespec *at, void *unused,
-        uint32_t bits)
+static long the_kernel(long number, at_int *word, int op, long value, const struct timespec *at, void *unused, long bits)
 {
     (void)number, (void)at, (void)unused, (void)bits;
     if (op == FUTEX_WAKE_PRIVATE)
         ex_futex_wake(word, (int)value);
     else
-        ex_futex_wait(word, value);
+        ex_futex_wait(word, (uint32_t)value);
     return 0;
 }
 

@@ -21,25 +21,32 @@ void arena_reset(void)
     arena_used = 0;
 }
 
-void *weft__mem_alloc(size_t bytes)
+static void *memory(size_t bytes, bool zeroed)
 {
     void *p = &arena[arena_used];
     arena_used += (bytes + 127) & ~(size_t)127;
     if (arena_used > sizeof arena)
         ex_fail("out of memory");
-    ex_born(p, bytes, "memory");
+    if (zeroed)
+        memset(p, 0, bytes);
+    ex_born(p, bytes, zeroed, "memory");
     return p;
+}
+
+void *weft__mem_alloc(size_t bytes)
+{
+    return memory(bytes, false);
 }
 
 void *weft__mem_zeroed(size_t bytes)
 {
-    (void)bytes;
-    ex_fail("zeroed memory is not explored");
+    return memory(bytes, true);
 }
 
 void weft__mem_free(void *p)
 {
-    (void)p;
+    if (p)
+        ex_gone(p, 0, "memory");
 }
 
 /* The tables of the process; as much as is used of them. */
