@@ -55,7 +55,7 @@ struct cell {
 
     weft_scope *scope; /* around the call: the one that is cancelled */
     weft_scope *outer; /* around the waiter */
-    weft_task waiter;
+    _Atomic weft_task waiter;
     atomic_int at_wait, go, applied, returned, racers_done, armed, hooked;
     int64_t deadline;
 
@@ -554,7 +554,11 @@ static int wait_in_scope(struct cell *c)
         atomic_store(&c->at_wait, 1);
         wait_for(&c->go, 1);
     } else if (c->cause == DEADLINE) {
-        c->deadline = weft_after(c->race ? weft_us(next_random(&c->seed) % 60) : weft_ms(5));
+        /* Late enough for what is to be parked by then. */
+        int64_t within = c->kind->on_pool ? weft_ms(SCALED(50, 100, 500)) : weft_ms(5);
+        if (c->race)
+            within = weft_us(next_random(&c->seed) % 60);
+        c->deadline = weft_after(within);
         weft_scope_set_deadline(&s, c->deadline);
     }
     atomic_store(&c->at_wait, 1);
@@ -565,7 +569,8 @@ static int wait_in_scope(struct cell *c)
     atomic_store(&c->returned, 1);
     if (c->race)
         wait_for(&c->racers_done, 2);
-    else if (c->when == AFTER) /* what the other did is seen, though the news came through the kernel */
+    else if (c->when ==
+             AFTER) /* what the other did is seen, though the news came through the kernel */
         wait_for(&c->applied, 1);
     if (c->rc == -ECANCELED) {
         weft_scope shield;
@@ -680,8 +685,9 @@ static int run_cell(void *arg)
                 c->intact = -EPROTO;
             gate_open(&c->gate);
         }
-        atomic_store(&c->go, 1);
     }
+    atomic_store(&c->go, 1);
+    atomic_store(&c->applied, 1);
     int rc = weft_scope_end(&outer, 0);
     return weft_scope_end(&guard, there ? rc : -ETIME);
 }

@@ -66,9 +66,9 @@ static bool have_v6(void)
 /* The name of a Unix socket that nobody else uses. */
 static void unix_name(char where[64], const char *form)
 {
-    static int n;
-    char name[32];
-    snprintf(name, sizeof name, "weft-io-test-%d-%d", (int)getpid(), n++);
+    static atomic_int n;
+    char name[40];
+    snprintf(name, sizeof name, "weft-io-test-%d-%d", (int)getpid(), atomic_fetch_add(&n, 1));
     snprintf(where, 64, "unix:%s%s", form, name);
 }
 
@@ -1137,8 +1137,8 @@ END_TEST
 struct shared_fd {
     weft_runtime *rt[2];
     int fd[2];
-    atomic_int parked;
-    int first, second, third, forget, end;
+    atomic_int parked, first;
+    int second, third, end;
 };
 
 static int wait_on_shared(void *arg)
@@ -1146,7 +1146,7 @@ static int wait_on_shared(void *arg)
     struct shared_fd *f = arg;
     char c;
     atomic_store(&f->parked, 1);
-    f->first = weft_read(f->fd[0], &c, 1);
+    atomic_store(&f->first, weft_read(f->fd[0], &c, 1));
     return 0;
 }
 
@@ -1164,7 +1164,7 @@ static int read_shared(void *arg)
     weft_scope s;
     weft_scope_begin(&s, LIMIT);
     f->second = weft_read(f->fd[0], &c, 1);
-    f->forget = weft_fd_forget(f->fd[0]);
+    weft_fd_forget(f->fd[0]);
     if (sys_write(f->fd[1], "x", 1) == 1)
         f->third = weft_read(f->fd[0], &c, 1);
     f->end = weft_scope_end(&s, 0);
@@ -1184,7 +1184,7 @@ START_TEST(a_descriptor_belongs_to_the_runtime_that_waits_on_it)
     for (int64_t end = weft_after(LIMIT); !stats.asleep && weft_now() < end; usleep(100))
         weft_stats(f.rt[0], &stats, 1);
     int rc = weft_runtime_run(f.rt[1], read_shared, &f);
-    if (f.first == 0)
+    if (atomic_load(&f.first) == 0)
         weft_ignore(sys_write(f.fd[1], "x", 1));
     pthread_join(t, NULL);
     for (int i = 0; i < 2; i++)
@@ -1193,7 +1193,7 @@ START_TEST(a_descriptor_belongs_to_the_runtime_that_waits_on_it)
     ck_assert(parked);
     ck_assert_int_eq(rc, 0);
     ck_assert_int_eq(f.second, -EXDEV);
-    ck_assert_int_eq(f.first, -EBADF); /* by weft_fd_forget */
+    ck_assert_int_eq(atomic_load(&f.first), -EBADF); /* by weft_fd_forget */
     ck_assert_int_eq(f.third, 1);
     ck_assert_int_eq(f.end, 0);
 }
