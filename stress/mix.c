@@ -254,11 +254,13 @@ int main(int argc, char **argv)
     stress_watch(NULL);
     weft_runtime_destroy(&rt);
     CHECK(weft_task_list(NULL, 0) == 0, "%d tasks are left", weft_task_list(NULL, 0));
-    CHECK(n_dropped == n_left, "%lu calls were left, %lu copies dropped", n_left, n_dropped);
+    /* One that was told to leave before it was queued has no copy. */
+    CHECK(n_dropped <= n_left, "%lu calls were left, %lu copies dropped", n_left, n_dropped);
     stress_count("steps", n_steps, stress_least(2000));
     stress_count("blocking calls", n_blocking, stress_least(100));
     stress_count("copying calls", n_copies, stress_least(50));
     stress_count("copying calls left", n_left, stress_least(10));
+    stress_count("copies dropped", n_dropped, stress_least(10));
     stress_count("tasks joined", n_joins, stress_least(1000));
     stress_count("tasks cancelled", n_cancelled, stress_least(100));
     stress_count("echoes", n_echoes, stress_least(200));

@@ -32,8 +32,8 @@ static void paired(uint64_t *ticks, int64_t *ns)
 
 static void calibrate(void)
 {
-    uint64_t t0, t1;
-    int64_t n0, n1;
+    uint64_t t0 = 0, t1 = 0;
+    int64_t n0 = 0, n1 = 0;
     paired(&t0, &n0);
     do {
         paired(&t1, &n1);

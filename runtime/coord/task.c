@@ -237,7 +237,7 @@ int weft_task_join(weft_task id)
 /* ---- names and cancel: the life is held for as long as they look at the frame */
 
 /* J2. 1 held; 0 it has ended; -EINVAL. */
-static int hold(weft_task id, struct weft__task **out, uint64_t and_mark)
+static int hold(weft_task id, struct weft__task **out)
 {
     int rc = look_up(id, out);
     while (rc == 1) {
@@ -246,10 +246,18 @@ static int hold(weft_task id, struct weft__task **out, uint64_t and_mark)
             return 0;
         if (life & WEFT__LIFE_HELD)
             sched_yield();
-        else if (at_cas(&(*out)->life, life, life | WEFT__LIFE_HELD | and_mark))
+        else if (at_cas(&(*out)->life, life, life | WEFT__LIFE_HELD))
             return 1;
     }
     return rc;
+}
+
+static void mark_life(struct weft__task *t, uint64_t mark)
+{
+    uint64_t life;
+    do {
+        life = at_load(&t->life);
+    } while (!at_cas(&t->life, life, life | mark));
 }
 
 static void release(struct weft__task *t)
@@ -301,12 +309,13 @@ const char *weft__task_reason(weft_task id)
 int weft_task_cancel(weft_task id, const char *reason)
 {
     struct weft__task *t;
-    int rc = hold(id, &t, WEFT__LIFE_CANCELLED);
+    int rc = hold(id, &t);
     if (rc <= 0)
         return rc == 0 ? -ESRCH : rc;
+    keep_reason(id, reason); /* before the mark: who sees the mark finds the reason */
+    mark_life(t, WEFT__LIFE_CANCELLED);
     at_fence_full(); /* C1 before the look at STARTED, which the task sets before its W1 */
     struct weft__frame *f = held_frame(t);
-    keep_reason(id, reason);
     if (f)
         weft__cancel_task(f);
     else
@@ -342,7 +351,7 @@ int weft_task_name(weft_task id, char *out, size_t bytes)
     struct weft__task *t;
     if (!out || bytes == 0)
         return -EINVAL;
-    int rc = hold(id, &t, 0);
+    int rc = hold(id, &t);
     if (rc <= 0)
         return rc == 0 ? -ESRCH : rc;
     struct weft__side *d;
@@ -363,7 +372,7 @@ void weft_task_set_name(const char *name)
     struct weft__task *t;
     struct weft__sched *s = weft__self();
     struct weft__frame *f = s ? own(s->frame) : NULL;
-    if (!f || f->id == 0 || hold(f->id, &t, 0) != 1)
+    if (!f || f->id == 0 || hold(f->id, &t) != 1)
         return;
     if (!f->side)
         f->side = weft__mem_zeroed(sizeof *f->side);

@@ -1083,7 +1083,7 @@ void ex_explore(const struct ex_scenario *s, unsigned long most, unsigned long r
                 out->runs++;
                 out->failed = one_run() == FAILED;
                 more = !out->failed && advance();
-            } while (more && !shared_more && seen_n < most);
+            } while (more && !shared_more && out->runs < most);
         } while (shared_more && !out->failed);
         out->states = seen_n;
         out->complete = !more && !out->failed;

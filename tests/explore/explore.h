@@ -92,7 +92,7 @@ struct ex_result {
 };
 extern bool ex_fences_publish, ex_trace;
 
-/* At most `most` states; with random > 0, that many random runs instead. */
+/* At most `most` runs; with random > 0, that many random runs instead. */
 void ex_explore(const struct ex_scenario *s, unsigned long most, unsigned long random, struct ex_result *out);
 
 extern struct ex_site *__start_ex_sites[], *__stop_ex_sites[];

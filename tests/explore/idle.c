@@ -195,7 +195,7 @@ const struct ex_scenario idle_scenarios[] = {
     { "idle", "pinned", 2, one_task, pinned, NULL, -1, "a pinned task", all_have_run },
     { "idle", "handed_out", 2, two_tasks, handed_out, NULL, 2, "into the ring of a claimed worker", all_have_run },
     { "idle", "two_workers", 3, one_task, two_workers, NULL, 2, "two workers, one task", all_have_run },
-    { "idle", "long", 4, a_long_one, two_workers, NULL, 2, "two workers, two publishers, one long task", all_have_run },
+    { "idle", "long", 4, a_long_one, two_workers, NULL, 1, "two workers, two publishers, one long task", all_have_run },
     { "idle", "blocks", 3, one_task, blocks, check_blocks, 2, "the I/O thread blocks", all_have_run },
     { 0 },
 };

@@ -14,6 +14,7 @@ extern const struct ex_scenario deque_scenarios[], ready_scenarios[], claim_scen
 
 struct weft__frame;
 struct weft_scope;
+struct weft_runtime;
 
 enum { PEOPLE = 5 };
 
@@ -28,6 +29,9 @@ void people_reset(void);
 
 /* A running task for thread `number`, a child of `scope` (or of none), in its own frame. In setup. */
 struct weft__frame *person(int number, struct weft_scope *scope);
+
+/* Of which they all are. */
+struct weft_runtime *the_runtime(void);
 
 /* How often a person was made runnable, and had not run since. */
 extern unsigned char runnable[PEOPLE];

@@ -12,7 +12,7 @@
 
 /* ---- base */
 
-static _Alignas(128) char arena[1 << 16], spaces[4][1 << 16];
+static _Alignas(128) char arena[1 << 16], spaces[4][1 << 21];
 static size_t arena_used;
 static int spaces_used;
 
@@ -105,7 +105,7 @@ int sched_yield(void)
 
 /* ---- tasks that run, wait and are made runnable: a thread of the explorer each */
 
-static struct weft_runtime *runtime_of_all(void)
+struct weft_runtime *the_runtime(void)
 {
     static struct weft_runtime rt;
     return &rt;
@@ -121,15 +121,15 @@ void people_reset(void)
 {
     arena_reset();
     table_reset();
-    memset(runtime_of_all(), 0, sizeof *runtime_of_all());
+    memset(the_runtime(), 0, sizeof *the_runtime());
     memset(workers, 0, sizeof workers);
     memset(frames, 0, sizeof frames);
     memset(mail, 0, sizeof mail);
     memset(runnable, 0, sizeof runnable);
     weft__cancel_epoch = 1;
-    runtime_of_all()->group.n = 1;
+    the_runtime()->group.n = 1;
     for (int i = 0; i < PEOPLE; i++)
-        workers[i].group = &runtime_of_all()->group;
+        workers[i].group = &the_runtime()->group;
     ex_ghost(runnable, sizeof runnable);
 }
 
@@ -138,7 +138,7 @@ struct weft__frame *person(int number, struct weft_scope *scope)
     struct weft__frame *f = &frames[number];
     struct weft__task *t = weft__task_at((uint32_t)number);
     f->task = t;
-    f->group = &runtime_of_all()->group;
+    f->group = &the_runtime()->group;
     f->id = (weft_task)(UINT64_C(1) << WEFT__INDEX_BITS | (uint64_t)number);
     f->budget = WEFT__BUDGET;
     t->life = (uint64_t)f->id;

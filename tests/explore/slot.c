@@ -1,0 +1,282 @@
+/* slot.c - event/poller, os/io and os/net: nothing that has come is left while somebody waits for it.
+ *
+ * The kernel here is a socket with some bytes (or connections), and one edge that is there or not. Every look at it is
+ * under a lock of its own, as in Linux; that this lock orders what the caller did before is what E2 rests on. */
+#include "scenarios.h"
+
+#include <errno.h>
+#include <sys/epoll.h>
+#include <sys/socket.h>
+#include <unistd.h>
+#include <weft/io.h>
+#include <weft/net.h>
+#include <weft/offload.h>
+#include <weft/time.h>
+
+#include "coord/await.h"
+#include "os/address.h"
+
+enum { FD = 3, FIRST_ACCEPTED = 5 };
+
+static struct {
+    int left;  /* bytes or connections */
+    bool edge; /* the set has not been told of what came last */
+    bool closed;
+} kernel;
+static at_int kernel_lock;
+static uint64_t registered; /* the set's data for FD */
+static int used_up, all;
+static int accepted;
+
+/* ---- the kernel's side */
+
+int model_epoll_ctl(int set, int op, int fd, struct epoll_event *e)
+{
+    (void)set;
+    if (op != EPOLL_CTL_DEL && fd == FD)
+        registered = e->data.u64;
+    return 0;
+}
+
+int model_epoll_wait(int set, struct epoll_event *e, int most, int timeout)
+{
+    (void)set, (void)most, (void)timeout;
+    ex_lock(&kernel_lock);
+    int n = kernel.edge;
+    kernel.edge = false;
+    ex_unlock(&kernel_lock);
+    e->events = EPOLLIN;
+    e->data.u64 = registered;
+    return n;
+}
+
+static int take(int most)
+{
+    ex_lock(&kernel_lock);
+    if (kernel.closed)
+        ex_fail("a system call on a closed number");
+    int n = kernel.left < most ? kernel.left : most;
+    kernel.left -= n;
+    ex_unlock(&kernel_lock);
+    return n;
+}
+
+ssize_t model_read(int fd, void *buf, size_t n)
+{
+    (void)fd, (void)buf;
+    int got = take((int)n);
+    if (got > 0)
+        return got;
+    errno = EAGAIN;
+    return -1;
+}
+
+int model_accept4(int fd, struct sockaddr *a, socklen_t *bytes, int flags)
+{
+    (void)fd, (void)a, (void)bytes, (void)flags;
+    if (take(1) == 1)
+        return FIRST_ACCEPTED + accepted++;
+    errno = EAGAIN;
+    return -1;
+}
+
+int model_setsockopt(int fd, int level, int name, const void *value, socklen_t bytes)
+{
+    (void)fd, (void)level, (void)name, (void)value, (void)bytes;
+    return 0;
+}
+
+int model_close(int fd)
+{
+    (void)fd;
+    ex_lock(&kernel_lock);
+    if (kernel.closed)
+        ex_fail("a number is closed twice");
+    kernel.closed = true;
+    ex_unlock(&kernel_lock);
+    return 0;
+}
+
+static void arrive(int n)
+{
+    ex_lock(&kernel_lock);
+    kernel.left += n;
+    kernel.edge = true;
+    ex_unlock(&kernel_lock);
+}
+
+/* ---- everybody */
+
+static void setup(int readers, int bytes)
+{
+    people_reset();
+    memset(&kernel, 0, sizeof kernel);
+    kernel_lock = 0;
+    used_up = accepted = 0;
+    all = bytes;
+    for (int fd = FD; fd < FD + 8; fd++) {
+        struct weft__slot *s;
+        if (weft__slot_enter(fd, &s) < 0)
+            abort();
+        memset(s, 0, sizeof *s);
+        s->fd = fd;
+    }
+    if (weft__slot_adopt(FD, WEFT__SLOT_OWNED | WEFT__SLOT_STREAM) < 0)
+        abort();
+    for (int i = 0; i < readers; i++) {
+        struct weft__frame *f = person(i, NULL);
+        struct weft__slot *s;
+        if (weft__slot_enter(FD, &s) < 0 || weft__slot_register(s, &weft__runtime_of(f->group)->poller) < 0)
+            abort();
+        weft__slot_leave(s);
+    }
+    ex_ghost(&kernel, sizeof kernel);
+    ex_ghost(&used_up, sizeof used_up);
+    ex_ghost(&accepted, sizeof accepted);
+}
+
+static void one(void)
+{
+    setup(1, 3);
+}
+static void two(void)
+{
+    setup(2, 3);
+}
+static void two_of_2(void)
+{
+    setup(2, 2);
+}
+
+static bool edge(int unused)
+{
+    (void)unused;
+    return kernel.edge;
+}
+
+static void harvester(void)
+{
+    for (;;) {
+        uint32_t woken[2 * WEFT__POLL_BATCH];
+        int events;
+        ex_until(edge, 0, "an edge");
+        uint32_t n = weft__poller_harvest(&the_runtime()->poller, woken, &events);
+        for (uint32_t i = 0; i < n; i++)
+            weft__ready(weft__task_at(woken[i]));
+    }
+}
+
+/* Whoever waits now waits for what has not come. */
+static bool nothing_left(void)
+{
+    return used_up == all;
+}
+
+static void reader(int most)
+{
+    char buf[8];
+    while (used_up < all) {
+        int n = weft_read(FD, buf, (size_t)most);
+        ex_expect(n > 0);
+        used_up += n;
+    }
+}
+
+static void acceptor(void)
+{
+    while (used_up < all) {
+        ex_expect(weft_accept(FD) >= FIRST_ACCEPTED);
+        used_up++;
+    }
+}
+
+/* Reads that empty it and reads that do not, while it comes in two pieces. */
+static void one_reader(int me)
+{
+    if (me == 0)
+        reader(2);
+    else if (me == 1)
+        harvester();
+    else {
+        arrive(1);
+        arrive(2);
+    }
+}
+
+static void two_readers(int me)
+{
+    if (me < 2)
+        reader(2);
+    else if (me == 2)
+        harvester();
+    else {
+        arrive(3);
+    }
+}
+
+static void two_acceptors(int me)
+{
+    if (me < 2)
+        acceptor();
+    else if (me == 2)
+        harvester();
+    else
+        arrive(2);
+}
+
+/* Closed while one waits and an edge comes. */
+static void closed(int me)
+{
+    char buf[8];
+    if (me == 0) {
+        int n = weft_read(FD, buf, 2);
+        ex_expect(n == 2 || n == -EBADF);
+        used_up = all;
+    } else if (me == 1) {
+        harvester();
+    } else if (me == 2) {
+        arrive(2);
+    } else {
+        ex_expect(weft_close(FD) == 0);
+    }
+}
+
+static void check_closed(void)
+{
+    if (!kernel.closed)
+        ex_fail("nobody has closed the number");
+}
+
+const struct ex_scenario slot_scenarios[] = {
+    { "slot", "one_reader", 3, one, one_reader, NULL, 2, "one reader, two edges", nothing_left },
+    { "slot", "two_readers", 4, two, two_readers, NULL, 2, "two readers of one stream", nothing_left },
+    { "slot", "two_acceptors", 4, two_of_2, two_acceptors, NULL, 2, "two acceptors, two connections, one edge", nothing_left },
+    { "slot", "closed", 4, two_of_2, closed, check_closed, 2, "closed under a reader", nothing_left },
+    { 0 },
+};
+
+/* ---- what no scenario comes to */
+
+int weft_blocking(weft_fn *fn, void *arg)
+{
+    (void)fn, (void)arg;
+    ex_fail("the pool is not explored");
+}
+
+int weft_sleep(int64_t ns)
+{
+    (void)ns;
+    ex_fail("sleeping is not explored");
+}
+
+int weft_addr_parse(weft_addr *out, const char *text)
+{
+    (void)out, (void)text;
+    ex_fail("addresses are not explored");
+}
+
+void weft__address_any4(weft_addr *out)
+{
+    (void)out;
+    ex_fail("addresses are not explored");
+}
