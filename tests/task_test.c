@@ -2,6 +2,8 @@
  * stealing. */
 #include "support.h"
 
+#include <fenv.h>
+
 static const int worker_counts[] = { 1, 2, 3, 8 };
 
 static int nothing(void *arg)
@@ -1263,6 +1265,66 @@ START_TEST(a_task_that_moves_between_threads_stays_itself)
 }
 END_TEST
 
+/* Rounding modes: each task's own where it asked for that, the worker's otherwise. */
+struct rounding {
+    int mode, turns;
+    atomic_int wrong;
+};
+
+NOINLINE static int rounding_now(void)
+{
+    return fegetround();
+}
+
+static int keep_rounding(void *arg)
+{
+    struct rounding *r = arg;
+    int rc = 0;
+    if (r->mode != FE_TONEAREST)
+        fesetround(r->mode);
+    for (int i = 0; i < r->turns && rc == 0; i++) {
+        rc = i % 10 ? weft_yield() : weft_sleep(weft_us(10));
+        if (rounding_now() != r->mode)
+            atomic_fetch_add(&r->wrong, 1);
+    }
+    return rc;
+}
+
+static int round_differently(void *arg)
+{
+    struct rounding *all = arg;
+    weft_scope s;
+    weft_scope_begin(&s, WEFT_NEVER);
+    for (int i = 0; i < 12; i++) {
+        weft_spawn_options o = { .keep_fp = all[i].mode != FE_TONEAREST };
+        weft_spawn_with(&s, keep_rounding, &all[i], &o);
+    }
+    int rc = weft_scope_wait(&s);
+    /* Joined at once: not even then does it touch the joiner's. */
+    struct rounding own = { .mode = FE_UPWARD, .turns = 3 };
+    weft_task t =
+            weft_spawn_with(&s, keep_rounding, &own, &(weft_spawn_options){ .keep_fp = true });
+    if (rc == 0)
+        rc = weft_task_join(t);
+    if (rounding_now() != FE_TONEAREST)
+        atomic_fetch_add(&all[0].wrong, 1);
+    atomic_fetch_add(&all[0].wrong, atomic_load(&own.wrong));
+    return weft_scope_end(&s, rc);
+}
+
+START_TEST(a_task_keeps_its_own_rounding_if_it_asked_for_that)
+{
+    static const int modes[] = { FE_TONEAREST, FE_UPWARD, FE_DOWNWARD, FE_TOWARDZERO };
+    struct rounding all[12];
+    for (int i = 0; i < COUNT(all); i++)
+        all[i] = (struct rounding){ .mode = modes[i % 4], .turns = SCALED(500, 200, 100) };
+    ck_assert_int_eq(weft_run(round_differently, all, ON(worker_counts[_i])), 0);
+    for (int i = 0; i < COUNT(all); i++)
+        ck_assert_int_eq(atomic_load(&all[i].wrong), 0);
+    ck_assert_int_eq(rounding_now(), FE_TONEAREST);
+}
+END_TEST
+
 int main(void)
 {
     int counts = COUNT(worker_counts);
@@ -1307,5 +1369,6 @@ int main(void)
     tcase_add_test(tc, sleepers_wake_although_their_worker_computes);
     tcase_add_loop_test(tc, fork_and_join_has_the_right_answer, 0, counts);
     tcase_add_test(tc, a_task_that_moves_between_threads_stays_itself);
+    tcase_add_loop_test(tc, a_task_keeps_its_own_rounding_if_it_asked_for_that, 0, counts);
     return run_suite(s);
 }

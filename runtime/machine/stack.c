@@ -27,7 +27,7 @@
 #define MADV_GUARD_INSTALL 102
 #endif
 
-enum { SLAB_BYTES = 256 << 20, SLAB_LEAST_SLOTS = 16 };
+enum { SLAB_BYTES = 256 << 20, SLAB_LEAST_SLOTS = 16, PAGE = 4096 };
 
 struct weft__stack_slab {
     struct weft__stack_slab *next;
@@ -45,10 +45,18 @@ int weft__stack_class(size_t bytes)
     return -1;
 }
 
+/* A page more than twice the guarantee: were the distance a power of two, the tops of all stacks would share a few
+ * sets of the cache (1000 tasks that yield: 78 ns a turn, against 50). */
 static size_t slot_bytes(int class_index)
 {
     size_t twice = 2 * weft__stack_guarantee(class_index);
-    return twice < 65536 ? 65536 : twice;
+    return (twice < 65536 ? 65536 : twice) + PAGE;
+}
+
+/* The same within the top page, whose rest is the task's: up to 15 lines. */
+static size_t colour(size_t slot)
+{
+    return (slot + slot / 32) % 16 * 64;
 }
 
 static void read_limit(void)
@@ -120,14 +128,14 @@ static struct weft__stack *cut(struct weft__stack_pool *p, int class_index)
     char *slot = s->memory + s->used * s->slot;
     if (guard(p, slot) < 0)
         return NULL;
-    s->used++;
-    p->made++;
-    struct weft__stack *k = (struct weft__stack *)(void *)(slot + s->slot - sizeof *k);
+    struct weft__stack *k = (struct weft__stack *)(void *)(slot + s->slot - colour(s->used) - sizeof *k);
     own_set(k->low, slot + WEFT__GUARD_BYTES);
     own_set(k->high, (char *)k);
     own_set(k->class_index, class_index);
     own_set(k->begun, false);
     k->fiber = NULL;
+    s->used++;
+    p->made++;
     return k;
 }
 
@@ -187,7 +195,7 @@ void weft__stack_pool_fini(struct weft__stack_pool *p)
             next = s->next;
 #ifdef WEFT__TSAN
             for (size_t i = 0; i < s->used; i++) {
-                struct weft__stack *t = (struct weft__stack *)(void *)(s->memory + (i + 1) * s->slot -
+                struct weft__stack *t = (struct weft__stack *)(void *)(s->memory + (i + 1) * s->slot - colour(i) -
                         sizeof *t);
                 if (t->fiber)
                     __tsan_destroy_fiber(t->fiber);

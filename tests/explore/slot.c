@@ -25,7 +25,7 @@ static struct {
 } kernel;
 static at_int kernel_lock;
 static uint64_t registered; /* the set's data for FD */
-static int used_up, all;
+static int callers, done; /* how many tasks call, and how many have what they wanted */
 static int accepted;
 
 /* ---- the kernel's side */
@@ -107,13 +107,13 @@ static void arrive(int n)
 
 /* ---- everybody */
 
-static void setup(int readers, int bytes)
+static void setup(int readers)
 {
     people_reset();
     memset(&kernel, 0, sizeof kernel);
     kernel_lock = 0;
-    used_up = accepted = 0;
-    all = bytes;
+    done = accepted = 0;
+    callers = readers;
     for (int fd = FD; fd < FD + 8; fd++) {
         struct weft__slot *s;
         if (weft__slot_enter(fd, &s) < 0)
@@ -131,21 +131,17 @@ static void setup(int readers, int bytes)
         weft__slot_leave(s);
     }
     ex_ghost(&kernel, sizeof kernel);
-    ex_ghost(&used_up, sizeof used_up);
+    ex_ghost(&done, sizeof done);
     ex_ghost(&accepted, sizeof accepted);
 }
 
 static void one(void)
 {
-    setup(1, 3);
+    setup(1);
 }
 static void two(void)
 {
-    setup(2, 3);
-}
-static void two_of_2(void)
-{
-    setup(2, 2);
+    setup(2);
 }
 
 static bool edge(int unused)
@@ -169,59 +165,66 @@ static void harvester(void)
 /* Whoever waits now waits for what has not come. */
 static bool nothing_left(void)
 {
-    return used_up == all;
+    return kernel.left == 0 || done == callers;
 }
 
-static void reader(int most)
+static void reader(int times)
 {
     char buf[8];
-    while (used_up < all) {
-        int n = weft_read(FD, buf, (size_t)most);
-        ex_expect(n > 0);
-        used_up += n;
-    }
+    for (int i = 0; i < times; i++)
+        ex_expect(weft_read(FD, buf, 2) > 0);
+    done++;
 }
 
-static void acceptor(void)
-{
-    while (used_up < all) {
-        ex_expect(weft_accept(FD) >= FIRST_ACCEPTED);
-        used_up++;
-    }
-}
-
-/* Reads that empty it and reads that do not, while it comes in two pieces. */
+/* It comes in two pieces, of which the reader takes the first as a whole and the second not. */
 static void one_reader(int me)
 {
-    if (me == 0)
-        reader(2);
-    else if (me == 1)
+    if (me == 0) {
+        reader(3);
+    } else if (me == 1) {
         harvester();
-    else {
+    } else {
         arrive(1);
-        arrive(2);
+        arrive(3);
     }
 }
 
+/* One edge, enough for both. */
 static void two_readers(int me)
 {
     if (me < 2)
-        reader(2);
+        reader(1);
     else if (me == 2)
         harvester();
-    else {
-        arrive(3);
+    else
+        arrive(4);
+}
+
+/* One empties it; then comes enough for both. */
+static void emptied(int me)
+{
+    if (me == 0) {
+        reader(2);
+    } else if (me == 1) {
+        reader(1);
+    } else if (me == 2) {
+        harvester();
+    } else {
+        arrive(1);
+        arrive(4);
     }
 }
 
 static void two_acceptors(int me)
 {
-    if (me < 2)
-        acceptor();
-    else if (me == 2)
+    if (me < 2) {
+        ex_expect(weft_accept(FD) >= FIRST_ACCEPTED);
+        done++;
+    } else if (me == 2) {
         harvester();
-    else
+    } else {
         arrive(2);
+    }
 }
 
 /* Closed while one waits and an edge comes. */
@@ -231,7 +234,7 @@ static void closed(int me)
     if (me == 0) {
         int n = weft_read(FD, buf, 2);
         ex_expect(n == 2 || n == -EBADF);
-        used_up = all;
+        done++;
     } else if (me == 1) {
         harvester();
     } else if (me == 2) {
@@ -248,10 +251,11 @@ static void check_closed(void)
 }
 
 const struct ex_scenario slot_scenarios[] = {
-    { "slot", "one_reader", 3, one, one_reader, NULL, 2, "one reader, two edges", nothing_left },
-    { "slot", "two_readers", 4, two, two_readers, NULL, 2, "two readers of one stream", nothing_left },
-    { "slot", "two_acceptors", 4, two_of_2, two_acceptors, NULL, 2, "two acceptors, two connections, one edge", nothing_left },
-    { "slot", "closed", 4, two_of_2, closed, check_closed, 2, "closed under a reader", nothing_left },
+    { "slot", "one_reader", 3, one, one_reader, NULL, 3, "one reader, two edges", nothing_left },
+    { "slot", "two_readers", 4, two, two_readers, NULL, 2, "two readers, one edge for both", nothing_left },
+    { "slot", "emptied", 4, two, emptied, NULL, 2, "two readers, one of which had emptied it", nothing_left },
+    { "slot", "two_acceptors", 4, two, two_acceptors, NULL, 2, "two acceptors, one edge for both", nothing_left },
+    { "slot", "closed", 4, one, closed, check_closed, 2, "closed under a reader", nothing_left },
     { 0 },
 };
 
