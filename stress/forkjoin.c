@@ -1,6 +1,6 @@
 /* stress/forkjoin.c - trees of tasks, joined in any order, by anybody, or not at all.
  *
- * A node spawns children and joins them: in order, in reverse, shuffled, some of them twice, some of them never, through
+ * A node spawns children and joins them: in order, in reverse, shuffled, some of them twice, some of them never, from
  * an inner scope, by a sibling. Nodes yield, sleep and compute, before, between and after; also when they run as a
  * plain call on their joiner's stack.
  *

@@ -3,7 +3,7 @@
  * Owns      the only include of libatomic_ops. This is the one seam: tests/models puts its own
  *           base/atomic.h in front of this one and explores our deque, ring, wait and slot code with it.
  * Words     at_word is as wide as a pointer (64 bits); at_int is 32 bits, for futex words.
- * Orders    A read-modify-write is acq_rel and no more: on AArch64 it is no StoreLoad fence. A handshake that
+ * Orders    A read-modify-write is acq_rel, or what its name says, and no more: on AArch64 it is no StoreLoad fence. A handshake that
  *           stores, then loads, says at_fence_full() between the two, on both sides.
  *           ThreadSanitizer does not see fences, so whatever is published has an acquire and a release of
  *           its own; a fence only ever decides who wakes whom.
@@ -62,6 +62,16 @@ static inline void at_store_release(at_word *p, uint64_t v)
 static inline bool at_cas(at_word *p, uint64_t old, uint64_t new_value)
 {
     return AO_compare_and_swap_full(p, old, new_value) != 0;
+}
+/* One half of it, where the other would be an order that is not there: ThreadSanitizer would take it for one, and miss
+ * races of users. */
+static inline bool at_cas_acquire(at_word *p, uint64_t old, uint64_t new_value)
+{
+    return AO_compare_and_swap_acquire(p, old, new_value) != 0;
+}
+static inline bool at_cas_release(at_word *p, uint64_t old, uint64_t new_value)
+{
+    return AO_compare_and_swap_release(p, old, new_value) != 0;
 }
 /* acq_rel; returns what *p was. */
 static inline uint64_t at_add(at_word *p, uint64_t n)

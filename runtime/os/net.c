@@ -151,14 +151,18 @@ static int accept_in(struct weft__frame *f, struct weft__slot *s, int listener)
             return fd;
         }
         if (is_shortage(fd) && paused < weft_sec(1)) {
-            if ((rc = weft_sleep(pause)) < 0)
+            if ((rc = weft_sleep(pause)) < 0) {
+                weft__slot_pass_on(s, WEFT__READ); /* E6: it is still in the queue */
                 return rc;
+            }
             paused += pause;
             pause = pause < weft_ms(50) ? 2 * pause : weft_ms(100);
             continue;
         }
-        if (fd != -EAGAIN)
+        if (fd != -EAGAIN) {
+            weft__slot_pass_on(s, WEFT__READ);
             return fd;
+        }
         if (!(at_load(&s->life) & WEFT__SLOT_OWNED) && weft__is_thread(f))
             return fd;
         if ((rc = weft__ready_wait(f, s, WEFT_READABLE, waited)) < 0)

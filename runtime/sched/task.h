@@ -175,7 +175,7 @@ static inline weft_task weft__task_begin(struct weft__task *t)
 static inline bool weft__task_claim(struct weft__task *t, weft_task id)
 {
     uint64_t generation = weft__id_generation(id);
-    return at_cas(&t->state, weft__state(generation, 0, 0, WEFT__NEW),
+    return at_cas_acquire(&t->state, weft__state(generation, 0, 0, WEFT__NEW),
             weft__state(at_load(&t->ticket), 0, 0, WEFT__RUNNING));
 }
 

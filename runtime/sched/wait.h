@@ -121,7 +121,8 @@ static inline bool weft__wait_commit(struct weft__task *t)
     uint64_t s = at_load(&t->state);
     uint64_t ticket = weft__number_of(s);
     if (weft__phase_of(s) == WEFT__PREPARING &&
-            at_cas(&t->state, s, s - WEFT__PREPARING + WEFT__WAITING))
+            /* release: who fires it from now on finds the registers saved; meets the acquire of weft__wait_claim */
+            at_cas_release(&t->state, s, s - WEFT__PREPARING + WEFT__WAITING))
         return true;
     s = at_load_acquire(&t->state);
     at_store_release(&t->state,

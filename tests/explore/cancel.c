@@ -183,7 +183,7 @@ const struct ex_scenario cancel_scenarios[] = {
     { "cancel", "own_scope", 2, setup_inner, own_scope, check, -1, "the waiter's own scope, which then ends", NULL },
     { "cancel", "with_event", 3, setup, with_event, check, -1, "a cancel and an event", NULL },
     { "cancel", "shielded", 3, setup_shield, shielded, check, -1, "a cancel from outside a shield", NULL },
-    { "cancel", "both", 3, setup_child, both, check, 3, "two scopes cancelled at once", NULL },
-    { "cancel", "tree", 3, setup_tree, tree, check, 2, "the waiter and the child that it waits for", NULL },
+    { "cancel", "both", 3, setup_child, both, check, 2, "two scopes cancelled at once", NULL },
+    { "cancel", "tree", 3, setup_tree, tree, check, 1, "the waiter and the child that it waits for", NULL },
     { 0 },
 };

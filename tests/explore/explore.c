@@ -329,7 +329,7 @@ static void point(void)
                 ex_fail("stuck: thread %d waits for %s", i, threads[i].what);
         end_run(OVER);
     }
-    if (!by_chance && n > 1 && depth >= replayed && !seen_add(state_hash(bounded)))
+    if (!by_chance && (n > 1 || bounded) && depth >= replayed && !seen_add(state_hash(bounded)))
         end_run(SEEN);
     int to = able[choose(n)];
     if (to != self && able[0] == self)
@@ -1056,7 +1056,7 @@ static void forget_states(void)
 
 void ex_explore(const struct ex_scenario *s, unsigned long most, unsigned long random, struct ex_result *out)
 {
-    enum { LEARN = 100 };
+    enum { LEARN = 1000 };
     scenario = s;
     memset(out, 0, sizeof *out);
     n_threads = s->threads;

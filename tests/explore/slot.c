@@ -251,11 +251,11 @@ static void check_closed(void)
 }
 
 const struct ex_scenario slot_scenarios[] = {
-    { "slot", "one_reader", 3, one, one_reader, NULL, 3, "one reader, two edges", nothing_left },
-    { "slot", "two_readers", 4, two, two_readers, NULL, 2, "two readers, one edge for both", nothing_left },
-    { "slot", "emptied", 4, two, emptied, NULL, 2, "two readers, one of which had emptied it", nothing_left },
-    { "slot", "two_acceptors", 4, two, two_acceptors, NULL, 2, "two acceptors, one edge for both", nothing_left },
-    { "slot", "closed", 4, one, closed, check_closed, 2, "closed under a reader", nothing_left },
+    { "slot", "one_reader", 3, one, one_reader, NULL, 2, "one reader, two edges", nothing_left },
+    { "slot", "two_readers", 4, two, two_readers, NULL, 1, "two readers, one edge for both", nothing_left },
+    { "slot", "emptied", 4, two, emptied, NULL, 1, "two readers, one of which had emptied it", nothing_left },
+    { "slot", "two_acceptors", 4, two, two_acceptors, NULL, 1, "two acceptors, one edge for both", nothing_left },
+    { "slot", "closed", 4, one, closed, check_closed, 1, "closed under a reader", nothing_left },
     { 0 },
 };
 
