@@ -62,7 +62,7 @@ static void one_twice(int me)
 }
 
 const struct ex_scenario lock_scenarios[] = {
-    { "lock", "two", 2, setup, one_twice, NULL, -1, "two threads, one comes twice", NULL },
-    { "lock", "three", 3, setup, once, NULL, 2, "three threads", NULL },
+    { "lock", "two", 2, setup, one_twice, NULL, 3, "two threads, one comes twice", NULL },
+    { "lock", "three", 3, setup, once, NULL, 1, "three threads", NULL },
     { 0 },
 };
