@@ -15,6 +15,7 @@ static unsigned char begun;
 static void setup(void)
 {
     people_reset();
+    table_reset(0);
     memset(&d, 0, sizeof d);
     memset(caches, 0, sizeof caches);
     memset(runs, 0, sizeof runs);

@@ -21,8 +21,8 @@ enum { PEOPLE = 5 };
 /* weft__mem_alloc takes from here, at the same addresses in each run. */
 void arena_reset(void);
 
-/* The table of tasks as new; in setup. */
-void table_reset(void);
+/* The table of tasks as new, but for the first few blocks, which are taken; in setup. */
+void table_reset(uint32_t first);
 
 /* Nobody is there; all words that weft keeps between runs are as new. In setup. */
 void people_reset(void);

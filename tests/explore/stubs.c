@@ -9,6 +9,7 @@
 #include "base/panic.h"
 #include "coord/await.h"
 #include "coord/error.h"
+#include "coord/side.h"
 
 /* ---- base */
 
@@ -120,7 +121,7 @@ unsigned char runnable[PEOPLE];
 void people_reset(void)
 {
     arena_reset();
-    table_reset();
+    table_reset(PEOPLE); /* the first blocks are theirs */
     memset(the_runtime(), 0, sizeof *the_runtime());
     memset(workers, 0, sizeof workers);
     memset(frames, 0, sizeof frames);
@@ -148,6 +149,11 @@ struct weft__frame *person(int number, struct weft_scope *scope)
     t->bits = WEFT__TASK_STARTED;
     workers[number].frame = f;
     ex_be(number);
+    struct weft__task *spare = weft__task_alloc_slow(NULL); /* one child each may have */
+    if (!spare || weft__deque_init(&workers[number].deque, 2) < 0)
+        abort();
+    workers[number].blocks.head = weft__task_index(spare) + 1;
+    workers[number].blocks.count = 1;
     return f;
 }
 
@@ -194,14 +200,48 @@ void weft__yield_now(void)
 
 #define NOT_HERE ex_fail("%s is not explored", __func__)
 
-void weft__run_inline(struct weft__sched *w, struct weft__scope *s, struct weft__task *t, weft_task id)
+void weft__group_put(struct weft__group *g, struct weft__task *t)
 {
-    (void)w, (void)s, (void)t, (void)id;
+    (void)g, (void)t;
     NOT_HERE;
 }
-bool weft__may_inline(struct weft__frame *f, struct weft__task *t)
+void weft__breathe(void)
 {
-    (void)f, (void)t;
+    NOT_HERE;
+}
+void weft__fp_load(const uint32_t fp[2])
+{
+    (void)fp;
+    NOT_HERE;
+}
+int weft__side_copy(struct weft__task *t, const void *arg, size_t bytes)
+{
+    (void)t, (void)arg, (void)bytes;
+    NOT_HERE;
+}
+int weft__side_make(struct weft__task *t, struct weft__group *g, void *arg, const weft_spawn_options *o)
+{
+    (void)t, (void)g, (void)arg, (void)o;
+    NOT_HERE;
+}
+void weft__side_drop(struct weft__task *t)
+{
+    (void)t;
+    NOT_HERE;
+}
+void weft__side_unpack(struct weft__frame *f, struct weft__task *t, uint32_t bits)
+{
+    (void)f, (void)t, (void)bits;
+    NOT_HERE;
+}
+void weft__life_end_slow(struct weft__task *t, weft_task id)
+{
+    (void)t, (void)id;
+    NOT_HERE;
+}
+const char *weft__detail_text(struct weft__frame *f, int code)
+{
+    (void)f, (void)code;
     NOT_HERE;
 }
 void weft__detail_free(struct weft__frame *f)

@@ -3,7 +3,7 @@
 
 #include "sched/task.c"
 
-void table_reset(void)
+void table_reset(uint32_t first)
 {
     static bool once;
     if (!once && weft__task_table_init() < 0)
@@ -12,6 +12,6 @@ void table_reset(void)
     memset(weft__tasks, 0, 256 * sizeof *weft__tasks);
     memset(weft__members, 0, 256 * sizeof *weft__members);
     free_head = 0;
-    used = 0;
+    used = first;
     committed = 0;
 }

@@ -47,8 +47,8 @@ void ex_relax(void);
     __extension__({ EX_HERE(s, op, order); (type)ex_load(&s, p, bytes); })
 #define EX_STORE(s, op, order, p, bytes, v)                                                                            \
     __extension__({ EX_HERE(s, op, order); ex_store(&s, p, bytes, v); })
-#define EX_CAS(s, op, p, bytes, old, v)                                                                                \
-    __extension__({ EX_HERE(s, op, EX_ACQ_REL); ex_cas(&s, p, bytes, old, v); })
+#define EX_CAS(s, op, order, p, bytes, old, v)                                                                                \
+    __extension__({ EX_HERE(s, op, order); ex_cas(&s, p, bytes, old, v); })
 #define EX_RMW(s, op, f, p, bytes, v, type)                                                                            \
     __extension__({ EX_HERE(s, op, EX_ACQ_REL); (type)f(&s, p, bytes, v); })
 #define EX_NAME EX_PASTE(ex_site_, __COUNTER__)
@@ -57,14 +57,16 @@ void ex_relax(void);
 #define at_load_acquire(p) EX_LOAD(EX_NAME, "at_load_acquire", EX_ACQUIRE, p, 8, uint64_t)
 #define at_store(p, v) EX_STORE(EX_NAME, "at_store", EX_RELAXED, p, 8, v)
 #define at_store_release(p, v) EX_STORE(EX_NAME, "at_store_release", EX_RELEASE, p, 8, v)
-#define at_cas(p, old, v) EX_CAS(EX_NAME, "at_cas", p, 8, old, v)
+#define at_cas(p, old, v) EX_CAS(EX_NAME, "at_cas", EX_ACQ_REL, p, 8, old, v)
+#define at_cas_acquire(p, old, v) EX_CAS(EX_NAME, "at_cas_acquire", EX_ACQUIRE, p, 8, old, v)
+#define at_cas_release(p, old, v) EX_CAS(EX_NAME, "at_cas_release", EX_RELEASE, p, 8, old, v)
 #define at_add(p, n) EX_RMW(EX_NAME, "at_add", ex_add, p, 8, n, uint64_t)
 #define at_swap(p, v) EX_RMW(EX_NAME, "at_swap", ex_swap, p, 8, v, uint64_t)
 #define ati_load(p) EX_LOAD(EX_NAME, "ati_load", EX_RELAXED, p, 4, uint32_t)
 #define ati_load_acquire(p) EX_LOAD(EX_NAME, "ati_load_acquire", EX_ACQUIRE, p, 4, uint32_t)
 #define ati_store(p, v) EX_STORE(EX_NAME, "ati_store", EX_RELAXED, p, 4, (uint32_t)(v))
 #define ati_store_release(p, v) EX_STORE(EX_NAME, "ati_store_release", EX_RELEASE, p, 4, (uint32_t)(v))
-#define ati_cas(p, old, v) EX_CAS(EX_NAME, "ati_cas", p, 4, old, v)
+#define ati_cas(p, old, v) EX_CAS(EX_NAME, "ati_cas", EX_ACQ_REL, p, 4, old, v)
 #define ati_add(p, n) EX_RMW(EX_NAME, "ati_add", ex_add, p, 4, (uint32_t)(n), uint32_t)
 #define ati_swap(p, v) EX_RMW(EX_NAME, "ati_swap", ex_swap, p, 4, v, uint32_t)
 #define at_fence_full()                                                                                                \
