@@ -51,11 +51,11 @@ static int64_t earliest_of_all(struct weft_runtime *rt)
     return earliest;
 }
 
-/* R9 */
-static void hand_out(struct weft_runtime *rt, const uint32_t *tasks, uint32_t n)
+/* R9. True if it woke a worker. */
+static bool hand_out(struct weft_runtime *rt, const uint32_t *tasks, uint32_t n)
 {
     if (n == 0)
-        return;
+        return false;
     struct weft__group *g = &rt->group;
     uint64_t now = weft__ticks();
     struct weft__sched *s = weft__idle_searching(&g->idle) == 0 ? weft__idle_claim(g) : NULL;
@@ -63,10 +63,11 @@ static void hand_out(struct weft_runtime *rt, const uint32_t *tasks, uint32_t n)
         for (uint32_t i = 0; i < n; i++)
             weft__sched_push(s, weft__task_at(tasks[i]), now);
         weft__idle_wake(g, s);
-        return;
+        return true;
     }
     for (uint32_t i = 0; i < n; i++)
         weft__group_put(g, weft__task_at(tasks[i]));
+    return false;
 }
 
 static uint32_t harvest(struct weft_runtime *rt)
@@ -78,7 +79,7 @@ static uint32_t harvest(struct weft_runtime *rt)
     return (uint32_t)events;
 }
 
-/* T6 */
+/* T6. Whoever it wakes strikes the rest: two that strike at once would mix up the order. */
 static void expire(struct weft_runtime *rt)
 {
     enum { MOST = 64 };
@@ -87,7 +88,8 @@ static void expire(struct weft_runtime *rt)
     for (int i = 0; i < rt->group.n; i++)
         while (weft__timers_earliest(&rt->workers[i]->timers) <= now) {
             n = weft__timers_expire(&rt->workers[i]->timers, now, woken, MOST);
-            hand_out(rt, woken, n);
+            if (hand_out(rt, woken, n))
+                return;
         }
 }
 

@@ -94,7 +94,7 @@ static uint64_t due_in(int64_t left)
 
 void weft__worker_due(struct weft__sched *s, int64_t at)
 {
-    int64_t left = at - weft__now();
+    int64_t now = weft__now(), left = at > now ? at - now : 0;
     uint64_t due = weft__ticks() + due_in(left);
     if (left < 1000 * LOOP_US && due < own(s->loop_due))
         own_set(s->loop_due, due);

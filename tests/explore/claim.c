@@ -153,10 +153,22 @@ static void shared(int me)
         run(NULL, id);
 }
 
+/* Ids that were told by nobody: only the claim says whether the task is there. */
+static void by_id(int me)
+{
+    if (me == 0) {
+        run_if_new(&caches[0], begin(&caches[0]));
+        run_if_new(&caches[0], begin(&caches[0]));
+        return;
+    }
+    run_if_new(&caches[me], (weft_task)((uint64_t)me << WEFT__INDEX_BITS | 2)); /* of the first block that is used */
+}
+
 const struct ex_scenario claim_scenarios[] = {
     { "claim", "joiner", 3, setup, joiner, check, -1, "joined out of order, and the block used again", NULL },
     { "claim", "passed_on", 3, setup, passed_on, check, -1, "a thief's block begins its next life", NULL },
     { "claim", "own_newest", 3, setup, own_newest, check, -1, "the owner's own newest, without a CAS", NULL },
     { "claim", "shared", 3, setup, shared, check, 2, "blocks by way of the shared list", NULL },
+    { "claim", "by_id", 3, setup, by_id, check, -1, "by ids that nobody passed on", NULL },
     { 0 },
 };

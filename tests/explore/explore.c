@@ -481,7 +481,8 @@ static void touch(struct word *w)
     w->touched[t->fiber] = (uint16_t)(clock_of(t)[t->fiber] + 1);
 }
 
-static void shares(struct word *w, bool writes)
+/* Whether several touch the word, one of them writing. */
+static bool shared(struct word *w, bool writes)
 {
     unsigned bit = 1u << self, all = w->readers | w->writers;
     bool was = w->writers && (all & (all - 1));
@@ -493,7 +494,12 @@ static void shares(struct word *w, bool writes)
     bool is = w->writers && (all & (all - 1));
     if (is && !was)
         shared_more = true;
-    if (is)
+    return is;
+}
+
+static void shares(struct word *w, bool writes)
+{
+    if (shared(w, writes))
         point();
 }
 
@@ -754,9 +760,7 @@ void ex_relax(void)
 
 static void lock_word(struct word *w)
 {
-    unsigned bit = 1u << self;
-    w->readers |= bit;
-    w->writers |= bit;
+    (void)shared(w, true);
     threads[self].word = (int)(w - words);
     wait_for(ON_LOCK, "a lock");
     touch(w);
@@ -800,7 +804,7 @@ void ex_futex_wait(at_int *p, uint32_t value)
     lock_word(b);
     struct thread *t = &threads[self];
     int n = w->n - place_of(t->now, w);
-    w->readers |= 1u << self;
+    (void)shared(w, false);
     touch(w);
     struct message *m = &messages[w->order[w->n - 1 - choose(n)]];
     reads(w, m, EX_RELAXED);
@@ -856,8 +860,7 @@ void ex_receive(at_word *mail, bool elsewhere)
     struct word *w = word_of(mail, 8);
     ex_until(mail_there, (int)(w - words), "being made runnable");
     struct message *m = &messages[w->order[w->n - 1]];
-    w->readers |= 1u << self;
-    w->writers |= 1u << self;
+    (void)shared(w, true);
     if (elsewhere)
         migrate();
     touch(w);

@@ -227,6 +227,35 @@ static void two_acceptors(int me)
     }
 }
 
+/* One of two readers is told to leave: what has come is not lost with it. */
+static weft_scope told_scope;
+
+static void setup_told(void)
+{
+    memset(&told_scope, 0, sizeof told_scope);
+    setup(2);
+    person(4, NULL);
+    weft_scope_begin(&told_scope, WEFT_NEVER);
+    weft__task_at(0)->scope = (uint64_t)(uintptr_t)&told_scope;
+}
+
+static void told(int me)
+{
+    char buf[8];
+    if (me == 0) {
+        int n = weft_read(FD, buf, 2);
+        ex_expect(n > 0 || n == -ECANCELED);
+        done++;
+    } else if (me == 1) {
+        reader(1);
+    } else if (me == 2) {
+        harvester();
+    } else {
+        arrive(2);
+        ex_expect(weft__cancel_scope(weft__scope_of(&told_scope), WEFT__MARK_CANCEL));
+    }
+}
+
 /* Closed while one waits and an edge comes. */
 static void closed(int me)
 {
@@ -255,6 +284,7 @@ const struct ex_scenario slot_scenarios[] = {
     { "slot", "two_readers", 4, two, two_readers, NULL, 1, "two readers, one edge for both", nothing_left },
     { "slot", "emptied", 4, two, emptied, NULL, 1, "two readers, one of which had emptied it", nothing_left },
     { "slot", "two_acceptors", 4, two, two_acceptors, NULL, 1, "two acceptors, one edge for both", nothing_left },
+    { "slot", "told", 4, setup_told, told, NULL, 1, "two readers, one of them told to leave", nothing_left },
     { "slot", "closed", 4, one, closed, check_closed, 1, "closed under a reader", nothing_left },
     { 0 },
 };
