@@ -4,6 +4,7 @@
  *   explore good [group]    the scenarios
  *   explore mutations [group]
  *   explore trace name      one scenario, and its steps if it fails; with a mutation's name, that one's
+ *   explore together        without all the orders that are not needed, at once
  *   explore fences [group]  the mutations, with fences that publish, as C11 has them (explore.h): what is not found then is
  *                           there for ThreadSanitizer
  *   explore sites group     each access that the group's scenarios come to, with its order
@@ -34,7 +35,7 @@ struct mutation {
     unsigned drop;
     const char *scenario; /* that must fail, "group/name"; or, if it is not needed, the groups */
     const char *needless; /* why it is not needed */
-    const char *with;     /* another that is dropped at the same time */
+    const char *with;     /* others that are dropped at the same time: they stand in for each other */
 };
 
 static const struct mutation mutations[] = {
@@ -110,10 +111,20 @@ static int apply(const struct mutation *m, bool on)
     int line = 0;
     for (int i = 0; i < n_sites; i++)
         if (is_at(m, sites[i]) && (sites[i]->order & m->drop) == m->drop) {
-            sites[i]->drop = on ? sites[i]->drop | m->drop : 0;
+            sites[i]->drop = on ? sites[i]->drop | m->drop : sites[i]->drop & ~m->drop;
             line = sites[i]->line;
         }
     return line;
+}
+
+/* The others with it. False: there is no such order. */
+static bool apply_all(const struct mutation *m, bool on)
+{
+    bool there = apply(m, on) != 0;
+    for (int i = 0; i < MUTATIONS && m->with; i++)
+        if (strstr(m->with, mutations[i].name))
+            there &= apply(&mutations[i], on) != 0;
+    return there;
 }
 
 static const struct mutation *mutation_of(const char *name)
@@ -222,18 +233,14 @@ static const struct ex_scenario *try_mutation(const struct mutation *m, struct e
 static void mutate(const struct mutation *m)
 {
     struct ex_result r;
-    const struct mutation *with = m->with ? mutation_of(m->with) : NULL;
-    int line = apply(m, true);
-    if (line == 0 || (with && apply(with, true) == 0)) {
+    bool there = apply_all(m, true);
+    const struct ex_scenario *s = there ? try_mutation(m, &r) : NULL;
+    apply_all(m, false);
+    if (!there) {
         verdict(false);
         printf("%s: there is no such order in %s\n", m->name, m->func);
-        apply(m, false);
         return;
     }
-    const struct ex_scenario *s = try_mutation(m, &r);
-    apply(m, false);
-    if (with)
-        apply(with, false);
     verdict((s != NULL) != (m->needless != NULL));
     if (s)
         printf("%s: %s/%s: %s\n", m->name, s->group, s->name, r.why);
@@ -251,6 +258,36 @@ static void all_mutations(const char *group)
             mutate(&mutations[i]);
 }
 
+/* All that is not needed is dropped at once; of two that stand in for each other, one. */
+static void together(void)
+{
+    struct ex_result r;
+    int n = 0;
+    const struct ex_scenario *fails = NULL;
+    for (int i = 0; i < MUTATIONS; i++) {
+        bool stands_in = false;
+        for (int k = 0; k < MUTATIONS; k++)
+            stands_in |= mutations[k].with && strstr(mutations[k].with, mutations[i].name);
+        if (mutations[i].needless && !stands_in) {
+            apply(&mutations[i], true);
+            n++;
+        }
+    }
+    for (int g = 0; g < GROUPS && !fails; g++)
+        for (const struct ex_scenario *s = groups[g]; s->name && !fails; s++) {
+            ex_explore(s, NEEDLESS_RUNS, 0, &r);
+            if (r.failed)
+                fails = s;
+        }
+    for (int i = 0; i < n_sites; i++)
+        sites[i]->drop = 0;
+    verdict(!fails);
+    printf("all %d that are not needed, dropped at once%s%s%s%s\n", n, fails ? ": " : "", fails ? fails->group : "",
+            fails ? "/" : "", fails ? fails->name : "");
+    if (fails)
+        printf("     %s\n", r.why);
+}
+
 static int trace(const char *name)
 {
     struct ex_result r;
@@ -260,9 +297,7 @@ static int trace(const char *name)
         return 2;
     ex_trace = true;
     if (m) {
-        apply(m, true);
-        if (m->with)
-            apply(mutation_of(m->with), true);
+        apply_all(m, true);
         return try_mutation(m, &r) != NULL;
     }
     ex_explore(s, GOOD_RUNS, 0, &r);
@@ -302,6 +337,8 @@ int main(int argc, char **argv)
     ex_fences_publish = strcmp(what, "fences") == 0;
     if (strcmp(what, "all") == 0 || strcmp(what, "mutations") == 0 || ex_fences_publish)
         all_mutations(name);
+    if (strcmp(what, "all") == 0 || strcmp(what, "together") == 0)
+        together();
     printf("%d passed, %d failed\n", passed, failed);
     return failed != 0;
 }

@@ -41,7 +41,9 @@ void ex_relax(void);
 #define EX_PASTE(a, b) EX_PASTE_(a, b)
 /* A block of its own for each access: its record, then the call. */
 #define EX_HERE(s, op, order)                                                                                          \
-    static struct ex_site s = { __BASE_FILE__, __FILE__, __func__, op, __LINE__, __COUNTER__, 0, order, 0, 0, 0 };                                 \
+    static struct ex_site s = {                                                                                        \
+        __BASE_FILE__, __FILE__, __func__, op, __LINE__, __COUNTER__, 0, order, 0, 0, 0                                \
+    };                                                                                                                 \
     static struct ex_site *const EX_PASTE(s, _ref) __attribute__((section("ex_sites"), used)) = &s
 #define EX_LOAD(s, op, order, p, bytes, type)                                                                          \
     __extension__({ EX_HERE(s, op, order); (type)ex_load(&s, p, bytes); })
@@ -69,12 +71,8 @@ void ex_relax(void);
 #define ati_cas(p, old, v) EX_CAS(EX_NAME, "ati_cas", EX_ACQ_REL, p, 4, old, v)
 #define ati_add(p, n) EX_RMW(EX_NAME, "ati_add", ex_add, p, 4, (uint32_t)(n), uint32_t)
 #define ati_swap(p, v) EX_RMW(EX_NAME, "ati_swap", ex_swap, p, 4, v, uint32_t)
-#define at_fence_full()                                                                                                \
-    __extension__({                                                                                                    \
-        static struct ex_site ex_site = { __BASE_FILE__, __FILE__, __func__, "at_fence_full", __LINE__, __COUNTER__, 0, EX_FENCE, 0, 0, 0 };       \
-        static struct ex_site *const ex_ref __attribute__((section("ex_sites"), used)) = &ex_site;                     \
-        ex_fence(&ex_site);                                                                                            \
-    })
+#define EX_FULL(s) __extension__({ EX_HERE(s, "at_fence_full", EX_FENCE); ex_fence(&s); })
+#define at_fence_full() EX_FULL(EX_NAME)
 #define at_relax() ex_relax()
 
 #define own(field) (field)
