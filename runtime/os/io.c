@@ -135,8 +135,10 @@ static int transfer_in(struct weft__frame *f, struct weft__slot *s, struct trans
         bool drained = !waited && (ati_load(&s->drained) & (1u << t->dir)) && ati_load_acquire(&s->ready[t->dir]) == 0 &&
                 is_stream(s);
         if (!drained) {
-            edge |= ati_load(&s->ready[t->dir]) != 0;
-            ati_store(&s->ready[t->dir], 0); /* E2: before the system call */
+            if (ati_load(&s->ready[t->dir]) != 0) { /* else nothing is stored: it would wipe an edge that comes just now */
+                ati_store(&s->ready[t->dir], 0);    /* E2: before the system call */
+                edge = true;
+            }
             ati_store(&s->drained, 0);
             long n = try_now(s, t);
             if (n >= 0) {

@@ -74,7 +74,7 @@ struct thread {
     uint64_t history;
     view now, acquired, released;
     int fiber;
-    clocks clock[2], clock_acquired, clock_released; /* clock: by own fiber slot, see ex_fiber */
+    clocks clock[2], clock_acquired, clock_released; /* the second clock is for when it goes on elsewhere */
 };
 
 static struct thread threads[THREADS];
@@ -242,13 +242,6 @@ static int choose(int n)
         abort();
     }
     return choices[depth++].chosen;
-}
-
-int ex_choose(int n)
-{
-    int k = choose(n);
-    threads[self].history = mix(threads[self].history, (uint64_t)k + 77);
-    return k;
 }
 
 /* ---- threads */
@@ -459,7 +452,7 @@ static void join_clock(uint16_t *into, const uint16_t *from)
             into[i] = from[i];
 }
 
-/* Other fibers' accesses that are not before now: NULL, or who. */
+/* Whether an access, by whom and when, was before what the running thread does now. */
 static bool ordered(int by, uint16_t clock_plus_1)
 {
     struct thread *t = &threads[self];
@@ -513,15 +506,6 @@ static uint64_t plain_get(const void *p, unsigned bytes)
 static void plain_set(void *p, unsigned bytes, uint64_t v)
 {
     memcpy(p, &v, bytes);
-}
-
-uint64_t ex_peek(const void *p, unsigned bytes)
-{
-    if (stage == RUNNING)
-        for (int i = 0; i < n_words; i++)
-            if (words[i].p == p && words[i].used)
-                return messages[words[i].order[words[i].n - 1]].value;
-    return plain_get(p, bytes);
 }
 
 static unsigned order_of(const struct ex_site *s)
@@ -713,7 +697,7 @@ bool ex_cas(struct ex_site *site, void *p, unsigned bytes, uint64_t old, uint64_
     int place = at[choose(n)];
     struct message *m = &messages[w->order[place]];
     bool same = m->value == limited(old, bytes);
-    reads(w, m, same ? order_of(site) : order_of(site) & EX_ACQUIRE && !site->failing ? EX_ACQUIRE : EX_RELAXED);
+    reads(w, m, same ? order_of(site) : order_of(site) & EX_ACQUIRE);
     if (same)
         writes(w, place, limited(v, bytes), order_of(site), m);
     trace(same ? "cas" : "cas fails", site, p, same ? v : m->value);
@@ -962,15 +946,6 @@ void ex_ghost(void *p, size_t bytes)
         abort();
     ghosts[n_ghosts].p = p;
     ghosts[n_ghosts++].bytes = bytes;
-}
-
-void ex_fiber(int which)
-{
-    struct thread *t = &threads[self];
-    if (stage != RUNNING)
-        return;
-    t->fiber = which == 0 ? self : THREADS + self;
-    t->history = mix(t->history, (uint64_t)which + 11);
 }
 
 /* ---- runs */

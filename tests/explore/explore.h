@@ -41,9 +41,6 @@ _Noreturn void ex_fail(const char *format, ...) __attribute__((format(printf, 1,
 #define ex_expect(cond) ((cond) ? (void)0 : ex_fail("expected %s (%s:%d)", #cond, ex_base(__FILE__), __LINE__))
 const char *ex_base(const char *file);
 
-/* One of 0 .. n - 1: all are gone through. */
-int ex_choose(int n);
-
 /* Accesses to what is not atomic. */
 void ex_write(const void *p, const char *what);
 void ex_read(const void *p, const char *what);
@@ -75,13 +72,6 @@ void ex_unlock(void *l);
 /* The kernel's wait on a word, under a lock of the kernel's. */
 void ex_futex_wait(at_int *word, uint32_t value);
 void ex_futex_wake(at_int *word, int n);
-
-/* From here on the running thread is another fiber of the same worker, which ThreadSanitizer takes for a thread of its
- * own: it sees what the worker's earlier fibers wrote, but nothing is published to it. */
-void ex_fiber(int which); /* 0 or 1 */
-
-/* The newest value of a word, seen by nobody: for checks. */
-uint64_t ex_peek(const void *p, unsigned bytes);
 
 /* ---- for the driver */
 

@@ -23,9 +23,8 @@ enum ex_order {
 struct ex_site {
     const char *unit, *file, *func, *op;
     int line, counter, position; /* position: of its kind in its function, filled in at the start */
-    unsigned order;     /* as written */
-    unsigned drop;      /* bits of `order` that a mutation takes away */
-    unsigned failing;   /* a compare-and-swap that fails acquires, unless this is set */
+    unsigned order; /* as written; a compare-and-swap that fails has its acquire */
+    unsigned drop;  /* bits of `order` that a mutation takes away */
     unsigned long hits;
 };
 
@@ -39,17 +38,18 @@ void ex_relax(void);
 
 #define EX_PASTE_(a, b) a##b
 #define EX_PASTE(a, b) EX_PASTE_(a, b)
+
 /* A block of its own for each access: its record, then the call. */
 #define EX_HERE(s, op, order)                                                                                          \
     static struct ex_site s = {                                                                                        \
-        __BASE_FILE__, __FILE__, __func__, op, __LINE__, __COUNTER__, 0, order, 0, 0, 0                                \
+        __BASE_FILE__, __FILE__, __func__, op, __LINE__, __COUNTER__, 0, order, 0, 0                                   \
     };                                                                                                                 \
     static struct ex_site *const EX_PASTE(s, _ref) __attribute__((section("ex_sites"), used)) = &s
 #define EX_LOAD(s, op, order, p, bytes, type)                                                                          \
     __extension__({ EX_HERE(s, op, order); (type)ex_load(&s, p, bytes); })
 #define EX_STORE(s, op, order, p, bytes, v)                                                                            \
     __extension__({ EX_HERE(s, op, order); ex_store(&s, p, bytes, v); })
-#define EX_CAS(s, op, order, p, bytes, old, v)                                                                                \
+#define EX_CAS(s, op, order, p, bytes, old, v)                                                                         \
     __extension__({ EX_HERE(s, op, order); ex_cas(&s, p, bytes, old, v); })
 #define EX_RMW(s, op, f, p, bytes, v, type)                                                                            \
     __extension__({ EX_HERE(s, op, EX_ACQ_REL); (type)f(&s, p, bytes, v); })
