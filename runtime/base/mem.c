@@ -1,7 +1,7 @@
 /* base/mem.c - memory for the runtime's own records.
  *
  * The allocator is the program's: malloc, which is jemalloc when the executable links it (the default of the
- * CMake target). The library itself does not link jemalloc, so that libweft.so can be loaded by dlopen.
+ * CMake target). The library itself does not link jemalloc: as a shared one it could not be loaded by dlopen.
  */
 #include "base/mem.h"
 

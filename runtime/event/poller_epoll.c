@@ -6,6 +6,8 @@
  * Holds     E1  a descriptor is in at most one runtime's set, once, edge-triggered, for its whole life.
  *           E2  a call uses up `ready` before its system call; an edge sets it after the fact. So an edge between
  *               a call's EAGAIN and its wait is seen by weft__slot_wait, under the lock.
+ *               It rests on the system call's look at the socket coming after our store of 0, which the socket's own
+ *               lock sees to; and a call stores 0 only where it found 1, or it would wipe an edge that comes just then.
  *           E3  an edge goes to the first waiter whose wait can still be won, in order; a waiter that used less
  *               than there was passes its turn on.
  *           E4  no system call is made on a number once it is closed: enter refuses after the mark, and the last
@@ -22,7 +24,7 @@
  *                                                               B4 all parked and not armed? arm again
  *     Forbidden: A1 finds armed still 1 (between B1 and B2), and nobody arms. B4 is there for it.
  * Source    registration for life as in Go's netpoll and libuv; calls in flight as in Go's fdMutex.
- * Tested    tests/poller_test.c, tests/models/idle.pml, stress/sockets.c */
+ * Tested    tests/io_test.c, tests/explore/slot.c, tests/models/idle.pml, stress/sockets.c */
 #include "event/poller.h"
 
 #include <errno.h>

@@ -8,7 +8,7 @@
  *           M3  a struck sleeper is taken out and its token copied under the lock, so its frame may die at once.
  *           M4  a struck call marks its timer STRIKING until it is done, and disarm waits for that: a scope does
  *               not end under the call that cancels it.
- * Why       a 4-ary heap: 16 levels less than pointers, and one lock for each worker, so that nothing is shared
+ * Why       a 4-ary heap in one array, half the levels of a binary one, and one lock for each worker, so that nothing is shared
  *           by all. Most timeouts are cancelled: disarm finds its place at once, at the bottom as a rule.
  * Tested    tests/timer_test.c, stress/timers.c */
 #include "event/timer.h"

@@ -3,11 +3,11 @@
  * Owns      the present turn, the pick, and the hand-over from one context to the next.
  * Callers   tasks through suspend, yield and breathe; the worker's loop through run and pick; anyone through
  *           ready and fire.
- * Holds     R1  a task is in exactly one place: running, one queue, one wait, or ended.
- *           R2  what has to be done for a context that was left (W4, the push of a yielder, giving back the
+ * Holds     X1  a task is in exactly one place: running, one queue, one wait, or ended.
+ *           X2  what has to be done for a context that was left (W4, the push of a yielder, giving back the
  *               stack of a task that has ended) is done by the next context, first thing: before its registers
  *               are saved nobody may resume it, and on its own stack nobody can.
- *           R3  how long a ready task is passed over, in turns of its worker: in the next slot at most 3; in the
+ *           X3  how long a ready task is passed over, in turns of its worker: in the next slot at most 3; in the
  *               ring at most 3 x its length (a next streak, then ring and deque in turn, pinned each fourth
  *               turn); in inject 61 turns or 1 ms for each 64 ahead of it. A spawned task may wait behind
  *               newer ones for as long as those spawn more: that is what keeps fork-join in few stacks.
@@ -299,7 +299,7 @@ static struct weft__stack *take_stack(struct weft__sched *s, int c)
     return k;
 }
 
-/* R2: first thing on any context that was switched to. */
+/* X2: first thing on any context that was switched to. */
 static void arrived(void)
 {
     struct weft__sched *s = weft__self();

@@ -17,7 +17,7 @@
 #include "sched/ready.h"
 #include "sched/wait.h"
 
-/* Rules in time; IO.md has what was measured. Kept in one place. */
+/* Rules in time (docs/io-rules.md). Kept in one place. */
 enum {
     WEFT__LONG_US = 100,   /* R1: a turn longer than this makes its worker absent */
     WEFT__SPIN_US = 30,    /* R5: how long the poller looks for work before it parks */
