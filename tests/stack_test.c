@@ -109,7 +109,7 @@ START_TEST(without_memory_there_is_no_stack_until_there_is)
         ck_assert_ptr_nonnull(then);
         then->low[0] = 1;
         ck_assert_int_eq(p.made, 1);
-        ck_assert(!p.by_map); /* only -EINVAL says that the kernel cannot */
+        ck_assert(!ati_load(&p.by_map)); /* only -EINVAL says that the kernel cannot */
         weft__stack_pool_fini(&p);
     }
 }
@@ -133,7 +133,7 @@ static void poke(void *arg)
     struct weft__stack *s = NULL;
     for (int i = 0; i <= k->stack; i++)
         s = weft__stack_get_slow(&p, &c, k->class_index);
-    if (!s || p.by_map != k->by_map)
+    if (!s || ati_load(&p.by_map) != k->by_map)
         _exit(3);
     volatile char *at = s->low + k->offset;
     bool in = weft__stack_in_guard(s, (const void *)at);
@@ -231,14 +231,14 @@ static int use_all_stacks(void *arg)
 START_TEST(tasks_beyond_the_last_guard_end_with_ENOMEM_through_their_scope)
 {
     struct limited l = { .end = 1 };
-    long limit = weft__stack_limit;
+    uint64_t limit = at_load(&weft__stack_limit);
     int workers = _i + 1;
-    weft__stack_limit = LIMITED;
+    at_store(&weft__stack_limit, LIMITED);
     weft__fault_set(WEFT__FAULT_GUARD, 1, LONG_MAX, -EINVAL);
     int rc = weft_run(use_all_stacks, &l,
             &(weft_options){ .workers = workers, .report = count_report, .report_arg = &l });
     weft__fault_clear();
-    weft__stack_limit = limit;
+    at_store(&weft__stack_limit, limit);
     ck_assert_int_eq(rc, 0);
     ck_assert_int_eq(l.end, -ENOMEM);
     ck_assert_int_eq(atomic_load(&l.started), LIMITED - 1); /* main has one */

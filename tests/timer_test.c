@@ -47,7 +47,7 @@ static void arm(struct weft__timers *t, int i, int64_t at)
 
 static void expire(struct weft__timers *t, int64_t now)
 {
-    ck_assert_uint_eq(weft__timers_expire(t, now, NULL, 1), 0);
+    ck_assert_uint_eq(weft__timers_expire(t, now, (uint32_t[1]){ 0 }, 1), 0);
 }
 
 START_TEST(no_timer_no_deadline)
@@ -281,7 +281,7 @@ START_TEST(a_million_random_operations_do_as_a_list_would)
             model.wrong += weft__timer_arm(&model.t, &timer[i].timer, at, NULL) != 0;
         } else {
             model.now += next_random(&seed) % 60;
-            (void)weft__timers_expire(&model.t, model.now, NULL, 1);
+            (void)weft__timers_expire(&model.t, model.now, (uint32_t[1]){ 0 }, 1);
             int first = model_first();
             model.wrong += first >= 0 && timer[first].timer.at <= model.now;
         }
@@ -408,7 +408,7 @@ static void long_call(struct weft__timer *t)
 static void *striker(void *arg)
 {
     (void)arg;
-    (void)weft__timers_expire(&call.t, 10, NULL, 1);
+    (void)weft__timers_expire(&call.t, 10, (uint32_t[1]){ 0 }, 1);
     return NULL;
 }
 
@@ -443,7 +443,7 @@ START_TEST(a_call_is_made_with_no_lock_held_and_disarming_waits_for_it)
     pthread_join(d, NULL);
     ck_assert_int_eq(atomic_load(&call.struck_first), 1);
     ck_assert_int_eq(atomic_load(&call.also), 0);
-    (void)weft__timers_expire(&call.t, 15, NULL, 1);
+    (void)weft__timers_expire(&call.t, 15, (uint32_t[1]){ 0 }, 1);
     ck_assert_int_eq(atomic_load(&call.also), 1);
     weft__timers_fini(&call.t);
 }
@@ -464,7 +464,7 @@ static void *strike_all(void *arg)
 {
     (void)arg;
     while (!atomic_load(&contest.stop)) {
-        (void)weft__timers_expire(&contest.t, 1, NULL, 1);
+        (void)weft__timers_expire(&contest.t, 1, (uint32_t[1]){ 0 }, 1);
         sched_yield();
     }
     return NULL;
@@ -508,11 +508,11 @@ START_TEST(a_timer_looks_disarmed_only_when_its_call_is_over)
     pthread_t a = thread_start(strike_all, NULL);
     for (int r = 0; r < rounds; r++) {
         lost += weft__timer_arm(&contest.t, t, 1, NULL) != 0;
-        for (long spins = 0; ati_load_acquire(&t->slot) != 0; spins++)
+        for (long spins = 0; at_load_acquire(&t->armed) != 0; spins++)
             if (spins % 2000 == 1999)
                 sched_yield();
         early += atomic_load(&contest.calls[0]) != r + 1;
-        while (atomic_load(&contest.calls[0]) != r + 1 || ati_load_acquire(&t->slot) != 0)
+        while (atomic_load(&contest.calls[0]) != r + 1 || at_load_acquire(&t->armed) != 0)
             sched_yield();
     }
     atomic_store(&contest.stop, 1);

@@ -131,6 +131,11 @@ static inline void at_fence_full(void)
 #endif
 }
 
+/* A hint; any address will do. */
+static inline void at_prefetch(const void *p)
+{
+    __builtin_prefetch(p);
+}
 static inline void at_relax(void)
 {
 #if defined(__x86_64__)

@@ -10,13 +10,15 @@
 #include <time.h>
 #include <unistd.h>
 
-enum { SPINS = 40 }; /* looks, about 100 ns; longer only hurts when the holder was descheduled */
+enum { SPINS = 50 }; /* looks, about a microsecond: several times what a lock is held for; longer only hurts when the holder was descheduled */
 
 void weft__lock_slow(struct weft__lock *l)
 {
-    for (int i = 0; i < SPINS; i++)
-        if (ati_load(&l->word) == 0 && ati_cas(&l->word, 0, 1))
+    for (int i = 0; i < SPINS; i++) {
+        if (weft__trylock(l))
             return;
+        at_relax();
+    }
     while (ati_swap(&l->word, 2) != 0)
         weft__futex_wait(&l->word, 2, INT64_MAX);
 }

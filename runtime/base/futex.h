@@ -19,6 +19,10 @@ static inline void weft__lock(struct weft__lock *l)
     if (!ati_cas(&l->word, 0, 1))
         weft__lock_slow(l);
 }
+static inline bool weft__trylock(struct weft__lock *l)
+{
+    return ati_load(&l->word) == 0 && ati_cas(&l->word, 0, 1);
+}
 static inline void weft__unlock(struct weft__lock *l)
 {
     if (!ati_cas(&l->word, 1, 0))

@@ -32,7 +32,7 @@ static void begin(weft_scope *ps, int64_t within, unsigned mark)
     s->owner = f;
     at_store(&s->count, WEFT__OPEN_COUNT);
     at_store(&s->waiter, 0);
-    s->timer.slot = 0;
+    s->timer.armed = 0;
     s->timer.kind = WEFT__TIMER_CALL;
     s->failed = 0;
     s->lock.word = 0;
@@ -200,7 +200,7 @@ int weft__deadline_arm(struct weft__scope *s)
     int64_t at;
     weft__lock(&s->lock);
     at = (int64_t)at_load(&s->deadline);
-    if (at != INT64_MAX && ati_load(&s->timer.slot) == 0 &&
+    if (at != INT64_MAX && at_load(&s->timer.armed) == 0 &&
             !(at_load(&s->mark) & WEFT__MARK_DEADLINE))
         rc = weft__timer_arm(&weft__worker_of(w)->timers, &s->timer, at, &first);
     weft__unlock(&s->lock);
@@ -211,7 +211,7 @@ int weft__deadline_arm(struct weft__scope *s)
 
 void weft__deadline_disarm(struct weft__scope *s)
 {
-    if (ati_load_acquire(&s->timer.slot) == 0)
+    if (at_load_acquire(&s->timer.armed) == 0)
         return;
     weft__timer_disarm(&s->timer);
 }
@@ -238,7 +238,7 @@ void weft_scope_set_deadline(weft_scope *ps, int64_t at)
         if (weft__deadline_arm(s) < 0)
             return; /* no memory: what runs under it still looks at the clock when its budget ends */
         /* Another that attached it may have armed it for the old time between the two. */
-    } while (ati_load(&s->timer.slot) != 0 && at != INT64_MAX && s->timer.at != at);
+    } while (at_load(&s->timer.armed) != 0 && at != INT64_MAX && s->timer.at != at);
 }
 
 int64_t weft_scope_deadline(const weft_scope *s)

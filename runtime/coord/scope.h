@@ -61,7 +61,7 @@ struct weft__scope {
     struct weft__lock lock;   /* the members, and failures */
     at_int attached;          /* written under the lock of what it is attached to */
     uint32_t children;        /* the first attached child, index + 1 (struct weft__member); under lock */
-    uint32_t unused[3];       /* the size of a weft_scope is fixed */
+    uint32_t unused;          /* the size of a weft_scope is fixed */
     struct weft_scope *down;  /* the attached inner scope of the same owner */
     at_word extra;            /* struct weft__scope_extra *, made on demand */
     int32_t failed;           /* under lock */

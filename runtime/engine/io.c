@@ -9,11 +9,11 @@
  *         -- full fence --                         S6  blocked? kick
  *     T2  not all parked, or an earlier timer,
  *         or stopping? blocked = 0
- *     T3  wait: blocked, until the earliest timer; else at most one tick. A worker that parks with an earlier
- *         timer kicks
+ *     T3  wait: blocked, until the earliest timer; else at most one tick, or until the earliest timer of a worker
+ *         that is away. A worker that parks with an earlier timer of its own kicks
  *     T4  blocked = 0; the set fired: armed = 0, harvest, hand out (R9)
  *     T5  -- full fence -- all parked, or all that are awake absent, and not armed? arm again
- *     T6  due timers of all workers: strike, hand out
+ *     T6  a timer is due on a worker that is away, one is parked and nobody searches: wake it. It strikes
  *     T7  tick (R10): wake one if a worker that is absent or stuck has work, or inject has; if all that are awake
  *         are absent and nobody searches, harvest for them, and if nothing came, arm
  *
@@ -79,18 +79,31 @@ static uint32_t harvest(struct weft_runtime *rt)
     return (uint32_t)events;
 }
 
-/* T6. Whoever it wakes strikes the rest: two that strike at once would mix up the order. */
-static void expire(struct weft_runtime *rt)
+/* The earliest timer after `after` that its worker, which sleeps or is absent, does not strike itself. */
+static int64_t earliest_left_alone(struct weft_runtime *rt, int64_t after)
 {
-    enum { MOST = 64 };
-    uint32_t woken[MOST], n;
-    int64_t now = weft__now();
-    for (int i = 0; i < rt->group.n; i++)
-        while (weft__timers_earliest(&rt->workers[i]->timers) <= now) {
-            n = weft__timers_expire(&rt->workers[i]->timers, now, woken, MOST);
-            if (hand_out(rt, woken, n))
-                return;
-        }
+    int64_t earliest = INT64_MAX;
+    uint64_t now = weft__ticks();
+    for (int i = 0; i < rt->group.n; i++) {
+        int64_t at = weft__worker_left_alone(rt->workers[i], now);
+        if (at > after && at < earliest)
+            earliest = at;
+    }
+    return earliest;
+}
+
+/* T6. Workers alone strike timers: what strikes then runs in the order of its times, and where it was struck. If there
+ * is nobody to wake, all are awake, and nothing that strikes could run any sooner. */
+static void wake_for_timers(struct weft_runtime *rt)
+{
+    struct weft__idle *idle = &rt->group.idle;
+    if (weft__idle_parked(idle) == 0 || weft__idle_searching(idle) > 0 ||
+            earliest_left_alone(rt, INT64_MIN) > weft__now())
+        return;
+    if (awake_are_absent(rt, weft__ticks()))
+        weft__idle_notify_anyway(&rt->group);
+    else
+        weft__idle_notify(&rt->group);
 }
 
 /* T7. A worker is stuck if it has work and not begun a turn since the last tick. */
@@ -126,7 +139,7 @@ void *weft__io_thread(void *runtime)
     bool was_parked = false;
     while (!ati_load_acquire(&rt->stopping)) {
         bool fired, parked = all_parked(rt), block = parked && was_parked;
-        int64_t until = weft__now() + 1000 * (int64_t)WEFT__TICK_US, earliest;
+        int64_t now = weft__now(), until = now + 1000 * (int64_t)WEFT__TICK_US, earliest;
         was_parked = parked;
         if (block) {
             blocked(rt, true);  /* T1 */
@@ -136,12 +149,12 @@ void *weft__io_thread(void *runtime)
                 block = false;
             }
         }
-        earliest = earliest_of_all(rt);
+        earliest = block ? earliest_of_all(rt) : earliest_left_alone(rt, now); /* what is due, T6 has seen to */
         if (block || earliest < until)
             until = earliest;
         at_store(&rt->io_until, (uint64_t)until);
         at_fence_full(); /* meets P2: a worker parks with an earlier timer than it sees here */
-        earliest = earliest_of_all(rt);
+        earliest = block ? earliest_of_all(rt) : earliest_left_alone(rt, now);
         if (earliest < until)
             until = earliest;
         weft__poller_wait(&rt->poller, until, &fired); /* T3 */
@@ -153,7 +166,7 @@ void *weft__io_thread(void *runtime)
             if (awake_are_absent(rt, weft__ticks()) && weft__idle_searching(&rt->group.idle) == 0)
                 weft__poller_arm(&rt->poller);
         }
-        expire(rt);
+        wake_for_timers(rt);
         if (!all_parked(rt))
             tick(rt);
     }

@@ -62,26 +62,35 @@ static bool poll_is_due(struct weft__worker *w, uint64_t now)
 
 /* ---- timers */
 
-static uint32_t expire(struct weft__sched *s, struct weft__timers *t, int64_t now)
+static uint32_t expire(struct weft__worker *w, struct weft__timers *t, int64_t now)
 {
     uint32_t woken[STEAL_MOST], n, all = 0;
     do {
-        n = weft__timers_expire(t, now, woken, STEAL_MOST);
-        all += push_all(s, woken, n, weft__ticks());
+        n = t == &w->timers ? weft__timers_expire(t, now, woken, STEAL_MOST)
+                            : weft__timers_help_expire(t, now, woken, STEAL_MOST);
+        all += push_all(&w->sched, woken, n, weft__ticks());
     } while (n == STEAL_MOST);
     return all;
 }
 
-uint32_t weft__worker_expire_all(struct weft__sched *s, int64_t now)
+/* Strikes what is due: on the own heap, on those that are left alone, and on all of them for who has nothing else
+ * to do. Returns how many tasks were made ready. */
+static uint32_t expire_due(struct weft__worker *w, bool all, uint64_t ticks)
 {
-    struct weft_runtime *rt = weft__worker_of(s)->rt;
-    uint32_t all = 0;
+    struct weft__sched *s = &w->sched;
+    int64_t now = 0;
+    uint32_t n = 0;
     for (int i = 0; i < s->group->n; i++) {
-        struct weft__timers *t = &rt->workers[i]->timers;
-        if (weft__timers_earliest(t) <= now)
-            all += expire(s, t, now);
+        struct weft__worker *v = w->rt->workers[i];
+        int64_t at = all || v == w ? weft__timers_earliest(&v->timers) : weft__worker_left_alone(v, ticks);
+        if (at == INT64_MAX)
+            continue;
+        if (now == 0)
+            now = weft__now();
+        if (at <= now)
+            n += expire(w, &v->timers, now);
     }
-    return all;
+    return n;
 }
 
 /* When the loop should look at timers, the earliest of which is due in `left` ns. While tasks run, timers that strike
@@ -100,14 +109,6 @@ void weft__worker_due(struct weft__sched *s, int64_t at)
         own_set(s->loop_due, due);
 }
 
-static bool any_timer(struct weft__worker *w)
-{
-    for (int i = 0; i < w->sched.group->n; i++)
-        if (weft__timers_earliest(&w->rt->workers[i]->timers) != INT64_MAX)
-            return true;
-    return false;
-}
-
 static int64_t earliest_of_all(struct weft__worker *w)
 {
     int64_t earliest = INT64_MAX;
@@ -117,6 +118,21 @@ static int64_t earliest_of_all(struct weft__worker *w)
             earliest = at;
     }
     return earliest;
+}
+
+/* The loop's next turn: in a millisecond, or when the first timer is due that this worker has to strike. */
+static void set_loop_due(struct weft__worker *w, uint64_t now)
+{
+    struct weft__sched *s = &w->sched;
+    int64_t earliest = weft__timers_earliest(&w->timers), left;
+    for (int i = 0; i < s->group->n; i++) {
+        int64_t at = weft__worker_left_alone(w->rt->workers[i], now);
+        if (at < earliest)
+            earliest = at;
+    }
+    own_set(s->loop_due, now + weft__us_to_ticks(LOOP_US));
+    if (earliest != INT64_MAX && (left = earliest - weft__now()) < 1000 * LOOP_US)
+        own_set(s->loop_due, now + due_in(left));
 }
 
 /* ---- taking from others */
@@ -236,11 +252,7 @@ static void look_around(struct weft__worker *w, uint64_t now)
     bool spare = slow && somebody_else_serves(w, now); /* R11 */
     bool alone = weft__ready_len(&s->ring) == 0;
 
-    if (any_timer(w)) {
-        int64_t t = weft__now();
-        if (earliest_of_all(w) <= t)
-            weft__worker_expire_all(s, t);
-    }
+    expire_due(w, false, now);
     if (!spare) {
         take_injected(s, 8, now);
         if ((slow || poll_is_due(w, now)) && may_poll(w, now))
@@ -253,14 +265,7 @@ static void look_around(struct weft__worker *w, uint64_t now)
             balance(s, weft__ready_len(&s->ring) + (uint32_t)weft__deque_size(&s->deque) + 1);
     }
     push_yielder(s, now);
-
-    own_set(s->loop_due, now + weft__us_to_ticks(LOOP_US));
-    int64_t earliest = weft__timers_earliest(&w->timers);
-    if (earliest != INT64_MAX) {
-        int64_t left = earliest - weft__now();
-        if (left < 1000 * LOOP_US)
-            own_set(s->loop_due, now + due_in(left));
-    }
+    set_loop_due(w, now);
 }
 
 /* ---- nothing to do */
@@ -284,7 +289,7 @@ static bool find(struct weft__worker *w, bool poller, uint64_t now)
     struct weft__sched *s = &w->sched;
     if (at_load(&s->pinned.count) > 0)
         return true;
-    if (any_timer(w) && weft__worker_expire_all(s, weft__now()) > 0)
+    if (expire_due(w, true, now) > 0)
         return true;
     return (poller && poll_into_ring(w) > 0) || take_injected(s, STEAL_MOST, now) > 0 || steal(s, now);
 }
@@ -344,8 +349,8 @@ static void park(struct weft__worker *w)
         return; /* P3, U */
     if (absent + (int)weft__idle_parked(&s->group->idle) >= s->group->n)
         weft__poller_arm(&w->rt->poller); /* P4 */
-    if (earliest_of_all(w) < (int64_t)at_load(&w->rt->io_until))
-        weft__poller_kick(&w->rt->poller);
+    if (weft__timers_earliest(&w->timers) < (int64_t)at_load(&w->rt->io_until))
+        weft__poller_kick(&w->rt->poller); /* T3 */
     weft__count(&s->count.parked, 1);
     weft__idle_sleep(s); /* P5 */
 }

@@ -55,8 +55,18 @@ static inline struct weft_runtime *weft__runtime_of(struct weft__group *g)
 void weft__worker_due(struct weft__sched *s, int64_t at);
 
 void *weft__worker_thread(void *worker);
-/* Strikes what is due on any worker's heap, into `s`'s ring. Returns how many tasks were made ready. */
-uint32_t weft__worker_expire_all(struct weft__sched *s, int64_t now);
+
+/* Whether a worker's timers are left to others: it sleeps, searches, or is absent. Else it strikes them itself. */
+static inline bool weft__worker_away(const struct weft__sched *s, uint64_t now)
+{
+    return at_load(&s->since) == 0 || weft__sched_absent(s, now);
+}
+/* When others have to see to this worker's timers: INT64_MAX if it does so itself, or has none. */
+static inline int64_t weft__worker_left_alone(const struct weft__worker *w, uint64_t now)
+{
+    int64_t at = weft__timers_earliest(&w->timers);
+    return at != INT64_MAX && weft__worker_away(&w->sched, now) ? at : INT64_MAX;
+}
 
 /* engine/io.c */
 void *weft__io_thread(void *runtime);

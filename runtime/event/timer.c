@@ -2,13 +2,14 @@
  *
  * Owns      the heaps. A timer belongs to the sleeper or scope it lies in; the heap refers to it only under the
  *           lock of that heap.
- * Callers   arm: the worker, for itself. disarm: any thread. expire: the owner, a searcher, the I/O thread.
+ * Callers   arm: the worker, for itself. disarm: any thread. expire: workers, the owner first.
  * Holds     M1  earliest is the deadline at the top of the heap, or INT64_MAX.
  *           M2  no timer strikes before its time; equal times strike in the order in which they were armed.
- *           M3  a struck sleeper is taken out and its token copied under the lock, so its frame may die at once.
+ *           M3  a sleeper's token lies in the heap, so to strike it its frame is not looked at: that may be gone, and
+ *               is cold in any case.
  *           M4  a struck call marks its timer STRIKING until it is done, and disarm waits for that: a scope does
  *               not end under the call that cancels it.
- * Why       a 4-ary heap in one array, half the levels of a binary one, and one lock for each worker, so that nothing is shared
+ * Why       under the lock the heap alone is touched; what strikes is claimed when it is free again. A 4-ary heap in one array, half the levels of a binary one, and one lock for each worker, so that nothing is shared
  *           by all. Most timeouts are cancelled: disarm finds its place at once, at the bottom as a rule.
  * Tested    tests/timer_test.c, stress/timers.c */
 #include "event/timer.h"
@@ -20,18 +21,20 @@
 
 #include "base/list.h"
 #include "base/mem.h"
+#include "sched/sched.h"
 
 struct weft__timer_entry {
     int64_t at;
-    uint64_t sequence : 40; /* so many are armed in hours of nothing but arming */
-    uint64_t slot : 24;
+    uint64_t key; /* {sequence : 40 | slot : 24}; so many are armed in hours of nothing but arming */
 };
+enum { SLOT_BITS = 24 };
 
-/* Where an armed timer's entry is. The timers lie in the frames of sleeping tasks, cold in every cache; so the heap
- * moves its entries without touching them. */
+/* What an entry stands for, and where it is: for a disarm, and so that entries are moved without touching the timers,
+ * which lie in the frames of sleeping tasks. */
 struct weft__timer_slot {
-    struct weft__timer *timer;
+    uint64_t what;  /* the token, or the struct weft__timer * of a call */
     uint32_t place; /* in the heap; of a free slot the next free one, + 1 */
+    uint32_t call;
 };
 
 static void (*on_call)(struct weft__timer *timer);
@@ -56,13 +59,18 @@ void weft__timers_fini(struct weft__timers *t)
 
 static bool before(const struct weft__timer_entry *a, const struct weft__timer_entry *b)
 {
-    return a->at < b->at || (a->at == b->at && a->sequence < b->sequence);
+    return a->at < b->at || (a->at == b->at && a->key < b->key);
+}
+
+static uint32_t slot_of(uint64_t key)
+{
+    return (uint32_t)key & ((1u << SLOT_BITS) - 1);
 }
 
 static void place(struct weft__timers *t, uint32_t i, const struct weft__timer_entry *e)
 {
     t->heap[i] = *e;
-    t->slots[e->slot].place = i;
+    t->slots[slot_of(e->key)].place = i;
 }
 
 static void sift_up(struct weft__timers *t, uint32_t i, struct weft__timer_entry e)
@@ -97,22 +105,20 @@ static void publish_earliest(struct weft__timers *t)
     at_store_release(&t->earliest, (uint64_t)(t->n > 0 ? t->heap[0].at : INT64_MAX));
 }
 
-/* The timer's own slot word is set to `now`: 0, or STRIKING at once, since it is looked at without the lock. */
-static struct weft__timer *take_out(struct weft__timers *t, uint32_t i, uint32_t now)
+/* Takes the i-th entry out of the heap. Its slot is free then, but still says what it stood for. */
+static const struct weft__timer_slot *take_out(struct weft__timers *t, uint32_t i)
 {
-    uint32_t slot = (uint32_t)t->heap[i].slot;
-    struct weft__timer *timer = t->slots[slot].timer;
-    ati_store_release(&timer->slot, now);
+    uint32_t slot = slot_of(t->heap[i].key);
     t->slots[slot].place = t->free_slot;
     t->free_slot = slot + 1;
     struct weft__timer_entry last = t->heap[--t->n];
     if (i == t->n)
-        return timer;
+        return &t->slots[slot];
     if (i > 0 && before(&last, &t->heap[(i - 1) / 4]))
         sift_up(t, i, last);
     else
         sift_down(t, i, last);
-    return timer;
+    return &t->slots[slot];
 }
 
 static int make_room(struct weft__timers *t)
@@ -122,7 +128,7 @@ static int make_room(struct weft__timers *t)
     uint32_t capacity = t->capacity ? t->capacity * 2 : 64;
     struct weft__timer_entry *heap = weft__mem_alloc(capacity * sizeof *heap);
     struct weft__timer_slot *slots = weft__mem_alloc(capacity * sizeof *slots);
-    if (!heap || !slots || capacity > 1u << 24) {
+    if (!heap || !slots || capacity > 1u << SLOT_BITS) {
         weft__mem_free(heap);
         weft__mem_free(slots);
         return -ENOMEM;
@@ -144,18 +150,20 @@ static int make_room(struct weft__timers *t)
 
 int weft__timer_arm(struct weft__timers *t, struct weft__timer *timer, int64_t at, bool *first)
 {
+    bool call = timer->kind == WEFT__TIMER_CALL;
+    uint64_t what = call ? (uint64_t)(uintptr_t)timer : container_of(timer, struct weft__sleeper, timer)->token;
     weft__lock(&t->lock);
     int rc = make_room(t);
     if (rc == 0) {
+        uint32_t slot = t->free_slot - 1;
+        uint64_t key = ++t->sequence << SLOT_BITS | slot;
         timer->at = at;
         timer->home = t;
-        uint32_t slot = t->free_slot - 1;
-        struct weft__timer_entry e = { .at = at, .sequence = t->sequence++ & ((UINT64_C(1) << 40) - 1), .slot = slot & 0xffffff };
         t->free_slot = t->slots[slot].place;
-        t->slots[slot].timer = timer;
-        ati_store_release(&timer->slot, slot + 1); /* who sees it armed sees its home */
-        sift_up(t, t->n++, e);
-        bool top = t->heap[0].slot == slot;
+        t->slots[slot] = (struct weft__timer_slot){ .what = what, .call = call };
+        at_store_release(&timer->armed, key); /* who sees it armed sees its home */
+        sift_up(t, t->n++, (struct weft__timer_entry){ .at = at, .key = key });
+        bool top = t->heap[0].key == key;
         if (first)
             *first = top;
         if (top)
@@ -170,42 +178,88 @@ bool weft__timer_disarm(struct weft__timer *timer)
     struct weft__timers *t = timer->home;
     for (;;) {
         weft__lock(&t->lock);
-        uint32_t slot = ati_load(&timer->slot);
-        if (slot != 0 && slot != WEFT__TIMER_STRIKING) {
-            uint32_t i = t->slots[slot - 1].place;
-            take_out(t, i, 0);
-            if (i == 0)
-                publish_earliest(t);
+        uint64_t key = at_load(&timer->armed);
+        bool striking = key == WEFT__TIMER_STRIKING, armed = false;
+        if (key != 0 && !striking) {
+            uint32_t i = t->slots[slot_of(key)].place;
+            armed = i < t->n && t->heap[i].key == key;
+            if (armed) {
+                take_out(t, i);
+                at_store_release(&timer->armed, 0);
+                if (i == 0)
+                    publish_earliest(t);
+            }
         }
         weft__unlock(&t->lock);
-        if (slot != WEFT__TIMER_STRIKING)
-            return slot != 0;
+        if (!striking)
+            return armed;
         sched_yield(); /* M4 */
+    }
+}
+
+/* Takes out what is due, up to the first call, at most `most`, in order. With the heap locked. */
+static uint32_t take_due(struct weft__timers *t, int64_t now, weft__token *due, uint32_t most, struct weft__timer **call)
+{
+    uint32_t n = 0, struck = 0;
+    *call = NULL;
+    while (n < most && !*call && t->n > 0 && t->heap[0].at <= now) {
+        const struct weft__timer_slot *s = take_out(t, 0);
+        struck++;
+        if (s->call) {
+            *call = (struct weft__timer *)(uintptr_t)s->what;
+            at_store_release(&(*call)->armed, WEFT__TIMER_STRIKING); /* M4 */
+        } else {
+            due[n++] = s->what;
+        }
+    }
+    at_store(&t->struck, at_load(&t->struck) + struck);
+    publish_earliest(t);
+    return n;
+}
+
+static uint32_t claim_all(const weft__token *due, uint32_t n, uint32_t *woken)
+{
+    uint32_t won = 0;
+    for (uint32_t i = 0; i < n; i++)
+        at_prefetch(weft__token_task(due[i]));
+    for (uint32_t i = 0; i < n; i++)
+        if (weft__wait_claim(due[i], WEFT__CAUSE_EVENT) == WEFT__FIRED_ENQUEUE) {
+            struct weft__task *task = weft__token_task(due[i]);
+            weft__task_prefetch(task);
+            woken[won++] = weft__task_index(task);
+        }
+    return won;
+}
+
+/* With the heap locked; unlocks it. */
+static uint32_t strike(struct weft__timers *t, int64_t now, uint32_t *woken, uint32_t most)
+{
+    enum { BATCH = 64 };
+    weft__token due[BATCH];
+    uint32_t won = 0, n, room;
+    struct weft__timer *call;
+    for (;;) {
+        room = most - won < BATCH ? most - won : BATCH;
+        n = take_due(t, now, due, room, &call);
+        weft__unlock(&t->lock);
+        won += claim_all(due, n, woken + won);
+        if (call)
+            on_call(call);
+        else if (n < room || won == most)
+            return won;
+        weft__lock(&t->lock);
+        if (call)
+            at_store_release(&call->armed, 0);
     }
 }
 
 uint32_t weft__timers_expire(struct weft__timers *t, int64_t now, uint32_t *woken, uint32_t most)
 {
-    uint32_t n = 0;
     weft__lock(&t->lock);
-    while (n < most && t->n > 0 && t->heap[0].at <= now) {
-        bool call = t->slots[t->heap[0].slot].timer->kind == WEFT__TIMER_CALL;
-        struct weft__timer *timer = take_out(t, 0, call ? WEFT__TIMER_STRIKING : 0); /* M4 */
-        at_store(&t->struck, at_load(&t->struck) + 1);
-        if (!call) {
-            weft__token k = container_of(timer, struct weft__sleeper, timer)->token; /* M3 */
-            enum weft__fired f = weft__wait_claim(k, WEFT__CAUSE_EVENT);
-            if (f == WEFT__FIRED_ENQUEUE)
-                woken[n++] = weft__task_index(weft__token_task(k));
-            continue;
-        }
-        publish_earliest(t);
-        weft__unlock(&t->lock);
-        on_call(timer);
-        weft__lock(&t->lock);
-        ati_store_release(&timer->slot, 0);
-    }
-    publish_earliest(t);
-    weft__unlock(&t->lock);
-    return n;
+    return strike(t, now, woken, most);
+}
+
+uint32_t weft__timers_help_expire(struct weft__timers *t, int64_t now, uint32_t *woken, uint32_t most)
+{
+    return weft__trylock(&t->lock) ? strike(t, now, woken, most) : 0;
 }

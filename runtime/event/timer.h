@@ -14,11 +14,11 @@ enum weft__timer_kind {
 struct weft__timer {
     int64_t at;
     struct weft__timers *home; /* the heap it was armed in */
-    at_int slot;    /* in its heap's table, + 1; 0 disarmed; WEFT__TIMER_STRIKING */
+    at_word armed;  /* its entry's key; 0 disarmed; WEFT__TIMER_STRIKING. That of a sleeper is not reset when it strikes */
     uint16_t kind;
     uint16_t user;  /* whatever its owner keeps here */
 };
-#define WEFT__TIMER_STRIKING UINT32_MAX
+#define WEFT__TIMER_STRIKING UINT64_MAX
 
 struct weft__sleeper {
     struct weft__timer timer;
@@ -54,6 +54,8 @@ bool weft__timer_disarm(struct weft__timer *timer);
 /* Strikes what is due at `now`: calls are made, and the tasks of at most `most` won sleepers are written to
  * woken[], READY, for the caller to enqueue. Returns how many; if it is `most`, there may be more. */
 uint32_t weft__timers_expire(struct weft__timers *t, int64_t now, uint32_t *woken, uint32_t most);
+/* The same for who only lends a hand: nothing is struck if somebody holds the lock. */
+uint32_t weft__timers_help_expire(struct weft__timers *t, int64_t now, uint32_t *woken, uint32_t most);
 
 /* What a WEFT__TIMER_CALL calls, with no lock held; coord/scope.c. */
 void weft__timers_on_call(void (*call)(struct weft__timer *timer));

@@ -35,7 +35,7 @@ struct weft__stack_slab {
     size_t bytes, slot, used; /* slots [0, used) have been cut */
 };
 
-long weft__stack_limit;
+at_word weft__stack_limit;
 
 int weft__stack_class(size_t bytes)
 {
@@ -59,37 +59,45 @@ static size_t colour(size_t slot)
     return (slot + slot / 32) % 16 * 64;
 }
 
-static void read_limit(void)
+static uint64_t limit(void)
 {
+    uint64_t known = at_load(&weft__stack_limit);
     long maps = 65530;
+    if (known != 0)
+        return known;
     FILE *f = fopen("/proc/sys/vm/max_map_count", "re");
     if (f) {
         if (fscanf(f, "%ld", &maps) != 1)
             maps = 65530;
         fclose(f);
     }
-    weft__stack_limit = maps / 2 - 512 > 64 ? maps / 2 - 512 : 64;
+    known = maps / 2 - 512 > 64 ? (uint64_t)maps / 2 - 512 : 64;
+    at_store(&weft__stack_limit, known);
+    return known;
+}
+
+static int guard_by_map(struct weft__stack_pool *p, char *slot)
+{
+    if (at_add(&p->guards_by_map, 1) >= limit() || weft__fault(WEFT__FAULT_MPROTECT) ||
+            mprotect(slot, WEFT__GUARD_BYTES, PROT_NONE) < 0) {
+        at_add(&p->guards_by_map, (uint64_t)-1);
+        return -ENOMEM;
+    }
+    return 0;
 }
 
 static int guard(struct weft__stack_pool *p, char *slot)
 {
-    if (!p->by_map) {
+    if (!ati_load(&p->by_map)) {
         int rc = weft__fault(WEFT__FAULT_GUARD);
         if (rc == 0 && madvise(slot, WEFT__GUARD_BYTES, MADV_GUARD_INSTALL) == 0)
             return 0;
         rc = rc ? rc : -errno;
         if (rc != -EINVAL)
             return rc;
-        p->by_map = true; /* an older kernel, or locked memory */
+        ati_store(&p->by_map, 1); /* an older kernel, or locked memory */
     }
-    if (weft__stack_limit == 0)
-        read_limit();
-    if (p->guards_by_map >= weft__stack_limit || weft__fault(WEFT__FAULT_MPROTECT))
-        return -ENOMEM;
-    if (mprotect(slot, WEFT__GUARD_BYTES, PROT_NONE) < 0)
-        return -errno;
-    p->guards_by_map++;
-    return 0;
+    return guard_by_map(p, slot);
 }
 
 static struct weft__stack_slab *slab_new(int class_index)
@@ -115,9 +123,15 @@ static struct weft__stack_slab *slab_new(int class_index)
     return s;
 }
 
-/* A stack never used before. Called with the pool locked. */
-static struct weft__stack *cut(struct weft__stack_pool *p, int class_index)
+/* A stack never used before, and where its slot begins. With the pool locked: no new page is touched. */
+static struct weft__stack *cut(struct weft__stack_pool *p, int class_index, char **slot)
 {
+    struct weft__stack *k = p->bare[class_index];
+    if (k) {
+        p->bare[class_index] = own(k->next);
+        *slot = own(k->low) - WEFT__GUARD_BYTES;
+        return k;
+    }
     struct weft__stack_slab *s = p->slabs[class_index];
     if (!s || (s->used + 1) * s->slot > s->bytes) {
         if (!(s = slab_new(class_index)))
@@ -125,63 +139,75 @@ static struct weft__stack *cut(struct weft__stack_pool *p, int class_index)
         s->next = p->slabs[class_index];
         p->slabs[class_index] = s;
     }
-    char *slot = s->memory + s->used * s->slot;
-    if (guard(p, slot) < 0)
-        return NULL;
-    struct weft__stack *k = (struct weft__stack *)(void *)(slot + s->slot - colour(s->used) - sizeof *k);
-    own_set(k->low, slot + WEFT__GUARD_BYTES);
-    own_set(k->high, (char *)k);
-    own_set(k->class_index, class_index);
-    own_set(k->begun, false);
-    k->fiber = NULL;
+    *slot = s->memory + s->used * s->slot;
+    k = (struct weft__stack *)(void *)(*slot + s->slot - colour(s->used) - sizeof *k);
     s->used++;
     p->made++;
     return k;
 }
 
+static struct weft__stack *refused(struct weft__stack_pool *p)
+{
+    ati_store(&p->starved, 1);
+    return NULL;
+}
+
+/* Guards what was cut, and touches its first page. */
+static struct weft__stack *guarded(struct weft__stack_pool *p, struct weft__stack *k, char *slot, int class_index)
+{
+    int rc = guard(p, slot);
+    own_set(k->low, slot + WEFT__GUARD_BYTES);
+    own_set(k->high, (char *)k);
+    own_set(k->class_index, class_index);
+    if (rc == 0)
+        return k;
+    weft__lock(&p->lock);
+    own_set(k->next, p->bare[class_index]);
+    p->bare[class_index] = k;
+    weft__unlock(&p->lock);
+    return refused(p);
+}
+
+/* The worker's cache has none of the class: a batch for it, or one that is new. */
 struct weft__stack *weft__stack_get_slow(
         struct weft__stack_pool *p, struct weft__stack_cache *c, int class_index)
 {
+    char *slot = NULL;
     weft__lock(&p->lock);
     struct weft__stack *k = p->idle[class_index];
-    if (!k) {
-        k = cut(p, class_index);
-        weft__unlock(&p->lock);
-        return k;
-    }
-    /* One to use, and a few for the cache. */
-    struct weft__stack *last = k;
-    int more = 0;
-    while (own(last->next) && more < WEFT__STACK_CACHE_MOST / 4) {
-        last = own(last->next);
-        more++;
-    }
-    p->idle[class_index] = own(last->next);
+    if (k)
+        p->idle[class_index] = own(k->batch);
+    else
+        k = cut(p, class_index, &slot);
     weft__unlock(&p->lock);
-    if (more > 0) {
-        own_set(last->next, own(c->idle[class_index]));
-        own_set(c->idle[class_index], own(k->next));
-        own_set(c->count[class_index], own(c->count[class_index]) + more);
-    }
+    if (!k)
+        return refused(p);
+    if (slot)
+        return guarded(p, k, slot, class_index);
+    own_set(c->idle[class_index], own(k->next));
+    own_set(c->count[class_index], own(k->batched) - 1);
     return k;
 }
 
-/* The cache is full: the colder half of it goes to the pool. */
+/* The cache is full: the colder half of it goes to the pool. All of it, when stacks are short. */
 void weft__stack_put_slow(struct weft__stack_pool *p, struct weft__stack_cache *c, int class_index)
 {
-    struct weft__stack *k = own(c->idle[class_index]);
-    int keep = own(c->count[class_index]) / 2;
-    for (int i = 1; i < keep; i++)
-        k = own(k->next);
-    struct weft__stack *first = own(k->next), *last = first;
-    own_set(k->next, NULL);
-    own_set(c->count[class_index], keep);
+    struct weft__stack *first = own(c->idle[class_index]), *last = NULL;
+    int count = own(c->count[class_index]), keep = ati_load(&p->starved) ? 0 : count / 2;
+    for (int i = 0; i < keep; i++) {
+        last = first;
+        first = own(first->next);
+    }
     if (!first)
         return;
-    while (own(last->next))
-        last = own(last->next);
+    if (last)
+        own_set(last->next, NULL);
+    else
+        own_set(c->idle[class_index], NULL);
+    own_set(c->count[class_index], keep);
+    own_set(first->batched, count - keep);
     weft__lock(&p->lock);
-    own_set(last->next, p->idle[class_index]);
+    own_set(first->batch, p->idle[class_index]);
     p->idle[class_index] = first;
     weft__unlock(&p->lock);
 }

@@ -25,7 +25,9 @@ struct weft__context {
 
 /* The head of a stack, at its very top, in the page that is touched anyway. */
 struct weft__stack {
-    struct weft__stack *next; /* in a cache or a pool */
+    struct weft__stack *next; /* in a cache, or in a batch of the pool */
+    struct weft__stack *batch; /* of a batch's first: the pool's next batch */
+    int batched;              /* of a batch's first: how many it has */
     char *low, *high;         /* usable bytes [low, high); the guard is below */
     int class_index;
     bool begun;               /* its resident loop exists, and `resident` is where it waits for a task */
@@ -40,12 +42,15 @@ struct weft__stack_slab;
 
 /* Shared by the workers of a runtime. */
 struct weft__stack_pool {
-    struct weft__lock lock;
-    struct weft__stack *idle[WEFT__STACK_CLASSES];
+    at_int starved; /* a stack was refused: from then on no worker keeps any that another could use */
+    at_int by_map;  /* the kernel has no MADV_GUARD_INSTALL */
+    at_word guards_by_map; /* stacks guarded by mprotect, each two mappings of the process */
+    /* The rest is under the lock. */
+    _Alignas(64) struct weft__lock lock;
+    struct weft__stack *idle[WEFT__STACK_CLASSES]; /* in batches: nothing cold is walked under the lock */
+    struct weft__stack *bare[WEFT__STACK_CLASSES]; /* cut, but no guard was to be had */
     struct weft__stack_slab *slabs[WEFT__STACK_CLASSES];
-    long made;          /* stacks that exist */
-    long guards_by_map; /* those guarded by mprotect, each two mappings of the process */
-    bool by_map;        /* the kernel has no MADV_GUARD_INSTALL */
+    long made;      /* stacks that exist */
 };
 
 /* One worker's own. LIFO: the hottest first. */
@@ -76,7 +81,7 @@ static inline bool weft__stack_in_guard(const struct weft__stack *s, const void 
 
 /* How many stacks may be guarded by mprotect: half of vm.max_map_count, with room left for the program. Read
  * once; tests lower it. */
-extern long weft__stack_limit;
+extern at_word weft__stack_limit;
 
 enum { WEFT__STACK_CACHE_MOST = 64 };
 

@@ -285,7 +285,7 @@ static void give_stack(struct weft__sched *s, struct weft__stack *k)
     own_set(k->next, own(s->stacks.idle[c]));
     own_set(s->stacks.idle[c], k);
     own_set(s->stacks.count[c], own(s->stacks.count[c]) + 1);
-    if (own(s->stacks.count[c]) > WEFT__STACK_CACHE_MOST)
+    if (own(s->stacks.count[c]) > WEFT__STACK_CACHE_MOST || ati_load(&s->group->stacks.starved))
         weft__stack_put_slow(&s->group->stacks, &s->stacks, c);
 }
 
@@ -294,8 +294,11 @@ static struct weft__stack *take_stack(struct weft__sched *s, int c)
     struct weft__stack *k = own(s->stacks.idle[c]);
     if (!k)
         return weft__stack_get_slow(&s->group->stacks, &s->stacks, c);
-    own_set(s->stacks.idle[c], own(k->next));
+    struct weft__stack *next = own(k->next);
+    own_set(s->stacks.idle[c], next);
     own_set(s->stacks.count[c], own(s->stacks.count[c]) - 1);
+    for (int i = -512; i < (int)sizeof *k; i += 64)
+        at_prefetch((char *)next + i);
     return k;
 }
 
