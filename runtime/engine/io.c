@@ -10,7 +10,8 @@
  *     T2  not all parked, or an earlier timer,
  *         or stopping? blocked = 0
  *     T3  wait: blocked, until the earliest timer; else at most one tick, or until the earliest timer of a worker
- *         that is away. A worker that parks with an earlier timer of its own kicks
+ *         that is away, but not within 100 us after it woke one for a timer: a train of them wakes nobody for each.
+ *         A worker that parks with an earlier timer of its own kicks
  *     T4  blocked = 0; the set fired: armed = 0, harvest, hand out (R9)
  *     T5  -- full fence -- all parked, or all that are awake absent, and not armed? arm again
  *     T6  a timer is due on a worker that is away, one is parked and nobody searches: wake it. It strikes
@@ -93,17 +94,14 @@ static int64_t earliest_left_alone(struct weft_runtime *rt, int64_t after)
 }
 
 /* T6. Workers alone strike timers: what strikes then runs in the order of its times, and where it was struck. If there
- * is nobody to wake, all are awake, and nothing that strikes could run any sooner. */
-static void wake_for_timers(struct weft_runtime *rt)
+ * is nobody to wake, all are awake, and nothing that strikes could run any sooner. True if it woke one. */
+static bool wake_for_timers(struct weft_runtime *rt, int64_t now)
 {
     struct weft__idle *idle = &rt->group.idle;
     if (weft__idle_parked(idle) == 0 || weft__idle_searching(idle) > 0 ||
-            earliest_left_alone(rt, INT64_MIN) > weft__now())
-        return;
-    if (awake_are_absent(rt, weft__ticks()))
-        weft__idle_notify_anyway(&rt->group);
-    else
-        weft__idle_notify(&rt->group);
+            earliest_left_alone(rt, INT64_MIN) > now)
+        return false;
+    return awake_are_absent(rt, weft__ticks()) ? weft__idle_notify_anyway(&rt->group) : weft__idle_notify(&rt->group);
 }
 
 /* T7. A worker is stuck if it has work and not begun a turn since the last tick. */
@@ -137,9 +135,11 @@ void *weft__io_thread(void *runtime)
 {
     struct weft_runtime *rt = runtime;
     bool was_parked = false;
+    int64_t seen = INT64_MIN;  /* T6 has seen to what is due until then */
+    int64_t again = INT64_MIN; /* and does not wake anybody before that time */
     while (!ati_load_acquire(&rt->stopping)) {
         bool fired, parked = all_parked(rt), block = parked && was_parked;
-        int64_t now = weft__now(), until = now + 1000 * (int64_t)WEFT__TICK_US, earliest;
+        int64_t until = weft__now() + 1000 * (int64_t)WEFT__TICK_US, earliest;
         was_parked = parked;
         if (block) {
             blocked(rt, true);  /* T1 */
@@ -149,14 +149,17 @@ void *weft__io_thread(void *runtime)
                 block = false;
             }
         }
-        earliest = block ? earliest_of_all(rt) : earliest_left_alone(rt, now); /* what is due, T6 has seen to */
+        earliest = block ? earliest_of_all(rt) : earliest_left_alone(rt, seen);
         if (block || earliest < until)
             until = earliest;
-        at_store(&rt->io_until, (uint64_t)until);
-        at_fence_full(); /* meets P2: a worker parks with an earlier timer than it sees here */
-        earliest = block ? earliest_of_all(rt) : earliest_left_alone(rt, now);
+        /* Who parks with an earlier timer than it sees here kicks; none is looked at before `again` anyway. */
+        at_store(&rt->io_until, (uint64_t)(until > again ? until : INT64_MIN));
+        at_fence_full(); /* meets P2 */
+        earliest = block ? earliest_of_all(rt) : earliest_left_alone(rt, seen);
         if (earliest < until)
             until = earliest;
+        if (until < again)
+            until = again;
         weft__poller_wait(&rt->poller, until, &fired); /* T3 */
         blocked(rt, false);                            /* T4 */
         if (fired) {
@@ -166,7 +169,9 @@ void *weft__io_thread(void *runtime)
             if (awake_are_absent(rt, weft__ticks()) && weft__idle_searching(&rt->group.idle) == 0)
                 weft__poller_arm(&rt->poller);
         }
-        wake_for_timers(rt);
+        seen = weft__now();
+        if (wake_for_timers(rt, seen))
+            again = seen + 1000 * (int64_t)WEFT__TIMERS_US;
         if (!all_parked(rt))
             tick(rt);
     }

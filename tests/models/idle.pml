@@ -79,6 +79,7 @@ bit wake[W];                          /* the futex word */
 byte q[W];                            /* ring and deque of a worker */
 byte inj;                             /* inject */
 bit absent[W];
+bit away[W];                          /* since == 0: it searches or sleeps */
 byte poller = NONE;                   /* the role */
 byte pend;                            /* the real set: events not harvested yet */
 bit armed;                            /* what weft believes of the outer set's member ... */
@@ -114,6 +115,7 @@ bit iowaits;                          /* the I/O thread is in the outer wait */
 #endif
 #define DUE(w)      (tmin[w] == 0)
 #define PENDING(w)  (tmin[w] != NEVER)
+#define LEFT_ALONE(w) (DUE(w) && (away[w] || absent[w]))
 #define OWED(w)     (absent[w] && q[w] > 0)
 #define IS_HELD(w)  (st[w] == HELD)
 
@@ -134,14 +136,16 @@ bit iowaits;                          /* the I/O thread is in the outer wait */
 #endif
 #if TIMERS
 #define ANY_DUE ANY(DUE)
+#define ANY_LEFT_ALONE ANY(LEFT_ALONE)
 #else
 #define ANY_DUE 0
+#define ANY_LEFT_ALONE 0
 #endif
 #define ALL_AWAKE_ABSENT (parked < W && parked + NABSENT == W)
 
 /* Would a tick change anything? If not, and nobody else can move, ticking on is waiting. */
-#define TICK_MATTERS (parked == W || ANY_DUE || \
-        (parked > 0 && searching == 0 && (inj > 0 || T7_OWED || \
+#define TICK_MATTERS (parked == W || \
+        (parked > 0 && searching == 0 && (inj > 0 || ANY_LEFT_ALONE || T7_OWED || \
         (ALL_AWAKE_ABSENT && (pend > 0 || (ARM_ABSENT && !armed))))))
 #define SET_FIRES    (kset && pend > 0)
 #define TIME_IS_UP   (tmo == 0)
@@ -405,6 +409,7 @@ next:
         :: else
         fi
     }
+    away[me] = 1;
 #endif
     atomic {                          /* search */
         if
@@ -491,6 +496,9 @@ found_work:
     fi;
 #endif
 execute:
+#if TIMERS
+    away[me] = 0;
+#endif
     run_job();
     goto next;
 
@@ -604,7 +612,7 @@ inline io_wake_one()
     fi
 }
 
-/* T4, T6: what the I/O thread does with n found jobs. Who claims a worker owns its ring until it wakes it. */
+/* T4, T7: what the I/O thread does with n found jobs. Who claims a worker owns its ring until it wakes it. */
 inline hand_out()
 {
     claim(v);
@@ -768,26 +776,8 @@ end_wait:                             /* T3 */
     fi;
 #endif
 #if TIMERS
-    v = 0;                            /* T6 */
-    do
-    :: atomic {
-        v < W ->
-        if
-        :: DUE(v) ->
-            tmin[v] = NEVER;
-            n++
-        :: else
-        fi;
-        v++
-       }
-    :: atomic {
-        v == W ->
-        v = NONE;
-        break
-       }
-    od;
-    if
-    :: n > 0 -> hand_out()
+    if                                /* T6: whoever is woken strikes */
+    :: parked > 0 && searching == 0 && ANY(LEFT_ALONE) -> io_wake_one()
     :: else
     fi;
 #endif
