@@ -6,6 +6,8 @@
  *           and before a slow task. */
 #include "engine/worker.h"
 
+#include <sched.h>
+
 #include "base/clock.h"
 #include "base/rng.h"
 
@@ -294,6 +296,15 @@ static bool find(struct weft__worker *w, bool poller, uint64_t now)
     return (poller && poll_into_ring(w) > 0) || take_injected(s, STEAL_MOST, now) > 0 || steal(s, now);
 }
 
+static bool somebody_is_absent(struct weft__worker *w, uint64_t now)
+{
+    struct weft__group *g = w->sched.group;
+    for (int i = 0; i < g->n; i++)
+        if (weft__sched_absent(g->all[i], now))
+            return true;
+    return false;
+}
+
 /* R5 */
 static bool search(struct weft__worker *w)
 {
@@ -305,9 +316,13 @@ static bool search(struct weft__worker *w)
         return true;
     if (!poller || !should_spin(w))
         return false;
+    bool shared = somebody_is_absent(w, now);
     do {
-        for (int i = 0; i < 4; i++)
-            at_relax();
+        if (shared)
+            sched_yield(); /* who would send us something may want this core */
+        else
+            for (int i = 0; i < 4; i++)
+                at_relax();
         if (find(w, may_poll(w, now), now)) {
             spin_ended(w, true);
             return true;
