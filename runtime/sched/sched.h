@@ -20,7 +20,7 @@
 /* Rules in time (docs/io-rules.md). Kept in one place. */
 enum {
     WEFT__LONG_US = 100,   /* R1: a turn longer than this makes its worker absent */
-    WEFT__SPIN_US = 30,    /* R5: how long the poller looks for work before it parks */
+    WEFT__SPIN_US = 60,    /* R5: how long the poller looks for work before it parks */
     WEFT__DRAIN_US = 200,  /* R4: a ring that takes this long to drain wakes one more */
     WEFT__AGE_US = 1000,   /* R4: so does a task that has waited this long */
     WEFT__TICK_US = 1000,  /* R8, R10: the I/O thread's look at the workers */
