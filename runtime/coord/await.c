@@ -190,6 +190,14 @@ enum weft__cause weft__await(struct weft__frame *f)
     return weft__await_until(f, INT64_MAX);
 }
 
+int weft__enter_read(struct weft__frame *f)
+{
+    struct weft__sched *s = weft__self();
+    if (s && !weft__is_thread(f) && weft__ticks() - own(s->began) > weft__us_to_ticks(WEFT__SLICE_US))
+        f->budget = 0;
+    return weft__enter_call(f);
+}
+
 int weft__enter_call(struct weft__frame *f)
 {
     if (--f->budget <= 0) {

@@ -146,6 +146,16 @@ static uint32_t take_injected(struct weft__sched *s, uint32_t most, uint64_t now
     return push_all(s, tasks, n, now);
 }
 
+/* What is this worker's to take, so that nobody waits there while rings are filled anew. */
+static void take_share(struct weft__sched *s, uint64_t now)
+{
+    uint64_t share = weft__inject_len(&s->group->inject) / (uint64_t)s->group->cores + 1;
+    if (share > 1)
+        take_injected(s, share < STEAL_MOST ? (uint32_t)share : STEAL_MOST, now);
+    else
+        take_injected(s, 1, now);
+}
+
 static uint32_t steal_ring(struct weft__sched *s, struct weft__sched *victim)
 {
     uint32_t tasks[STEAL_MOST];
@@ -256,7 +266,7 @@ static void look_around(struct weft__worker *w, uint64_t now)
 
     expire_due(w, false, now);
     if (!spare) {
-        take_injected(s, 8, now);
+        take_share(s, now);
         if ((slow || poll_is_due(w, now)) && may_poll(w, now))
             poll_into_ring(w);
         if (slow && weft__ready_len(&s->ring) == 0)

@@ -175,7 +175,7 @@ static int transfer(int fd, enum weft__dir dir, const struct iovec *v, int n)
     for (int i = 0; i < n; i++)
         if (__builtin_add_overflow(t.bytes, v[i].iov_len, &t.bytes) || (!v[i].iov_base && v[i].iov_len > 0))
             return -EINVAL;
-    int rc = weft__enter_call(f);
+    int rc = dir == WEFT__READ ? weft__enter_read(f) : weft__enter_call(f);
     if (rc < 0 || (rc = weft__slot_enter(fd, &s)) < 0)
         return rc;
     rc = transfer_in(f, s, &t);

@@ -177,7 +177,7 @@ int weft_accept(int listener)
     struct weft__slot *s;
     if (!f)
         return -ENOMEM;
-    int rc = weft__enter_call(f);
+    int rc = weft__enter_read(f);
     if (rc < 0 || (rc = weft__slot_enter(listener, &s)) < 0)
         return rc;
     if (!(at_load(&s->life) & WEFT__SLOT_OWNED)) /* its accept might block: look first */

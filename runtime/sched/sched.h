@@ -28,7 +28,8 @@ enum {
     WEFT__NEXT_US = 50,    /* a next slot is stolen from an owner that has not moved for this long */
     WEFT__LOOP_TURNS = 61, /* R3: turns between two visits of the worker's loop */
     WEFT__NEXT_STREAK = 3, /* turns in a row that a next slot may take */
-    WEFT__BUDGET = 128     /* operations that did not wait, then a task yields */
+    WEFT__BUDGET = 128,    /* operations that did not wait, then a task yields */
+    WEFT__SLICE_US = 50    /* a turn longer than this ends at the next read or accept in any case */
 };
 
 struct weft__detail;
