@@ -223,11 +223,9 @@ static uint32_t claim_all(const weft__token *due, uint32_t n, uint32_t *woken)
     for (uint32_t i = 0; i < n; i++)
         at_prefetch(weft__token_task(due[i]));
     for (uint32_t i = 0; i < n; i++)
-        if (weft__wait_claim(due[i], WEFT__CAUSE_EVENT) == WEFT__FIRED_ENQUEUE) {
-            struct weft__task *task = weft__token_task(due[i]);
-            weft__task_prefetch(task);
-            woken[won++] = weft__task_index(task);
-        }
+        if (weft__wait_claim(due[i], WEFT__CAUSE_EVENT) == WEFT__FIRED_ENQUEUE)
+            woken[won++] = weft__task_index(weft__token_task(due[i]));
+    weft__sched_prefetch(woken, won);
     return won;
 }
 

@@ -122,6 +122,21 @@ static void put_next(struct weft__sched *s, struct weft__task *t)
         weft__sched_push(s, weft__task_at((uint32_t)old - 1), own(s->began));
 }
 
+NOT_INSTRUMENTED void weft__sched_prefetch(const uint32_t *tasks, uint32_t n)
+{
+    enum { LINE = 64, BELOW = 7 * LINE };
+    const struct weft__frame *f;
+    for (uint32_t i = 0; i < n; i++)
+        at_prefetch((const void *)(uintptr_t)at_load(&weft__task_at(tasks[i])->side));
+    for (uint32_t i = 0; i < n; i++) {
+        f = (const struct weft__frame *)(uintptr_t)at_load(&weft__task_at(tasks[i])->side);
+        for (int k = 0; k < BELOW; k += LINE)
+            at_prefetch((const char *)f->context.sp + k);
+        for (int k = LINE; k < (int)sizeof *f; k += LINE)
+            at_prefetch((const char *)f + k);
+    }
+}
+
 /* A plain thread sleeps on the low half of its own state word. */
 static void wake_thread(struct weft__task *t)
 {
@@ -297,8 +312,8 @@ static struct weft__stack *take_stack(struct weft__sched *s, int c)
     struct weft__stack *next = own(k->next);
     own_set(s->stacks.idle[c], next);
     own_set(s->stacks.count[c], own(s->stacks.count[c]) - 1);
-    for (int i = -512; i < (int)sizeof *k; i += 64)
-        at_prefetch((char *)next + i);
+    for (int i = -512; i < (int)sizeof *k; i += 64) /* the next one to begin finds it warm */
+        at_prefetch((const char *)next + i);
     return k;
 }
 

@@ -174,15 +174,9 @@ void weft__sched_push(struct weft__sched *s, struct weft__task *t, uint64_t now)
 /* Puts a NEW (QUEUED) or READY task into a queue from which only `pin` (or anyone) takes it, waking. */
 void weft__group_put(struct weft__group *g, struct weft__task *t);
 
-/* A task that has slept for long is cold: fetches what it will touch first, while the caller wakes others. It is READY
- * and in no queue yet. */
-static inline void weft__task_prefetch(const struct weft__task *t)
-{
-    enum { BELOW = 512, LINE = 64 };
-    const char *frame = (const char *)(uintptr_t)at_load(&t->side);
-    for (int i = -BELOW; i < (int)sizeof(struct weft__frame); i += LINE)
-        at_prefetch(frame + i);
-}
+/* Tasks that have slept are cold: fetches what they will touch first, all at once instead of one miss after the other.
+ * They are READY and in no queue yet, so their frames stay where they are. */
+void weft__sched_prefetch(const uint32_t *tasks, uint32_t n);
 
 /* Whether somebody has looked too long at one task for its queue to be left alone (R1). */
 static inline bool weft__sched_absent(const struct weft__sched *s, uint64_t now)
