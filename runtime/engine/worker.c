@@ -52,6 +52,7 @@ static uint32_t poll_into_ring(struct weft__worker *w)
     w->turns_at_poll = at_load(&s->count.ran);
     weft__count(&s->count.polls, 1);
     weft__count(&s->count.events, (uint64_t)events);
+    weft__sched_prefetch(woken, n);
     return push_all(s, woken, n, w->polled_at);
 }
 
@@ -70,6 +71,7 @@ static uint32_t expire(struct weft__worker *w, struct weft__timers *t, int64_t n
     do {
         n = t == &w->timers ? weft__timers_expire(t, now, woken, STEAL_MOST)
                             : weft__timers_help_expire(t, now, woken, STEAL_MOST);
+        weft__sched_prefetch(woken, n);
         all += push_all(&w->sched, woken, n, weft__ticks());
     } while (n == STEAL_MOST);
     return all;

@@ -430,6 +430,5 @@ uint32_t weft__poller_harvest(struct weft__poller *p, uint32_t *woken, int *even
     prefetch_waiters(ev, n);
     for (int i = 0; i < n; i++)
         found += take_event(&ev[i], woken + found);
-    weft__sched_prefetch(woken, found);
     return found;
 }

@@ -21,7 +21,6 @@
 
 #include "base/list.h"
 #include "base/mem.h"
-#include "sched/sched.h"
 
 struct weft__timer_entry {
     int64_t at;
@@ -225,7 +224,6 @@ static uint32_t claim_all(const weft__token *due, uint32_t n, uint32_t *woken)
     for (uint32_t i = 0; i < n; i++)
         if (weft__wait_claim(due[i], WEFT__CAUSE_EVENT) == WEFT__FIRED_ENQUEUE)
             woken[won++] = weft__task_index(weft__token_task(due[i]));
-    weft__sched_prefetch(woken, won);
     return won;
 }
 
