@@ -17,6 +17,7 @@ struct weft__worker {
     pthread_t thread;
     /* The polling rules' memory; the worker's own. */
     uint64_t polled_at;
+    int64_t looked_at; /* ns; loop_due is at most a millisecond later */
     uint64_t turns_at_poll;
     unsigned spin_skip, spin_backoff;
     void *signal_stack;
