@@ -107,8 +107,8 @@ static uint64_t due_in(int64_t left)
 
 void weft__worker_due(struct weft__sched *s, int64_t at)
 {
-    struct weft__worker *w = weft__worker_of(s);
-    if (at > w->looked_at && at - w->looked_at > 1000 * LOOP_US)
+    int64_t looked_at = own(weft__worker_of(s)->looked_at);
+    if (at > looked_at && at - looked_at > 1000 * LOOP_US)
         return; /* the loop gets a turn before that; most timeouts are long, and the clock costs more than the timer */
     int64_t now = weft__now();
     uint64_t due = weft__ticks() + due_in(at > now ? at - now : 0);
@@ -137,9 +137,10 @@ static void set_loop_due(struct weft__worker *w, uint64_t now)
         if (at < earliest)
             earliest = at;
     }
-    w->looked_at = weft__now();
+    int64_t looked_at = weft__now();
+    own_set(w->looked_at, looked_at);
     own_set(s->loop_due, now + weft__us_to_ticks(LOOP_US));
-    if (earliest != INT64_MAX && (left = earliest - w->looked_at) < 1000 * LOOP_US)
+    if (earliest != INT64_MAX && (left = earliest - looked_at) < 1000 * LOOP_US)
         own_set(s->loop_due, now + due_in(left));
 }
 
