@@ -192,10 +192,16 @@ enum weft__cause weft__await(struct weft__frame *f)
 
 int weft__enter_read(struct weft__frame *f)
 {
-    struct weft__sched *s = weft__self();
-    if (s && !weft__is_thread(f) && weft__ticks() - own(s->began) > weft__us_to_ticks(WEFT__SLICE_US))
+    uint64_t turn = weft__is_thread(f) ? 0 : own(weft__self()->began);
+    if (turn != 0 && f->read_in == turn && weft__ticks() - turn > weft__us_to_ticks(WEFT__SLICE_US))
         f->budget = 0;
     return weft__enter_call(f);
+}
+
+void weft__has_read(struct weft__frame *f)
+{
+    if (!weft__is_thread(f))
+        f->read_in = own(weft__self()->began);
 }
 
 int weft__enter_call(struct weft__frame *f)

@@ -39,9 +39,11 @@ static inline bool weft__await_give_up(struct weft__frame *f)
 
 /* A call that need not wait: 0, or -ECANCELED after having yielded. Charges the budget. */
 int weft__enter_call(struct weft__frame *f);
-/* The same before a call that takes the next piece of work: in a turn that is long already the budget is used up. Whoever
- * always finds its next request there would keep the others waiting for a whole budget of them. */
+/* The same before a call that takes the next piece of work, and what it says when it got one. The next such call in the
+ * same turn uses up the budget if the turn is long by then: whoever always finds its next request there would keep the
+ * others waiting for a whole budget of requests. */
 int weft__enter_read(struct weft__frame *f);
+void weft__has_read(struct weft__frame *f);
 
 /* What a refused call does before it returns -ECANCELED, which this returns: yields, or sleeps if it was refused too
  * often in a row. */

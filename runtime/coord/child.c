@@ -194,6 +194,7 @@ static inline void frame_begin(struct weft__frame *f, struct weft__task *t, stru
     f->inner = NULL;
     f->epoch_ok = 0;
     f->level = f->shield = 0;
+    f->read_in = 0;
     f->budget = WEFT__BUDGET;
     f->refusals = 0;
     f->keep_fp = false;

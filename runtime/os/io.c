@@ -180,6 +180,8 @@ static int transfer(int fd, enum weft__dir dir, const struct iovec *v, int n)
         return rc;
     rc = transfer_in(f, s, &t);
     weft__slot_leave(s);
+    if (dir == WEFT__READ)
+        weft__has_read(f);
     return rc;
 }
 

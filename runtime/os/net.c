@@ -189,6 +189,7 @@ int weft_accept(int listener)
     if (rc >= 0)
         rc = accept_in(f, s, listener);
     weft__slot_leave(s);
+    weft__has_read(f);
     if (rc < 0)
         return rc;
     set_int(rc, IPPROTO_TCP, TCP_NODELAY, 1); /* refused by Unix sockets, which need none */

@@ -29,7 +29,7 @@ enum {
     WEFT__LOOP_TURNS = 61, /* R3: turns between two visits of the worker's loop */
     WEFT__NEXT_STREAK = 3, /* turns in a row that a next slot may take */
     WEFT__BUDGET = 128,    /* operations that did not wait, then a task yields */
-    WEFT__SLICE_US = 50    /* a turn longer than this ends at the next read or accept in any case */
+    WEFT__SLICE_US = 50    /* R12: a turn longer than this ends at the next read or accept after one */
 };
 
 struct weft__detail;
@@ -49,6 +49,7 @@ struct weft__frame {
     struct weft_scope *inner;  /* innermost open scope; written and read by the task alone */
     uint64_t epoch_ok;         /* no cancel applied to it in this epoch (coord/cancel.c) */
     uint16_t level, shield;    /* nesting of scopes, and of the innermost shield */
+    uint64_t read_in; /* the turn (its `began`) in which it last read something */
     int budget;
     int refusals;
     bool keep_fp;
