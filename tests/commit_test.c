@@ -37,7 +37,7 @@ static struct trial {
     enum cause cause;
     weft_scope *scope; /* to be cancelled */
     int64_t deadline;
-    weft_task waiter;  /* 0: the hook does nothing */
+    _Atomic weft_task waiter; /* 0: the hook does nothing; main's own wait looks at it too */
     int fds[2], listener, peers[64], n_peers, filled;
     char where[32];
     struct gate gate;     /* what fn on the pool waits for */
@@ -433,7 +433,7 @@ static int expected_end(const struct trial *t)
 static void run_trial(enum kind kind, enum cause cause)
 {
     struct trial *t = &trial;
-    int threads = threads_now(), descriptors = descriptors_now();
+    int threads = threads_before(), descriptors = descriptors_now();
     weft__await_hook = hook;
     for (int i = 0; i < TRIES; i++) {
         set_up(t, kind, cause);

@@ -104,7 +104,7 @@ static int travel(void *arg)
             t->wrong_worker++;
         if (!pthread_equal(weft__worker_of(after)->thread, now))
             t->wrong_thread++;
-        if (weft_task_self() != t->self || after->frame->id != t->self || after->frame->arg == NULL)
+        if (weft_task_self() != t->self || own(after->frame)->id != t->self || own(after->frame)->arg == NULL)
             t->wrong_self++;
         if (fail_with_errno() != EBADF)
             t->dirty_errno++;
@@ -125,7 +125,7 @@ static int travel_inline(void *arg)
     int rc = weft_task_join(weft_spawn(&s, travel, arg));
     struct weft__sched *w = weft__self();
     struct travel_arg *a = arg;
-    if (w->frame->id != weft_task_self() || !pthread_equal(weft__worker_of(w)->thread, thread_now()))
+    if (own(w->frame)->id != weft_task_self() || !pthread_equal(weft__worker_of(w)->thread, thread_now()))
         a->t->wrong_worker++;
     return weft_scope_end(&s, rc);
 }

@@ -3,12 +3,13 @@
  * Source    U. Drepper, "Futexes are tricky", third mutex. */
 #include "base/futex.h"
 
-#include <errno.h>
 #include <limits.h>
 #include <linux/futex.h>
 #include <sys/syscall.h>
 #include <time.h>
 #include <unistd.h>
+
+#include "base/errno.h"
 
 enum { SPINS = 50 }; /* looks, about a microsecond: several times what a lock is held for; longer only hurts when the holder was descheduled */
 
@@ -35,7 +36,7 @@ bool weft__futex_wait(at_int *word, uint32_t value, int64_t until)
     /* WAIT_BITSET, since its timeout is a point in time: a spurious return does not stretch the wait. */
     long rc = syscall(SYS_futex, word, FUTEX_WAIT_BITSET_PRIVATE, value, until == INT64_MAX ? NULL : &at,
             NULL, FUTEX_BITSET_MATCH_ANY);
-    return !(rc < 0 && errno == ETIMEDOUT);
+    return !(rc < 0 && weft__errno() == ETIMEDOUT);
 }
 
 void weft__futex_wake(at_int *word, int n)

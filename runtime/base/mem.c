@@ -5,10 +5,10 @@
  */
 #include "base/mem.h"
 
-#include <errno.h>
 #include <stdlib.h>
 #include <sys/mman.h>
 
+#include "base/errno.h"
 #include "base/fault.h"
 
 void *weft__mem_alloc(size_t bytes)
@@ -45,5 +45,5 @@ int weft__space_commit(void *p, size_t bytes)
     int rc = weft__fault(WEFT__FAULT_MMAP);
     if (rc)
         return rc;
-    return mprotect(p, bytes, PROT_READ | PROT_WRITE) == 0 ? 0 : -errno;
+    return mprotect(p, bytes, PROT_READ | PROT_WRITE) == 0 ? 0 : -weft__errno();
 }

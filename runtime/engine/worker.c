@@ -9,6 +9,7 @@
 #include <sched.h>
 
 #include "base/clock.h"
+#include "base/errno.h"
 #include "base/rng.h"
 
 enum { STEAL_MOST = 64, POLL_LEAST_US = 50, LOOP_US = 1000, TOGETHER_US = 20, BACKOFF_MOST = 63 };
@@ -443,6 +444,7 @@ void *weft__worker_thread(void *worker)
     weft__fp_save(w->sched.loop.fp);
     if (w->rt->crash_report)
         weft__crash_thread_begin(&w->signal_stack);
+    weft__errno_shared();
     weft__self_set(&w->sched);
     loop(w);
     weft__idle_found(&w->sched);

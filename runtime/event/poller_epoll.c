@@ -27,7 +27,6 @@
  * Tested    tests/io_test.c, tests/explore/slot.c, tests/models/idle.pml, stress/sockets.c */
 #include "event/poller.h"
 
-#include <errno.h>
 #include <fcntl.h>
 #include <pthread.h>
 #include <sys/epoll.h>
@@ -38,6 +37,7 @@
 #include <weft/io.h>
 
 #include "base/clock.h"
+#include "base/errno.h"
 #include "base/fault.h"
 #include "base/mem.h"
 #include "sched/sched.h"
@@ -64,7 +64,7 @@ int weft__poller_init(struct weft__poller *p)
             (p->kick_fd = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK)) < 0 ||
             epoll_ctl(p->outer, EPOLL_CTL_ADD, p->set, &off) < 0 ||
             epoll_ctl(p->outer, EPOLL_CTL_ADD, p->kick_fd, &kick) < 0) {
-        int rc = -errno;
+        int rc = -weft__errno();
         weft__poller_fini(p);
         return rc;
     }
@@ -109,7 +109,7 @@ void weft__poller_wait(struct weft__poller *p, int64_t until, bool *fired)
         within = 0;
     struct timespec ts = { .tv_sec = within / 1000000000, .tv_nsec = within % 1000000000 };
     long n = syscall(SYS_epoll_pwait2, p->outer, ev, 2, until == INT64_MAX ? NULL : &ts, NULL, 0);
-    if (n < 0 && errno == ENOSYS) {
+    if (n < 0 && weft__errno() == ENOSYS) {
         int64_t ms = (within + 999999) / 1000000;
         n = epoll_wait(p->outer, ev, 2, until == INT64_MAX ? -1 : ms > 86400000 ? 86400000 : (int)ms);
     }
@@ -273,12 +273,13 @@ int weft__slot_register(struct weft__slot *s, struct weft__poller *p)
             at_store_release(&s->poller, (uint64_t)(uintptr_t)p);
             return 0;
         }
-        if (errno == ENOENT && op == EPOLL_CTL_MOD)
+        rc = -weft__errno();
+        if (rc == -ENOENT && op == EPOLL_CTL_MOD)
             op = EPOLL_CTL_ADD; /* closed and opened again behind our back */
-        else if (errno == EEXIST)
+        else if (rc == -EEXIST)
             op = EPOLL_CTL_MOD; /* another call registered it just now */
         else
-            return -errno;
+            return rc;
     }
     return -EBADF;
 }

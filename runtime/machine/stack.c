@@ -9,10 +9,10 @@
  * No huge pages: one touched page must not become 2 MiB. */
 #include "machine/stack.h"
 
-#include <errno.h>
 #include <stdio.h>
 #include <sys/mman.h>
 
+#include "base/errno.h"
 #include "base/fault.h"
 #include "base/mem.h"
 #ifdef WEFT__TSAN
@@ -92,7 +92,7 @@ static int guard(struct weft__stack_pool *p, char *slot)
         int rc = weft__fault(WEFT__FAULT_GUARD);
         if (rc == 0 && madvise(slot, WEFT__GUARD_BYTES, MADV_GUARD_INSTALL) == 0)
             return 0;
-        rc = rc ? rc : -errno;
+        rc = rc ? rc : -weft__errno();
         if (rc != -EINVAL)
             return rc;
         ati_store(&p->by_map, 1); /* an older kernel, or locked memory */

@@ -15,7 +15,6 @@
  * and one write.
  * Plain threads wait by poll(2), in slices, so that their scopes' deadlines and cancels are seen.
  * Tested    tests/io_test.c, tests/cause_test.c, stress/sockets.c */
-#include <errno.h>
 #include <limits.h>
 #include <poll.h>
 #include <sys/socket.h>
@@ -25,6 +24,7 @@
 #include <weft/offload.h>
 
 #include "base/clock.h"
+#include "base/errno.h"
 #include "coord/await.h"
 #include "os/ready.h"
 
@@ -66,7 +66,7 @@ static int blocking_transfer(void *arg)
 {
     const struct transfer *t = arg;
     long n = t->dir == WEFT__READ ? readv(t->fd, t->v, t->n) : writev(t->fd, t->v, t->n);
-    return n < 0 ? -errno : (int)n;
+    return n < 0 ? -weft__errno() : (int)n;
 }
 
 enum kind { KIND_FILE, KIND_OTHER };
@@ -75,9 +75,14 @@ static int kind_of(int fd, enum kind *kind)
 {
     struct stat st;
     if (fstat(fd, &st) < 0)
-        return -errno;
+        return -weft__errno();
     *kind = S_ISREG(st.st_mode) || S_ISBLK(st.st_mode) || S_ISDIR(st.st_mode) ? KIND_FILE : KIND_OTHER;
     return 0;
+}
+
+static long or_error(long n)
+{
+    return n < 0 ? -weft__errno() : n;
 }
 
 /* Moves what can be moved now: a count, -EAGAIN, or another error. */
@@ -85,15 +90,12 @@ static long try_now(struct weft__slot *s, const struct transfer *t)
 {
     long n;
     do {
-        if (at_load(&s->life) & WEFT__SLOT_OWNED) {
-            n = now_own(t);
-            continue;
-        }
-        n = now_socket(t);
-        if (n < 0 && errno == ENOTSOCK)
-            n = now_nowait(t);
-    } while (n < 0 && errno == EINTR);
-    return n < 0 ? -errno : n;
+        if (at_load(&s->life) & WEFT__SLOT_OWNED)
+            n = or_error(now_own(t));
+        else if ((n = or_error(now_socket(t))) == -ENOTSOCK)
+            n = or_error(now_nowait(t));
+    } while (n == -EINTR);
+    return n;
 }
 
 /* A kind that can only block: after readiness, if it has any, on a pool thread. */

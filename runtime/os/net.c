@@ -2,7 +2,6 @@
  *
  * Every socket opened here is close-on-exec, non-blocking, and known to the poller as weft's own.
  * Tested    tests/io_test.c, stress/sockets.c */
-#include <errno.h>
 #include <netinet/in.h>
 #include <netinet/tcp.h>
 #include <stdio.h>
@@ -14,6 +13,7 @@
 #include <weft/net.h>
 #include <weft/time.h>
 
+#include "base/errno.h"
 #include "base/fault.h"
 #include "coord/await.h"
 #include "os/address.h"
@@ -31,7 +31,7 @@ static int reserved_is_zero(const uint64_t *words)
 
 static int set_int(int fd, int level, int name, int value)
 {
-    return setsockopt(fd, level, name, &value, sizeof value) == 0 ? 0 : -errno;
+    return setsockopt(fd, level, name, &value, sizeof value) == 0 ? 0 : -weft__errno();
 }
 
 /* Hands a new descriptor to the poller, or closes it. */
@@ -48,7 +48,7 @@ static int adopt(int fd, uint64_t flags)
 static int open_socket(const weft_addr *a)
 {
     int fd = socket(a->sa.ss_family, SOCK_STREAM | SOCK_NONBLOCK | SOCK_CLOEXEC, 0);
-    return fd < 0 ? -errno : fd;
+    return fd < 0 ? -weft__errno() : fd;
 }
 
 /* ---- listen */
@@ -63,7 +63,7 @@ static void clear_stale_file(const weft_addr *a)
     int fd = open_socket(a);
     if (fd < 0)
         return;
-    if (connect(fd, (const struct sockaddr *)(const void *)&a->sa, a->len) < 0 && errno == ECONNREFUSED)
+    if (connect(fd, (const struct sockaddr *)(const void *)&a->sa, a->len) < 0 && weft__errno() == ECONNREFUSED)
         unlink(u->sun_path);
     close(fd);
 }
@@ -82,11 +82,11 @@ static int bind_and_listen(int fd, const weft_addr *a, const weft_listen_options
         return rc;
     clear_stale_file(a);
     if (bind(fd, (const struct sockaddr *)(const void *)&a->sa, a->len) < 0)
-        return -errno;
+        return -weft__errno();
     const struct sockaddr_un *u = (const struct sockaddr_un *)(const void *)&a->sa;
     if (a->sa.ss_family == AF_UNIX && u->sun_path[0] != 0 && o->unix_mode != 0 && chmod(u->sun_path, o->unix_mode) < 0)
-        return -errno;
-    return listen(fd, o->backlog > 0 ? o->backlog : BACKLOG) == 0 ? 0 : -errno;
+        return -weft__errno();
+    return listen(fd, o->backlog > 0 ? o->backlog : BACKLOG) == 0 ? 0 : -weft__errno();
 }
 
 int weft_listen(const char *where, const weft_listen_options *o)
@@ -128,7 +128,7 @@ static int accept_now(int listener)
     for (;;) {
         int fd = weft__fault(WEFT__FAULT_ACCEPT);
         if (fd == 0 && (fd = accept4(listener, NULL, NULL, SOCK_NONBLOCK | SOCK_CLOEXEC)) < 0)
-            fd = -errno;
+            fd = -weft__errno();
         if (fd >= 0 || !died_in_queue(-fd))
             return fd;
     }
@@ -206,12 +206,12 @@ static int connect_in(struct weft__frame *f, int fd, const weft_addr *a)
         return rc;
     int error = 0;
     socklen_t bytes = sizeof error;
-    if (connect(fd, (const struct sockaddr *)(const void *)&a->sa, a->len) < 0)
-        rc = errno == EINTR ? -EINPROGRESS : -errno;
+    if (connect(fd, (const struct sockaddr *)(const void *)&a->sa, a->len) < 0 && (rc = -weft__errno()) == -EINTR)
+        rc = -EINPROGRESS;
     while (rc == -EAGAIN) { /* a Unix listener's queue is full; no event tells when it is not */
         if ((rc = weft_sleep(weft_ms(1))) == 0 &&
                 connect(fd, (const struct sockaddr *)(const void *)&a->sa, a->len) < 0)
-            rc = -errno;
+            rc = -weft__errno();
     }
     if (rc == -EINPROGRESS) {
         bool waited = false;
@@ -221,7 +221,7 @@ static int connect_in(struct weft__frame *f, int fd, const weft_addr *a)
             /* An edge may be of an earlier time: connected only when poll says so. */
         } while (rc == 0 && weft__ready_look(fd, WEFT_WRITABLE) == 0);
         if (rc == 0 && getsockopt(fd, SOL_SOCKET, SO_ERROR, &error, &bytes) < 0)
-            rc = -errno;
+            rc = -weft__errno();
         if (rc == 0)
             rc = -error;
     }
@@ -248,7 +248,7 @@ int weft_connect(const char *where, const weft_connect_options *o)
     if (fd < 0)
         return fd;
     if (o->from && bind(fd, (struct sockaddr *)(void *)&from.sa, from.len) < 0) {
-        rc = -errno;
+        rc = -weft__errno();
         close(fd);
         return rc;
     }
@@ -272,7 +272,7 @@ int weft_shutdown(int fd, int how)
     int rc = weft__slot_enter(fd, &s);
     if (rc < 0)
         return rc;
-    rc = shutdown(fd, how) == 0 ? 0 : -errno;
+    rc = shutdown(fd, how) == 0 ? 0 : -weft__errno();
     weft__slot_leave(s);
     return rc;
 }
@@ -283,7 +283,7 @@ int weft_pair(int fds[2])
     if (!fds)
         return -EINVAL;
     if (socketpair(AF_UNIX, SOCK_STREAM | SOCK_NONBLOCK | SOCK_CLOEXEC, 0, pair) < 0)
-        return -errno;
+        return -weft__errno();
     int rc = weft__slot_adopt(pair[0], WEFT__SLOT_OWNED | WEFT__SLOT_STREAM);
     if (rc == 0)
         rc = weft__slot_adopt(pair[1], WEFT__SLOT_OWNED | WEFT__SLOT_STREAM);
@@ -305,7 +305,7 @@ static int address_of(int fd, weft_addr *out, int (*get)(int, struct sockaddr *,
     if (!out)
         return -EINVAL;
     if (get(fd, (struct sockaddr *)(void *)&a.sa, &a.len) < 0)
-        return -errno;
+        return -weft__errno();
     *out = a;
     return 0;
 }

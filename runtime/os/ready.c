@@ -4,13 +4,13 @@
  * thread asks poll(2), at most 20 ms at a time, and between looks at its scopes. */
 #include "os/ready.h"
 
-#include <errno.h>
 #include <poll.h>
 #include <sys/epoll.h>
 #include <unistd.h>
 #include <weft/io.h>
 
 #include "base/clock.h"
+#include "base/errno.h"
 #include "coord/await.h"
 
 enum { SLICE_MS = 20 };
@@ -25,7 +25,7 @@ static int look(int fd, unsigned events, int ms)
     struct pollfd p = { .fd = fd, .events = poll_events(events) };
     int n = poll(&p, 1, ms);
     if (n < 0)
-        return errno == EINTR ? 0 : -errno;
+        return (n = -weft__errno()) == -EINTR ? 0 : n;
     if (p.revents & POLLNVAL)
         return -EBADF;
     unsigned ready = ((p.revents & POLLIN) ? WEFT_READABLE : 0u) | ((p.revents & POLLOUT) ? WEFT_WRITABLE : 0u);
@@ -46,8 +46,8 @@ int weft__ready_pollable(struct weft__frame *f, struct weft__slot *s)
     /* A thread has no set: asks one of its own. */
     int set = epoll_create1(EPOLL_CLOEXEC);
     if (set < 0)
-        return -errno;
-    int rc = epoll_ctl(set, EPOLL_CTL_ADD, s->fd, &(struct epoll_event){ .events = 0 }) == 0 ? 0 : -errno;
+        return -weft__errno();
+    int rc = epoll_ctl(set, EPOLL_CTL_ADD, s->fd, &(struct epoll_event){ .events = 0 }) == 0 ? 0 : -weft__errno();
     close(set);
     return rc;
 }
