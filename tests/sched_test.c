@@ -246,6 +246,58 @@ START_TEST(a_parent_and_its_children_do_not_starve_a_third)
 }
 END_TEST
 
+/* -- the oldest -- */
+
+struct newer {
+    atomic_int older_begun;
+    int64_t waited;
+    long others;
+};
+
+static int older(void *arg)
+{
+    atomic_store(&((struct newer *)arg)->older_begun, 1);
+    return 0;
+}
+
+static int no_op(void *arg)
+{
+    (void)arg;
+    return weft_yield();
+}
+
+static int spawn_newer_ones(void *arg)
+{
+    struct newer *n = arg;
+    weft_scope s, inner;
+    weft_scope_begin(&s, LIMIT);
+    int64_t start = weft_now();
+    for (int i = 0; i < 3; i++)
+        weft_spawn(&s, older, n);
+    while (!atomic_load(&n->older_begun) && weft_now() - start < weft_sec(5)) {
+        weft_scope_begin(&inner, WEFT_NEVER);
+        weft_spawn(&inner, no_op, NULL);
+        n->others += weft_scope_end(&inner, 0) == 0;
+    }
+    n->waited = weft_now() - start;
+    return weft_scope_end(&s, 0);
+}
+
+/* X3 */
+START_TEST(an_older_spawned_task_does_not_wait_for_ever_behind_newer_ones)
+{
+    int64_t waited[TIMES];
+    for (int i = 0; i < TIMES; i++) {
+        struct newer n = { .others = 0 };
+        ck_assert_int_eq(weft_run(spawn_newer_ones, &n, ON(1)), 0);
+        ck_assert_int_eq(atomic_load(&n.older_begun), 1);
+        ck_assert_int_gt(n.others, 0);
+        waited[i] = n.waited;
+    }
+    ck_assert_int_lt(median(waited, TIMES), weft_ms(100));
+}
+END_TEST
+
 /* -- pinned -- */
 
 struct pinned {
@@ -695,6 +747,7 @@ int main(void)
     tcase_add_loop_test(tc, a_ready_task_has_its_turn_while_another_joins_inline, 0, 2);
     tcase_add_test(tc, two_that_wake_each_other_do_not_starve_a_third);
     tcase_add_test(tc, a_parent_and_its_children_do_not_starve_a_third);
+    tcase_add_test(tc, an_older_spawned_task_does_not_wait_for_ever_behind_newer_ones);
     tcase_add_test(tc, three_that_yield_on_two_workers_have_as_many_turns);
     tc = add_case(s, "pinned");
     tcase_add_test(tc, pinned_tasks_never_change_their_thread);

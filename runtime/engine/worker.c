@@ -241,6 +241,28 @@ static void balance(struct weft__sched *s, uint32_t mine)
 
 /* ---- looking around, between turns */
 
+/* X3: newer spawned tasks go before older ones, but if nobody has taken from that end for a while, the oldest is next. */
+static void oldest_first(struct weft__worker *w, uint64_t now)
+{
+    struct weft__sched *s = &w->sched;
+    uint64_t top = at_load(&s->deque.top), id;
+    if (top != w->top_seen || weft__deque_size(&s->deque) == 0) {
+        w->top_seen = top;
+        w->top_since = now;
+        return;
+    }
+    if (now - w->top_since < weft__us_to_ticks(WEFT__OLDEST_US))
+        return;
+    while ((id = weft__deque_steal(&s->deque)) != 0) {
+        struct weft__task *t = weft__task_at(weft__id_index((weft_task)id));
+        if (weft__task_claim(t, (weft_task)id)) { /* else a dead entry */
+            own_set(s->picked, t);
+            own_set(s->picked_new, true);
+            return;
+        }
+    }
+}
+
 static bool somebody_else_serves(struct weft__worker *w, uint64_t now)
 {
     struct weft__group *g = w->sched.group;
@@ -285,6 +307,7 @@ static void look_around(struct weft__worker *w, uint64_t now)
             balance(s, weft__ready_len(&s->ring) + (uint32_t)weft__deque_size(&s->deque) + 1);
     }
     push_yielder(s, now);
+    oldest_first(w, now);
     set_loop_due(w, now);
 }
 

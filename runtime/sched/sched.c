@@ -9,8 +9,9 @@
  *               are saved nobody may resume it, and on its own stack nobody can.
  *           X3  how long a ready task is passed over, in turns of its worker: in the next slot at most 3; in the
  *               ring at most 3 x its length (a next streak, then ring and deque in turn, pinned each fourth
- *               turn); in inject 61 turns or 1 ms for each 64 ahead of it. A spawned task may wait behind
- *               newer ones for as long as those spawn more: that is what keeps fork-join in few stacks.
+ *               turn); in inject until the next look, after 61 turns or 1 ms, if its worker's share reaches to it. A spawned
+ *               task waits behind newer ones, which keeps fork-join in few stacks; but of those that wait
+ *               longest one begins each 10 ms, if no thief takes them (engine/worker.c).
  * Source    the run queues of Go and Tokio; direct switch as in Photon; the rules in time are ours.
  * Tested    tests/sched_test.c, stress/mix.c */
 #include "sched/sched.h"

@@ -28,6 +28,7 @@ enum {
     WEFT__NEXT_US = 50,    /* a next slot is stolen from an owner that has not moved for this long */
     WEFT__LOOP_TURNS = 61, /* R3: turns between two visits of the worker's loop */
     WEFT__NEXT_STREAK = 3, /* turns in a row that a next slot may take */
+    WEFT__OLDEST_US = 10000, /* X3: the oldest spawned task is passed over no longer */
     WEFT__BUDGET = 128,    /* operations that did not wait, then a task yields */
     WEFT__SLICE_US = 50    /* R12: a turn longer than this ends at the next read or accept after one */
 };
@@ -95,7 +96,7 @@ struct weft__sched {
     uint64_t began;      /* ticks at which the present turn began */
     uint64_t mean_run;   /* running mean (1/8) of turns, in ticks, each counted as 1 ms at most */
     uint64_t rng;
-    struct weft__task *picked; /* for the loop to run: a slow task */
+    struct weft__task *picked; /* for the loop to run: a slow task, or the oldest */
     bool picked_new;
     struct weft__task *yielder; /* came back to the loop by yielding; not queued yet */
     int ring_first;             /* turns that only the ring may have */
