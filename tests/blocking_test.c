@@ -166,6 +166,37 @@ START_TEST(the_copy_is_aligned_and_copied_back)
 }
 END_TEST
 
+/* -- a result that says that the copy was dropped -- */
+
+static int refuse_work(void *arg)
+{
+    (void)arg;
+    return -ECANCELED;
+}
+
+static int block_on_refusal(void *arg)
+{
+    struct copy *c = arg;
+    c->rc = weft_blocking_copy(refuse_work, c->data, 1, count_drop);
+    return 0;
+}
+
+START_TEST(what_returns_ECANCELED_itself_is_dropped_as_well)
+{
+    static struct copy c;
+    unsigned char byte = 1;
+    for (int by_thread = 0; by_thread < 2; by_thread++) {
+        memset(&c, 0, sizeof c);
+        c.data = &byte;
+        copy_of_now = &c;
+        ck_assert_int_eq(by_thread ? block_on_refusal(&c) : weft_run(block_on_refusal, &c, ON(2)), 0);
+        ck_assert_int_eq(c.rc, -ECANCELED);
+        ck_assert_int_eq(c.dropped, 1);
+        ck_assert_int_eq(byte, 1);
+    }
+}
+END_TEST
+
 /* -- beside other work -- */
 
 struct beside {
@@ -433,7 +464,9 @@ int main(void)
     tcase_add_test(tc, a_blocking_call_within_a_blocking_call_is_a_plain_call);
     tcase_add_test(tc, on_a_plain_thread_the_function_is_called_directly);
     tcase_add_loop_test(tc, the_copy_is_aligned_and_copied_back, 0, COUNT(copy_sizes));
+    tcase_add_test(tc, what_returns_ECANCELED_itself_is_dropped_as_well);
     tc = add_case(s, "beside other work");
+    tcase_add_test(tc, what_returns_ECANCELED_itself_is_dropped_as_well);
     tcase_add_loop_test(tc, other_tasks_run_on_while_some_block, 0, counts);
     tcase_add_loop_test(tc, many_blocking_calls_are_each_made_once, 0, counts);
     tc = add_case(s, "cancelling");

@@ -473,13 +473,11 @@ static int blocking_intact(struct cell *c)
     return rc;
 }
 
-/* What was begun is dropped once when it has ended, what was queued instead of being begun. Of a
- * call that was refused on entry there is no copy. Whether a call that was never begun had been
- * queued cannot be told. */
+/* Whatever was told -ECANCELED has its copy dropped once: when it has ended, or instead of being begun. */
 static int copy_intact(struct cell *c)
 {
     gate_open(&c->gate);
-    if (c->when == BEFORE || c->race)
+    if (c->race)
         return 0; /* looked at when the run has ended */
     return wait_for(&c->dropped, 1) && atomic_load(&c->dropped) == 1 ? 0 : -EPROTO;
 }
@@ -774,7 +772,7 @@ START_TEST(a_wait_ends_as_the_table_of_causes_says)
     ck_assert_msg(c->end == verdict_of(cause, c->rc), "%s: the scope ended with %s, after %s", cell,
             weft_strerror(c->end), weft_strerror(c->rc));
     if (kind->call == blocking_copy_call)
-        ck_assert_msg(atomic_load(&c->dropped) == (c->rc == -ECANCELED && when != BEFORE),
+        ck_assert_msg(atomic_load(&c->dropped) == (c->rc == -ECANCELED),
                 "%s: dropped %d times", cell, atomic_load(&c->dropped));
     free(c);
 }
@@ -877,10 +875,7 @@ START_TEST(a_raced_wait_completes_or_takes_nothing)
         int rc = weft_run(race_rounds, &r, QUIETLY_ON(workers)), drops = 0;
         for (int k = 0; k < r.rounds && rc == 0 && kind->call == blocking_copy_call; k++) {
             const struct cell *c = &r.cells[k];
-            int dropped = atomic_load(&c->dropped), runs = atomic_load(&c->fn_runs);
-            /* The second call, which succeeds, is a run, too. */
-            bool begun = c->rc == -ECANCELED && runs == 2;
-            drops += dropped > (c->rc == -ECANCELED) || (begun && dropped != 1);
+            drops += atomic_load(&c->dropped) != (c->rc == -ECANCELED);
         }
         free(r.cells);
         ck_assert_int_eq(rc, 0);

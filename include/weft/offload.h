@@ -19,12 +19,16 @@ extern "C" {
  * ordering   both ways */
 WEFT_CHECK WEFT_API int weft_blocking(weft_fn *fn, void *arg);
 
-/* The same on a copy of `bytes` bytes of arg, aligned to 16. Copied back when fn's result is returned; on a
- * cancel it returns at once and fn ends by itself. `drop(copy)`, if given, runs on the pool thread exactly
- * once after fn when nobody waited any more, and instead of fn if it was withdrawn while queued.
+/* The same on a copy of `bytes` bytes of arg, aligned to 16. On a cancel it returns at once; fn, if it has begun, ends by
+ * itself.
  *
- * returns    what fn returned; -ECANCELED; -ENOMEM; -EAGAIN
- * context    task: suspends, cancellation point; plain thread: calls fn directly */
+ * -ECANCELED always means that the copy is not handed back: `drop(copy)`, if given, runs exactly once, after fn or
+ * instead of it, on the pool thread or before this returns; and so it does when fn itself returns -ECANCELED. After
+ * any other result of fn the copy is copied back, and drop does not run. After an error of the call's own nothing was
+ * taken.
+ *
+ * returns    what fn returned; -ECANCELED; -ENOMEM, -EAGAIN no thread could be started: nothing was taken
+ * context    task: suspends, cancellation point; plain thread: calls fn directly, on arg itself */
 WEFT_CHECK WEFT_API int weft_blocking_copy(
         weft_fn *fn, void *arg, size_t bytes, void (*drop)(void *arg));
 

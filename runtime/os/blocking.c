@@ -106,8 +106,12 @@ int weft_blocking_copy(weft_fn *fn, void *arg, size_t bytes, void (*drop)(void *
     struct weft__frame *f = weft__current();
     if (!fn || (!arg && bytes > 0) || bytes > SIZE_MAX / 2)
         return -EINVAL;
-    if (!f || weft__is_thread(f))
-        return fn(arg);
+    if (!f || weft__is_thread(f)) {
+        int rc = fn(arg);
+        if (rc == -ECANCELED && drop)
+            drop(arg);
+        return rc;
+    }
     struct copied *c = weft__mem_aligned(16, sizeof *c + bytes);
     if (!c)
         return -ENOMEM;
@@ -118,10 +122,12 @@ int weft_blocking_copy(weft_fn *fn, void *arg, size_t bytes, void (*drop)(void *
     if (bytes > 0)
         memcpy(c->data, arg, bytes);
     int rc = submit(f, &c->call);
-    if (rc < 0) {
+    if (rc == -ECANCELED)
+        let_go(c);
+    else if (rc < 0)
         weft__mem_free(c);
+    if (rc < 0)
         return rc;
-    }
     if (weft__await(f) == WEFT__CAUSE_CANCEL) {
         if (weft__pool_withdraw(pool_of(f), &c->call.job)) {
             let_go(c);
@@ -131,6 +137,10 @@ int weft_blocking_copy(weft_fn *fn, void *arg, size_t bytes, void (*drop)(void *
             return -ECANCELED; /* the pool thread frees it */
     }
     rc = c->call.rc;
+    if (rc == -ECANCELED) {
+        let_go(c);
+        return rc;
+    }
     if (bytes > 0)
         memcpy(arg, c->data, bytes);
     weft__mem_free(c);
