@@ -466,7 +466,6 @@ int main(void)
     tcase_add_loop_test(tc, the_copy_is_aligned_and_copied_back, 0, COUNT(copy_sizes));
     tcase_add_test(tc, what_returns_ECANCELED_itself_is_dropped_as_well);
     tc = add_case(s, "beside other work");
-    tcase_add_test(tc, what_returns_ECANCELED_itself_is_dropped_as_well);
     tcase_add_loop_test(tc, other_tasks_run_on_while_some_block, 0, counts);
     tcase_add_loop_test(tc, many_blocking_calls_are_each_made_once, 0, counts);
     tc = add_case(s, "cancelling");
