@@ -74,6 +74,7 @@ void ex_relax(void);
 #define EX_FULL(s) __extension__({ EX_HERE(s, "at_fence_full", EX_FENCE); ex_fence(&s); })
 #define at_fence_full() EX_FULL(EX_NAME)
 #define at_relax() ex_relax()
+#define at_prefetch(p) ((void)(p))
 
 #define own(field) (field)
 #define own_set(field, value) ((field) = (value))
