@@ -327,14 +327,17 @@ static void spin_ended(struct weft__worker *w, bool rewarded)
     w->spin_skip = w->spin_backoff;
 }
 
-static bool find(struct weft__worker *w, bool poller, uint64_t now)
+enum found { NOTHING, A_TIMER, SOMETHING };
+
+static enum found find(struct weft__worker *w, bool poller, uint64_t now)
 {
     struct weft__sched *s = &w->sched;
     if (at_load(&s->pinned.count) > 0)
-        return true;
+        return SOMETHING;
     if (expire_due(w, true, now) > 0)
-        return true;
-    return (poller && poll_into_ring(w) > 0) || take_injected(s, STEAL_MOST, now) > 0 || steal(s, now);
+        return A_TIMER;
+    return (poller && poll_into_ring(w) > 0) || take_injected(s, STEAL_MOST, now) > 0 || steal(s, now) ? SOMETHING
+                                                                                                      : NOTHING;
 }
 
 static bool somebody_is_absent(struct weft__worker *w, uint64_t now)
@@ -353,10 +356,9 @@ static bool search(struct weft__worker *w)
     if (!weft__idle_search(&w->sched))
         return false;
     bool poller = may_poll(w, now);
-    if (find(w, poller, now))
-        return true;
-    if (!poller || !should_spin(w))
-        return false;
+    enum found found = find(w, poller, now);
+    if (found || !poller || !should_spin(w))
+        return found;
     bool shared = somebody_is_absent(w, now);
     do {
         if (shared)
@@ -364,14 +366,11 @@ static bool search(struct weft__worker *w)
         else
             for (int i = 0; i < 4; i++)
                 at_relax();
-        if (find(w, may_poll(w, now), now)) {
-            spin_ended(w, true);
-            return true;
-        }
+        found = find(w, may_poll(w, now), now);
         now = weft__ticks();
-    } while (now - start < weft__us_to_ticks(WEFT__SPIN_US) && !ati_load(&w->rt->stopping));
-    spin_ended(w, false);
-    return false;
+    } while (!found && now - start < weft__us_to_ticks(WEFT__SPIN_US) && !ati_load(&w->rt->stopping));
+    spin_ended(w, found == SOMETHING); /* of a timer it is known when it will be; no need to look out for it */
+    return found;
 }
 
 /* P3 */
