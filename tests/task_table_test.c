@@ -83,8 +83,7 @@ START_TEST(each_life_has_an_id_of_its_own_and_stale_ids_claim_nothing)
         at_store(&t->ticket, weft__id_generation(old[0]) + 1);
         end_life(&c, t, old[i]);
     }
-    while (c.head)
-        weft__task_free_slow(NULL, weft__task_alloc(&c));
+    weft__task_cache_return(&c);
 }
 END_TEST
 
@@ -112,8 +111,7 @@ START_TEST(a_block_whose_generations_are_used_up_is_retired)
     }
     for (int i = 0; i < COUNT(taken); i++)
         weft__task_free_slow(NULL, taken[i]);
-    while (cache.head)
-        weft__task_free_slow(NULL, weft__task_alloc(&cache));
+    weft__task_cache_return(&cache);
 }
 END_TEST
 
@@ -133,16 +131,15 @@ START_TEST(blocks_that_live_are_all_different)
     for (int i = 0; i < MANY; i++) {
         ck_assert(weft__task_claim(t[i], id[i]));
         end_life(&c, t[i], id[i]);
-        ck_assert_int_le(c.count, 256);
+        ck_assert_int_le(c.count, WEFT__TASK_BATCH);
     }
     uint32_t used = weft__task_table_used();
     for (int i = 0; i < MANY; i++)
         t[i] = weft__task_alloc(i % 2 ? &c : NULL);
-    ck_assert_uint_le(weft__task_table_used(), used + 64); /* they were used again */
+    ck_assert_uint_le(weft__task_table_used(), used + WEFT__TASK_BATCH); /* they were used again */
     for (int i = 0; i < MANY; i++)
         weft__task_free_slow(NULL, t[i]);
-    while (c.head)
-        weft__task_free_slow(NULL, weft__task_alloc(&c));
+    weft__task_cache_return(&c);
     free(t);
     free(id);
 }
@@ -261,8 +258,7 @@ static void *churner(void *arg)
         at_store(&held[n]->state, weft__state(weft__id_generation(id[n]), 0, 0, WEFT__RUNNING));
         end_life(&cache, held[n], id[n]);
     }
-    while (cache.head)
-        weft__task_free_slow(NULL, weft__task_alloc(&cache));
+    weft__task_cache_return(&cache);
     return NULL;
 }
 

@@ -1,33 +1,34 @@
-/* base/futex.c - the one internal lock, and the kernel's wait on a word.
- *
- * Source    U. Drepper, "Futexes are tricky", third mutex. */
+/* base/futex.c - the one internal lock, and the kernel's wait on a word. See futex.h. */
 #include "base/futex.h"
 
 #include <limits.h>
 #include <linux/futex.h>
+#include <sched.h>
 #include <sys/syscall.h>
 #include <time.h>
 #include <unistd.h>
 
+#include "base/clock.h"
 #include "base/errno.h"
 
-enum { SPINS = 50 }; /* looks, about a microsecond: several times what a lock is held for; longer only hurts when the holder was descheduled */
+enum {
+    SPINS = 50,    /* looks, about a microsecond: several times what a lock is held for */
+    YIELDS = 50,   /* then the holder is descheduled, and gets this core */
+    NAP_NS = 50000 /* then it is of a lower priority, which yielding does not help */
+};
 
 void weft__lock_slow(struct weft__lock *l)
 {
-    for (int i = 0; i < SPINS; i++) {
-        if (weft__trylock(l))
-            return;
-        at_relax();
+    for (int looks = 0; !weft__trylock(l); looks++) {
+        if (looks < SPINS) {
+            at_relax();
+        } else if (looks < SPINS + YIELDS) {
+            sched_yield();
+        } else {
+            at_int never = 0;
+            weft__futex_wait(&never, 0, weft__now() + NAP_NS);
+        }
     }
-    while (ati_swap(&l->word, 2) != 0)
-        weft__futex_wait(&l->word, 2, INT64_MAX);
-}
-
-void weft__unlock_slow(struct weft__lock *l)
-{
-    ati_swap(&l->word, 0);
-    weft__futex_wake(&l->word, 1);
 }
 
 bool weft__futex_wait(at_int *word, uint32_t value, int64_t until)

@@ -1,32 +1,32 @@
 /* base/futex.h - the one internal lock, and the kernel's wait on a word.
  *
- * The lock has no owner and is held for tens of nanoseconds, never across user code or a suspension. */
+ * The lock has no owner and is held for tens of nanoseconds, never across user code or a suspension. So it knows of no
+ * sleepers, and to leave it is one plain store; who finds it held for long waits for a thread that was descheduled, and
+ * makes way for it. */
 #ifndef WEFT_BASE_FUTEX_H
 #define WEFT_BASE_FUTEX_H
 
 #include "base/atomic.h"
 
 struct weft__lock {
-    at_int word; /* 0 free, 1 held, 2 held and somebody may sleep on it */
+    at_int word; /* 0 free, 1 held */
 };
 
 void weft__lock_slow(struct weft__lock *l);
-void weft__unlock_slow(struct weft__lock *l);
 
-static inline void weft__lock(struct weft__lock *l)
-{
-    /* acq_rel: meets the same of the unlock before; what its holder wrote is seen. */
-    if (!ati_cas(&l->word, 0, 1))
-        weft__lock_slow(l);
-}
 static inline bool weft__trylock(struct weft__lock *l)
 {
+    /* acquire: meets the release of the unlock before; what its holder wrote is seen. */
     return ati_load(&l->word) == 0 && ati_cas(&l->word, 0, 1);
+}
+static inline void weft__lock(struct weft__lock *l)
+{
+    if (!ati_cas(&l->word, 0, 1)) /* acquire, as above */
+        weft__lock_slow(l);
 }
 static inline void weft__unlock(struct weft__lock *l)
 {
-    if (!ati_cas(&l->word, 1, 0))
-        weft__unlock_slow(l);
+    ati_store_release(&l->word, 0);
 }
 
 /* Sleeps while *word is `value`; may return at any time, so callers look at the word again. `until` is a

@@ -12,7 +12,7 @@
 #include "base/errno.h"
 #include "base/rng.h"
 
-enum { STEAL_MOST = 64, POLL_LEAST_US = 50, LOOP_US = 1000, TOGETHER_US = 20, BACKOFF_MOST = 63 };
+enum { STEAL_MOST = 64, STRIKE_LEAST = 16, POLL_LEAST_US = 50, LOOP_US = 1000, TOGETHER_US = 20, BACKOFF_MOST = 63 };
 
 /* ---- the polling role */
 
@@ -66,15 +66,22 @@ static bool poll_is_due(struct weft__worker *w, uint64_t now)
 
 /* ---- timers */
 
+/* What the ring could not take would go through the shared queue and come back later; in the heap it waits as well, and
+ * in order. */
+static bool ring_is_full_enough(const struct weft__sched *s)
+{
+    return weft__ready_len(&s->ring) >= WEFT__RING / 2;
+}
+
 static uint32_t expire(struct weft__worker *w, struct weft__timers *t, int64_t now)
 {
     uint32_t woken[STEAL_MOST], n, all = 0;
+    uint32_t most = ring_is_full_enough(&w->sched) ? STRIKE_LEAST : STEAL_MOST;
     do {
-        n = t == &w->timers ? weft__timers_expire(t, now, woken, STEAL_MOST)
-                            : weft__timers_help_expire(t, now, woken, STEAL_MOST);
+        n = t == &w->timers ? weft__timers_expire(t, now, woken, most) : weft__timers_help_expire(t, now, woken, most);
         weft__sched_prefetch(woken, n);
         all += push_all(&w->sched, woken, n, weft__ticks());
-    } while (n == STEAL_MOST);
+    } while (n == STEAL_MOST && !ring_is_full_enough(&w->sched));
     return all;
 }
 
@@ -141,7 +148,7 @@ static void set_loop_due(struct weft__worker *w, uint64_t now)
     int64_t looked_at = weft__now();
     own_set(w->looked_at, looked_at);
     own_set(s->loop_due, now + weft__us_to_ticks(LOOP_US));
-    if (earliest != INT64_MAX && (left = earliest - looked_at) < 1000 * LOOP_US)
+    if (earliest != INT64_MAX && !ring_is_full_enough(s) && (left = earliest - looked_at) < 1000 * LOOP_US)
         own_set(s->loop_due, now + due_in(left));
 }
 

@@ -48,9 +48,25 @@ void weft__timers_init(struct weft__timers *t)
     at_store(&t->earliest, (uint64_t)INT64_MAX);
 }
 
+/* The four children of an entry, 4 i + 1 to 4 i + 4, share one line. */
+enum { HEAP_LINE = 64, HEAP_SHIFT = 3 };
+_Static_assert(sizeof(struct weft__timer_entry) == 16, "four to a line");
+
+static struct weft__timer_entry *heap_new(uint32_t capacity)
+{
+    struct weft__timer_entry *e = weft__mem_aligned(HEAP_LINE, (capacity + HEAP_SHIFT) * sizeof *e);
+    return e ? e + HEAP_SHIFT : NULL;
+}
+
+static void heap_free(struct weft__timer_entry *heap)
+{
+    if (heap)
+        weft__mem_free(heap - HEAP_SHIFT);
+}
+
 void weft__timers_fini(struct weft__timers *t)
 {
-    weft__mem_free(t->heap);
+    heap_free(t->heap);
     weft__mem_free(t->slots);
     t->heap = NULL;
     t->slots = NULL;
@@ -87,6 +103,9 @@ static void sift_down(struct weft__timers *t, uint32_t i, struct weft__timer_ent
         uint32_t child = 4 * i + 1, least = child;
         if (child >= t->n)
             break;
+        if (4 * child + 16 < t->n) /* the next level, whichever way it will be: a line for the children of each child */
+            for (uint32_t k = 0; k < 4; k++)
+                at_prefetch(&t->heap[4 * (child + k) + 1]);
         for (uint32_t k = child + 1; k < child + 4 && k < t->n; k++)
             if (before(&t->heap[k], &t->heap[least]))
                 least = k;
@@ -125,10 +144,10 @@ static int make_room(struct weft__timers *t)
     if (t->n < t->capacity)
         return 0;
     uint32_t capacity = t->capacity ? t->capacity * 2 : 64;
-    struct weft__timer_entry *heap = weft__mem_alloc(capacity * sizeof *heap);
+    struct weft__timer_entry *heap = heap_new(capacity);
     struct weft__timer_slot *slots = weft__mem_alloc(capacity * sizeof *slots);
     if (!heap || !slots || capacity > 1u << SLOT_BITS) {
-        weft__mem_free(heap);
+        heap_free(heap);
         weft__mem_free(slots);
         return -ENOMEM;
     }
@@ -139,7 +158,7 @@ static int make_room(struct weft__timers *t)
     for (uint32_t i = t->n; i < capacity; i++)
         slots[i].place = i + 1 < capacity ? i + 2 : 0;
     t->free_slot = t->n + 1;
-    weft__mem_free(t->heap);
+    heap_free(t->heap);
     weft__mem_free(t->slots);
     t->heap = heap;
     t->slots = slots;

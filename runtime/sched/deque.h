@@ -74,6 +74,15 @@ static inline uint64_t weft__deque_take(struct weft__deque *d)
 /* Any thread. The oldest item; 0 there is none, or another took it. */
 uint64_t weft__deque_steal(struct weft__deque *d);
 
+/* Owner. What it will take in a few turns, if there are so many that they may be cold; else 0. A guess. */
+static inline uint64_t weft__deque_ahead(const struct weft__deque *d)
+{
+    enum { TURNS = 4, MANY = 64 };
+    uint64_t b = at_load(&d->bottom);
+    const struct weft__deque_array *a = weft__deque_array_of(d);
+    return (int64_t)(b - at_load(&d->top)) > MANY ? at_load(&a->slot[(b - TURNS) & a->mask]) : 0;
+}
+
 /* Any thread; a guess. */
 static inline uint64_t weft__deque_size(const struct weft__deque *d)
 {

@@ -62,8 +62,7 @@ void weft__sched_fini(struct weft__sched *s)
 
 void weft__sched_return_blocks(struct weft__sched *s)
 {
-    while (s->blocks.head != 0)
-        weft__task_free_slow(NULL, weft__task_alloc(&s->blocks));
+    weft__task_cache_return(&s->blocks);
 }
 
 /* ---- where a ready task goes */
@@ -125,15 +124,19 @@ static void put_next(struct weft__sched *s, struct weft__task *t)
 
 NOT_INSTRUMENTED void weft__sched_prefetch(const uint32_t *tasks, uint32_t n)
 {
-    enum { LINE = 64, BELOW = 7 * LINE };
+    enum { LINE = 64, BELOW = 7 * LINE, HEAD = 2 * LINE }; /* below the frame: the head of its stack */
     const struct weft__frame *f;
-    for (uint32_t i = 0; i < n; i++)
-        at_prefetch((const void *)(uintptr_t)at_load(&weft__task_at(tasks[i])->side));
     for (uint32_t i = 0; i < n; i++) {
+        at_prefetch((const void *)(uintptr_t)at_load(&weft__task_at(tasks[i])->side));
+        at_prefetch(&weft__members[tasks[i]]);
+    }
+    for (uint32_t i = 0; i < n; i++) { /* its neighbours, which it leaves at its end */
+        at_prefetch(&weft__members[ati_load(&weft__members[tasks[i]].next)]);
+        at_prefetch(&weft__members[ati_load(&weft__members[tasks[i]].prev)]);
         f = (const struct weft__frame *)(uintptr_t)at_load(&weft__task_at(tasks[i])->side);
         for (int k = 0; k < BELOW; k += LINE)
             at_prefetch((const char *)f->context.sp + k);
-        for (int k = LINE; k < (int)sizeof *f; k += LINE)
+        for (int k = -HEAD; k < (int)sizeof *f; k += LINE)
             at_prefetch((const char *)f + k);
     }
 }
@@ -192,6 +195,9 @@ static struct weft__task *from_deque(struct weft__sched *s, bool *is_new)
 {
     uint64_t id;
     while ((id = weft__deque_take(&s->deque)) != 0) {
+        uint64_t ahead = weft__deque_ahead(&s->deque);
+        if (ahead != 0)
+            at_prefetch(weft__task_at(weft__id_index((weft_task)ahead)));
         struct weft__task *t = weft__task_at(weft__id_index((weft_task)id));
         if (weft__task_claim(t, (weft_task)id)) {
             *is_new = true;

@@ -4,7 +4,9 @@
  * Callers   every worker through its own cache; plain threads with c == NULL.
  * Holds     T1  a block is in exactly one place: a cache, the shared list, or alive.
  *           T2  the table is never unmapped and never moves.
- * The table is 16 M blocks of address space; memory is committed 1 MiB at a time. */
+ * The table is 16 M blocks of address space; memory is committed 1 MiB at a time. The shared list is one of batches, so
+ * that under the lock nothing is walked: blocks that were used long ago are cold.
+ * Source    the caches are the magazines of Bonwick and Adams, "Magazines and Vmem" (2001), linked and not in arrays. */
 #include "sched/task.h"
 
 #include <errno.h>
@@ -12,13 +14,13 @@
 #include "base/futex.h"
 #include "base/mem.h"
 
-enum { BLOCKS = 1 << WEFT__INDEX_BITS, COMMIT = 16384, BATCH = 64 };
+enum { BLOCKS = 1 << WEFT__INDEX_BITS, COMMIT = 16384, BATCH = WEFT__TASK_BATCH };
 
 struct weft__task *weft__tasks;
 struct weft__member *weft__members;
 
 static struct weft__lock lock;
-static uint32_t free_head; /* under lock */
+static uint32_t batches;   /* under lock: the first block of the first batch, + 1 */
 static at_int used;        /* written under lock */
 static uint32_t committed;
 static at_int reserved;
@@ -54,55 +56,114 @@ static bool commit_more(void)
     return true;
 }
 
-static struct weft__task *take_shared(void)
+/* In the scope word of a batch's first block: {the next batch : 32 | how many it has : 32}. */
+static void head_batch(uint32_t first, uint32_t next, uint32_t n)
 {
-    struct weft__task *t;
-    if (free_head) {
-        t = weft__task_at(free_head - 1);
-        free_head = ati_load(&t->link);
-        return t;
-    }
-    uint32_t n = ati_load(&used);
-    if (n >= committed && !commit_more())
-        return NULL;
-    ati_store_release(&used, n + 1);
-    return weft__task_at(n);
+    at_store(&weft__task_at(first - 1)->scope, (uint64_t)next << 32 | n);
+    batches = first;
 }
 
-struct weft__task *weft__task_alloc_slow(struct weft__task_cache *c)
+static uint32_t take_batch(uint32_t *n)
 {
+    uint32_t first = batches;
+    if (first == 0)
+        return 0;
+    uint64_t head = at_load(&weft__task_at(first - 1)->scope);
+    batches = (uint32_t)(head >> 32);
+    *n = (uint32_t)head;
+    return first;
+}
+
+static struct weft__task *take_one(void)
+{
+    uint32_t n, first = take_batch(&n);
+    if (first == 0)
+        return NULL;
+    struct weft__task *t = weft__task_at(first - 1);
+    if (n > 1)
+        head_batch(ati_load(&t->link), batches, n - 1);
+    return t;
+}
+
+static void give_one(struct weft__task *t)
+{
+    uint32_t n, first = take_batch(&n);
+    bool full = first != 0 && n == BATCH;
+    if (full)
+        head_batch(first, batches, n);
+    ati_store(&t->link, full ? 0 : first);
+    head_batch(weft__task_index(t) + 1, batches, full || first == 0 ? 1 : n + 1);
+}
+
+/* Blocks that were never used, at most `most`, linked; the first + 1, or 0. */
+static uint32_t take_fresh(uint32_t most, uint32_t *n)
+{
+    uint32_t from = ati_load(&used);
+    if (from >= committed && !commit_more())
+        return 0;
+    *n = committed - from < most ? committed - from : most;
+    for (uint32_t i = from; i < from + *n; i++)
+        ati_store(&weft__task_at(i)->link, i + 1 < from + *n ? i + 2 : 0);
+    ati_store_release(&used, from + *n);
+    return from + 1;
+}
+
+static struct weft__task *alloc_shared(void)
+{
+    uint32_t n;
     weft__lock(&lock);
-    struct weft__task *t = take_shared();
-    for (int i = 0; c && t && i < BATCH; i++) {
-        struct weft__task *more = take_shared();
-        if (!more)
-            break;
-        ati_store(&more->link, own(c->head));
-        own_set(c->head, weft__task_index(more) + 1);
-        own_set(c->count, own(c->count) + 1);
-    }
+    struct weft__task *t = take_one();
+    if (!t && take_fresh(1, &n))
+        t = weft__task_at(ati_load(&used) - 1);
     weft__unlock(&lock);
     return t;
 }
 
-static void give_shared(struct weft__task *t)
+/* The cache has none: its spare batch, or one of the shared ones. */
+struct weft__task *weft__task_alloc_slow(struct weft__task_cache *c)
 {
-    ati_store(&t->link, free_head);
-    free_head = weft__task_index(t) + 1;
+    if (!c)
+        return alloc_shared();
+    uint32_t n = BATCH, first = own(c->spare);
+    own_set(c->spare, 0);
+    if (first == 0) {
+        weft__lock(&lock);
+        first = take_batch(&n);
+        if (first == 0)
+            first = take_fresh(BATCH, &n);
+        weft__unlock(&lock);
+    }
+    if (first == 0)
+        return NULL;
+    own_set(c->head, first);
+    own_set(c->count, (int)n);
+    return weft__task_alloc(c);
 }
 
+/* The cache is full: its batch becomes the spare one, and the spare one everybody's. */
 void weft__task_free_slow(struct weft__task_cache *c, struct weft__task *t)
 {
-    uint64_t generation = weft__number_of(at_load(&t->state));
-    bool retired = generation >= (UINT64_C(1) << WEFT__GENERATION_BITS) - 1;
-    weft__lock(&lock);
-    if (!retired)
-        give_shared(t);
-    while (c && own(c->count) > 128) {
-        struct weft__task *k = weft__task_at(own(c->head) - 1);
-        own_set(c->head, ati_load(&k->link));
-        own_set(c->count, own(c->count) - 1);
-        give_shared(k);
+    if (weft__number_of(at_load(&t->state)) >= (UINT64_C(1) << WEFT__GENERATION_BITS) - 1)
+        return; /* retired */
+    uint32_t spare = c ? own(c->spare) : 0;
+    if (!c || spare) {
+        weft__lock(&lock);
+        if (spare)
+            head_batch(spare, batches, BATCH);
+        else
+            give_one(t);
+        weft__unlock(&lock);
     }
-    weft__unlock(&lock);
+    if (!c)
+        return;
+    own_set(c->spare, own(c->head));
+    ati_store(&t->link, 0);
+    own_set(c->head, weft__task_index(t) + 1);
+    own_set(c->count, 1);
+}
+
+void weft__task_cache_return(struct weft__task_cache *c)
+{
+    while (own(c->head) != 0 || own(c->spare) != 0)
+        weft__task_free_slow(NULL, weft__task_alloc(c));
 }

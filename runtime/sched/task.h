@@ -136,10 +136,11 @@ static inline uint64_t weft__id_generation(weft_task id)
     return (uint64_t)id >> WEFT__INDEX_BITS;
 }
 
-/* One worker's free blocks, linked by index. */
+/* One worker's free blocks, linked by index: at most a batch, and a whole one beside it. */
+enum { WEFT__TASK_BATCH = 128 };
 struct weft__task_cache {
-    uint32_t head; /* index + 1 */
-    int count;
+    uint32_t head, spare; /* index + 1 */
+    int count;            /* in the list at head */
 };
 
 /* Reserves the table; once a process, from any thread. 0 or -ENOMEM. */
@@ -148,6 +149,8 @@ int weft__task_table_init(void);
 /* A block in phase FREE, taken off the free list; NULL when there is no memory. c NULL: no worker. */
 struct weft__task *weft__task_alloc_slow(struct weft__task_cache *c);
 void weft__task_free_slow(struct weft__task_cache *c, struct weft__task *t);
+/* All that is in the cache goes back. */
+void weft__task_cache_return(struct weft__task_cache *c);
 
 static inline struct weft__task *weft__task_alloc(struct weft__task_cache *c)
 {
@@ -155,7 +158,10 @@ static inline struct weft__task *weft__task_alloc(struct weft__task_cache *c)
     if (head == 0)
         return weft__task_alloc_slow(c);
     struct weft__task *t = weft__task_at(head - 1);
-    own_set(c->head, ati_load(&t->link));
+    uint32_t next = ati_load(&t->link);
+    if (next)
+        at_prefetch(weft__task_at(next - 1));
+    own_set(c->head, next);
     own_set(c->count, own(c->count) - 1);
     return t;
 }
@@ -197,7 +203,7 @@ static inline void weft__task_recycle(struct weft__task_cache *c, struct weft__t
     weft__debug_expect(weft__phase_of(at_load(&t->state)) == WEFT__RUNNING);
     uint64_t generation = weft__id_generation(id);
     at_store_release(&t->state, weft__state(generation, 0, 0, WEFT__FREE));
-    if (!c || own(c->count) >= 256 || generation >= (UINT64_C(1) << WEFT__GENERATION_BITS) - 1) {
+    if (!c || own(c->count) >= WEFT__TASK_BATCH || generation >= (UINT64_C(1) << WEFT__GENERATION_BITS) - 1) {
         weft__task_free_slow(c, t);
         return;
     }

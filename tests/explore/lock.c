@@ -1,7 +1,7 @@
-/* lock.c - base/futex: the lock excludes, publishes, and nobody is left asleep. Behind seam/ alone: the real lock. */
-#include <errno.h>
+/* lock.c - base/futex: the lock excludes and publishes. Behind seam/ alone: the real lock. */
 #include <limits.h>
 #include <linux/futex.h>
+#include <sched.h>
 #include <sys/syscall.h>
 #include <time.h>
 #include <unistd.h>
@@ -10,23 +10,8 @@
 
 /* The names are the explorer's elsewhere. */
 #define weft__lock_slow real_lock_slow
-#define weft__unlock_slow real_unlock_slow
 #define weft__futex_wait real_futex_wait
 #define weft__futex_wake real_futex_wake
-#define syscall the_kernel
-/* A pause would wait here until another thread has moved, and nobody would ever get to sleep. */
-#undef at_relax
-#define at_relax() ((void)0)
-
-static long the_kernel(long number, at_int *word, int op, long value, const struct timespec *at, void *unused, long bits)
-{
-    (void)number, (void)at, (void)unused, (void)bits;
-    if (op == FUTEX_WAKE_PRIVATE)
-        ex_futex_wake(word, (int)value);
-    else
-        ex_futex_wait(word, (uint32_t)value);
-    return 0;
-}
 
 #include "base/futex.c"
 
