@@ -1,6 +1,6 @@
 /* engine/worker.c - the loop of a worker: run, look around, search, sleep.
  *
- * Owns      the polling rules R1 to R11 (see docs/io-rules.md for the list and the measurements behind it), as far
+ * Owns      the polling rules R1 to R13 (see docs/io-rules.md for the list and the measurements behind it), as far
  *           as a worker applies them; sched/sched.c has those of a dispatch, engine/io.c the I/O thread's.
  * Callers   the worker's thread. Tasks come back here every 61 turns, every millisecond, when nothing is ready,
  *           and before a slow task. */
@@ -229,17 +229,19 @@ static bool steal(struct weft__sched *s, uint64_t now)
     return false;
 }
 
-/* A busy worker looks at one other now and then, and takes half of what is more than its own: a queue that is
- * longer for long would mean longer tails. */
-static void balance(struct weft__sched *s, uint32_t mine)
+/* R13: a busy worker looks at one other now and then, and takes half of what is more than its own: a queue that is
+ * longer for long would mean longer tails. So would one whose worker does not move: its thread may not be running. */
+static void balance(struct weft__sched *s, uint32_t mine, uint64_t now)
 {
     uint32_t n = (uint32_t)s->group->n;
     struct weft__sched *victim = s->group->all[weft__rng_next(&s->rng) % n];
-    uint32_t theirs = weft__ready_len(&victim->ring);
-    uint32_t got = 0;
     if (victim == s)
         return;
-    if (theirs > 2 * mine && (mine == 0 || theirs > 16))
+    uint32_t theirs = weft__ready_len(&victim->ring), got = 0;
+    uint64_t since = at_load(&victim->since);
+    bool longer = theirs > 2 * mine && (mine == 0 || theirs > 16);
+    bool stranded = theirs > 0 && since != 0 && (int64_t)(now - since) > (int64_t)weft__us_to_ticks(WEFT__AGE_US);
+    if (longer || stranded)
         got = steal_ring(s, victim);
     else if (mine == 0 && theirs == 0 && weft__deque_size(&victim->deque) > 1)
         got = steal_deque(s, victim);
@@ -309,9 +311,9 @@ static void look_around(struct weft__worker *w, uint64_t now)
         if (slow && weft__ready_len(&s->ring) == 0)
             steal(s, now); /* R11: what it finds goes before the task that held us up */
         else if (y && alone)
-            balance(s, weft__ready_len(&s->ring));
+            balance(s, weft__ready_len(&s->ring), now);
         else
-            balance(s, weft__ready_len(&s->ring) + (uint32_t)weft__deque_size(&s->deque) + 1);
+            balance(s, weft__ready_len(&s->ring) + (uint32_t)weft__deque_size(&s->deque) + 1, now);
     }
     push_yielder(s, now);
     oldest_first(w, now);

@@ -21,9 +21,9 @@
 enum {
     WEFT__LONG_US = 100,   /* R1: a turn longer than this makes its worker absent */
     WEFT__SPIN_US = 60,    /* R5: how long the poller looks for work before it parks */
-    WEFT__DRAIN_US = 200,  /* R4: a ring that takes this long to drain wakes one more */
-    WEFT__AGE_US = 1000,   /* R4: so does a task that has waited this long */
-    WEFT__TICK_US = 1000,  /* R8, R10: the I/O thread's look at the workers */
+    WEFT__DRAIN_US = 500,  /* R4: a ring that takes this long to drain wakes one more */
+    WEFT__AGE_US = 1000,   /* R4: so does a task that has waited this long; R13: a turn that others do not wait for */
+    WEFT__TICK_US = 1900,  /* R8, R10: the I/O thread's look at the workers; with the wake, 2 ms */
     WEFT__TIMERS_US = 100, /* R8: between two wakes for timers that no worker looks after */
     WEFT__NEXT_US = 50,    /* a next slot is stolen from an owner that has not moved for this long */
     WEFT__LOOP_TURNS = 61, /* R3: turns between two visits of the worker's loop */

@@ -11,7 +11,7 @@ void table_reset(uint32_t first)
     once = true;
     memset(weft__tasks, 0, 256 * sizeof *weft__tasks);
     memset(weft__members, 0, 256 * sizeof *weft__members);
-    free_head = 0;
+    batches = 0;
     used = first;
     committed = 0;
 }
