@@ -2,7 +2,8 @@
 """include_test.py [--check-the-check | PROJECT_DIR] - draws the include graph of runtime/ and keeps its rows.
 
 A file includes from its own row or from a row above it. Only base/atomic.h includes libatomic_ops, only
-base/mem.c includes jemalloc. Public headers include public headers and the system's alone.
+base/mem.c includes jemalloc. Only base/errno.c names errno: elsewhere its address might outlive a suspension.
+Public headers include public headers and the system's alone.
 """
 import os
 import re
@@ -12,6 +13,7 @@ import tempfile
 ROWS = ["base", "machine", "sched", "event", "engine", "coord", "os", "proto", "report"]
 OWNERS = {"atomic_ops": "base/atomic.h", "jemalloc": "base/mem.c"}
 INCLUDE = re.compile(r'^\s*#\s*include\s*([<"])([^>"]+)[>"]', re.M)
+ERRNO = re.compile(r"(?<![\w.<])errno(?![\w.])")
 COMMENT = re.compile(r"/\*.*?\*/|//[^\n]*", re.S)
 
 
@@ -22,9 +24,19 @@ def files_of(root):
                 yield os.path.relpath(os.path.join(folder, name), root)
 
 
-def includes_of(path):
+def code_of(path):
     with open(path, encoding="utf-8") as f:
-        text = COMMENT.sub(lambda m: "\n" * m.group().count("\n"), f.read())
+        return COMMENT.sub(lambda m: "\n" * m.group().count("\n"), f.read())
+
+
+def errnos_of(path):
+    for number, line in enumerate(code_of(path).split("\n"), 1):
+        if ERRNO.search(line):
+            yield number
+
+
+def includes_of(path):
+    text = code_of(path)
     for m in INCLUDE.finditer(text):
         yield text.count("\n", 0, m.start()) + 1, m.group(1) == '"', m.group(2)
 
@@ -39,6 +51,9 @@ def look(project):
         if row not in ROWS or "/" not in name:
             faults.append("runtime/%s: is in no row" % name)
             continue
+        if name != "base/errno.c":
+            for line in errnos_of(os.path.join(runtime, name)):
+                faults.append("runtime/%s:%d: names errno, which is for base/errno.c alone" % (name, line))
         for line, quoted, target in includes_of(os.path.join(runtime, name)):
             at = "runtime/%s:%d" % (name, line)
             for word, owner in OWNERS.items():
@@ -84,7 +99,8 @@ def check_the_check():
         "runtime/base/mem.h": '/* #include "sched/task.h" */\n#include <stddef.h>\n',
         "runtime/sched/task.h": '#include "base/mem.h"\n#include "sched/wait.h"\n#include <weft/task.h>\n',
         "runtime/sched/wait.h": "",
-        "runtime/os/io.c": '#include "sched/task.h"\n',
+        "runtime/base/errno.c": "#include <errno.h>\nint e = errno;\n",
+        "runtime/os/io.c": '#include "sched/task.h"\n#include <errno.h>\nint e = weft__errno(); /* errno */\n',
         "include/weft/task.h": "#include <weft/base.h>\n",
         "include/weft/base.h": "#include <stdint.h>\n",
     }
@@ -96,6 +112,7 @@ def check_the_check():
         "is in no row": ("runtime/extra.c", ""),
         "is to be written from the root": ("runtime/sched/task.h", '#include "wait.h"\n'),
         "takes quotes": ("runtime/os/io.c", "#include <sched/task.h>\n"),
+        "names errno": ("runtime/os/io.c", "int e = errno;\n"),
         "is not there": ("runtime/os/io.c", '#include "sched/gone.h"\n'),
         "a public header includes": ("include/weft/task.h", '#include "base/mem.h"\n'),
     }

@@ -491,6 +491,46 @@ START_TEST(timers_strike_beside_a_task_that_never_gives_up_its_worker)
 }
 END_TEST
 
+/* -- timers although there are always more ready tasks than half a ring -- */
+
+enum { YIELDERS = 900, SLEEPERS = 100 };
+
+static int yield_until_all_woke(void *arg)
+{
+    struct computing *c = arg;
+    int rc = 0;
+    while (atomic_load(&c->woke) < SLEEPERS && rc == 0)
+        rc = weft_yield();
+    return rc;
+}
+
+static int sleep_thrice(void *arg)
+{
+    struct computing *c = arg;
+    int rc = 0;
+    for (int i = 0; i < 3 && rc == 0; i++)
+        rc = weft_sleep(weft_ms(1));
+    atomic_fetch_add(&c->woke, 1);
+    return rc;
+}
+
+static int sleep_beside_a_full_ring(void *arg)
+{
+    weft_scope s;
+    weft_scope_begin(&s, LIMIT);
+    for (int i = 0; i < YIELDERS + SLEEPERS; i++)
+        weft_spawn(&s, i < YIELDERS ? yield_until_all_woke : sleep_thrice, arg);
+    return weft_scope_end(&s, 0);
+}
+
+START_TEST(timers_strike_although_the_ring_is_never_empty)
+{
+    struct computing c = { .late = 0 };
+    ck_assert_int_eq(weft_run(sleep_beside_a_full_ring, &c, ON(worker_counts[_i])), 0);
+    ck_assert_int_eq(atomic_load(&c.woke), SLEEPERS);
+}
+END_TEST
+
 int main(void)
 {
     int counts = COUNT(worker_counts);
@@ -516,5 +556,6 @@ int main(void)
     tc = add_case(s, "beside computing");
     tcase_add_loop_test(tc, timers_strike_although_every_worker_computes, 0, counts);
     tcase_add_test(tc, timers_strike_beside_a_task_that_never_gives_up_its_worker);
+    tcase_add_loop_test(tc, timers_strike_although_the_ring_is_never_empty, 0, counts);
     return run_suite(s);
 }
