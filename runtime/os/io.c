@@ -247,7 +247,7 @@ static size_t transfer_all(int fd, enum weft__dir dir, void *buf, size_t n, int 
         return 0;
     do {
         size_t most = n - moved < MOST ? n - moved : MOST;
-        struct iovec v = { .iov_base = (char *)buf + moved, .iov_len = most };
+        struct iovec v = { .iov_base = moved ? (char *)buf + moved : buf, .iov_len = most };
         struct transfer t = { .fd = fd, .dir = dir, .v = &v, .n = 1, .bytes = most };
         *rc = moved == 0 ? 0 : weft__enter_call(f);
         if (*rc == 0 && (at_load(&s->life) & WEFT__SLOT_CLOSING))

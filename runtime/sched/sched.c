@@ -319,7 +319,7 @@ static struct weft__stack *take_stack(struct weft__sched *s, int c)
     struct weft__stack *next = own(k->next);
     own_set(s->stacks.idle[c], next);
     own_set(s->stacks.count[c], own(s->stacks.count[c]) - 1);
-    for (int i = -512; i < (int)sizeof *k; i += 64) /* the next one to begin finds it warm */
+    for (int i = -512; next && i < (int)sizeof *k; i += 64) /* the next one to begin finds it warm */
         at_prefetch((const char *)next + i);
     return k;
 }
