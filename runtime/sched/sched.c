@@ -130,9 +130,13 @@ NOT_INSTRUMENTED void weft__sched_prefetch(const uint32_t *tasks, uint32_t n)
         at_prefetch((const void *)(uintptr_t)at_load(&weft__task_at(tasks[i])->side));
         at_prefetch(&weft__members[tasks[i]]);
     }
-    for (uint32_t i = 0; i < n; i++) { /* its neighbours, which it leaves at its end */
-        at_prefetch(&weft__members[ati_load(&weft__members[tasks[i]].next)]);
-        at_prefetch(&weft__members[ati_load(&weft__members[tasks[i]].prev)]);
+    for (uint32_t i = 0; i < n; i++) {
+        /* Its neighbours, whom it leaves at its end. */
+        uint32_t next = ati_load(&weft__members[tasks[i]].next), prev = ati_load(&weft__members[tasks[i]].prev);
+        if (next)
+            at_prefetch(&weft__members[next - 1]);
+        if (prev)
+            at_prefetch(&weft__members[prev - 1]);
         f = (const struct weft__frame *)(uintptr_t)at_load(&weft__task_at(tasks[i])->side);
         for (int k = 0; k < BELOW; k += LINE)
             at_prefetch((const char *)f->context.sp + k);

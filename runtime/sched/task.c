@@ -110,11 +110,11 @@ static uint32_t take_fresh(uint32_t most, uint32_t *n)
 
 static struct weft__task *alloc_shared(void)
 {
-    uint32_t n;
+    uint32_t n, fresh;
     weft__lock(&lock);
     struct weft__task *t = take_one();
-    if (!t && take_fresh(1, &n))
-        t = weft__task_at(ati_load(&used) - 1);
+    if (!t && (fresh = take_fresh(1, &n)) != 0)
+        t = weft__task_at(fresh - 1);
     weft__unlock(&lock);
     return t;
 }
