@@ -10,7 +10,8 @@
  *           M4  a struck call marks its timer STRIKING until it is done, and disarm waits for that: a scope does
  *               not end under the call that cancels it.
  * Why       under the lock the heap alone is touched; what strikes is claimed when it is free again. A 4-ary heap in
- *           one array, half the levels of a binary one, and one lock for each worker, so that nothing is shared by all. Most timeouts are cancelled: disarm finds its place at once, at the bottom as a rule.
+ *           one array, half the levels of a binary one, and one lock for each worker, so that nothing is shared by
+ *           all. Most timeouts are cancelled: disarm finds its place at once, at the bottom as a rule.
  * Tested    tests/timer_test.c, stress/timers.c */
 #include "event/timer.h"
 
