@@ -9,6 +9,8 @@
  *           only to those who were told to leave. */
 #include "support.h"
 
+#include "coord/scope.h"
+
 enum { NODES = SCALED(400, 40), DEPTH_MOST = 7, OPEN_MOST = 512, IDS = 1024 };
 
 static atomic_ulong n_trees, n_tasks, n_cancelled, n_failed, n_expired, n_own_cancels, n_outside, n_fine,
@@ -541,6 +543,7 @@ static void quiet(const weft_report *r, void *arg)
 int main(int argc, char **argv)
 {
     stress_begin(argc, argv, "scopes");
+    weft__walk_slice = 1 + (int)(stress_seed % 3) * 3; /* so that there is something between two slices */
     CHECK(weft_runtime_create(&rt, &(weft_options){ .workers = stress_workers, .report = quiet }) == 0, "create");
     stress_watch(rt);
     int rc = weft_runtime_run(rt, main_task, NULL);

@@ -1,8 +1,9 @@
 /* base/futex.h - the one internal lock, and the kernel's wait on a word.
  *
- * The lock has no owner and is held for tens of nanoseconds, by a batch of timers for microseconds, for longer only by
- * a cancel that wakes many; never across user code or a suspension. So it knows of no sleepers, and to leave it is one
- * plain store; who finds it held for long waits, as a rule, for a thread that was descheduled, and makes way for it. */
+ * The lock has no owner and is held for tens of nanoseconds, by a batch of timers for microseconds, by a slice of a walk
+ * (coord/tree.c) for tens of them; never across user code or a suspension. So it knows of no sleepers, and to leave it
+ * is one plain store; who finds it held for long waits, as a rule, for a thread that was descheduled, and makes way for
+ * it. */
 #ifndef WEFT_BASE_FUTEX_H
 #define WEFT_BASE_FUTEX_H
 

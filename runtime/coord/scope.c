@@ -13,7 +13,6 @@
 #include "coord/scope.h"
 
 #include <errno.h>
-#include <sched.h>
 #include <stdio.h>
 #include <string.h>
 
@@ -37,7 +36,7 @@ static void begin(weft_scope *ps, int64_t within, unsigned mark)
     s->failed = 0;
     s->lock.word = 0;
     ati_store(&s->attached, 0);
-    s->children = 0;
+    s->children = s->walk = 0;
     s->down = NULL;
     at_store(&s->extra, 0);
     s->code = 0;
@@ -483,9 +482,7 @@ int weft_scope_end(weft_scope *ps, int rc)
     if (has_children(s))
         (void)join(s, false); /* not refused: it can only end by the last child */
     ati_store(&s->state, WEFT__SCOPE_ENDING);
-    while (at_load_acquire(&s->mark) >= WEFT__MARK_CANCELLER)
-        sched_yield(); /* whoever told us to leave is still on its way out */
-    weft__detach_scope(s);
+    weft__detach_scope(s); /* whoever told us to leave is on its way out */
     weft__deadline_disarm(s);
     leave(s, f);
     int result = verdict(s, f, rc);

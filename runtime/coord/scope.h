@@ -19,10 +19,12 @@ enum {
     WEFT__MARK_LEAVE = 7,    /* any of these */
     WEFT__MARK_SHIELD = 8,   /* hides what comes from further out */
     WEFT__MARK_LEFT = 16,    /* a child left for a cancel */
-    WEFT__MARK_FIRST_FAILED = 32 /* the failure came before any other reason to leave */
+    WEFT__MARK_FIRST_FAILED = 32, /* the failure came before any other reason to leave */
+    WEFT__MARK_WALKED = 64,  /* a walk has entered it, or will; see coord/tree.c */
+    WEFT__MARK_STOPPED = 128 /* a walk has stopped in it, see `walk` */
 };
-/* Above them, how many cancels are at work in the scope: it does not end under them. */
-#define WEFT__MARK_CANCELLER (UINT64_C(1) << 32)
+/* Above them, how many cancels and walks are at work in the scope just now: it does not end under them. */
+#define WEFT__MARK_HOLD (UINT64_C(1) << 32)
 
 enum { WEFT__SCOPE_OPEN = 0x77656674, WEFT__SCOPE_ENDING, WEFT__SCOPE_ENDED };
 
@@ -58,10 +60,10 @@ struct weft__scope {
     at_word waiter;           /* the owner's token while it waits for `count` */
     at_word deadline;         /* INT64_MAX: none; written by the owner */
     struct weft__timer timer; /* armed when attached; its `user` is the scope's nesting level */
-    struct weft__lock lock;   /* the members, and failures */
+    struct weft__lock lock;   /* the members, and failures; held for a slice of a walk at most */
     at_int attached;          /* written under the lock of what it is attached to */
     uint32_t children;        /* the first attached child, index + 1 (struct weft__member); under lock */
-    uint32_t unused;          /* the size of a weft_scope is fixed */
+    uint32_t walk;            /* the errand that has stopped here, index + 1; by who holds it, or ends what is inside */
     struct weft_scope *down;  /* the attached inner scope of the same owner */
     at_word extra;            /* struct weft__scope_extra *, made on demand */
     int32_t failed;           /* under lock */
@@ -120,16 +122,36 @@ void weft__mark_failed(struct weft__scope *s);
 /* The same for one task, whose life is held (coord/cancel.c). */
 void weft__cancel_task(struct weft__frame *f);
 
-/* Attaches the frame, its scopes and everything outside them, arming deadlines. 0; -ENOMEM a deadline could not be
- * armed. */
-int weft__attach(struct weft__frame *f);
-void weft__detach_frame(struct weft__frame *f);
-void weft__detach_scope(struct weft__scope *s);
-
 /* The earliest deadline that applies; a shield hides what is outside it. */
 int64_t weft__earliest_deadline(struct weft__frame *f);
 /* Looks at the clock and strikes what is overdue; an exhausted budget. */
 void weft__strike_overdue(struct weft__frame *f);
+
+/* ---- coord/tree.c */
+
+/* The scope that the frame's task is a child of; NULL: none. */
+static inline struct weft__scope *weft__owner_scope(const struct weft__frame *f)
+{
+    return f->task ? (struct weft__scope *)at_load(&f->task->scope) : NULL;
+}
+/* The last access: its owner, awake by now, waits for it before it ends the scope. */
+static inline void weft__scope_let_go(struct weft__scope *s)
+{
+    at_add(&s->mark, (uint64_t)0 - WEFT__MARK_HOLD);
+}
+/* Claims all waits under a scope that is marked, held and attached, and lets it go: in slices, the first at once. */
+void weft__wake_under(struct weft__scope *s);
+/* The same for an attached frame whose task's life is held. */
+void weft__wake_member(struct weft__frame *f);
+/* How many tasks and scopes a slice looks at; written by tests only, before there is a runtime. */
+extern int weft__walk_slice;
+
+/* Attaches the frame, its scopes and everything outside them, arming deadlines. 0; -ENOMEM a deadline could not be
+ * armed. */
+int weft__attach(struct weft__frame *f);
+void weft__detach_frame(struct weft__frame *f);
+/* Waits while a walk is in it, which lasts a slice at most. */
+void weft__detach_scope(struct weft__scope *s);
 
 /* ---- coord/child.c */
 

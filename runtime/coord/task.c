@@ -17,8 +17,9 @@
 #include "coord/await.h"
 #include "coord/error.h"
 #include "coord/side.h"
+#include "sched/errand.h"
 
-enum { BUCKETS = 512, WAKE_SLICE = 64 };
+enum { BUCKET_BITS = 13, WAKE_SLICE = 64 }; /* a million joiners are 120 in each bucket */
 
 /* Why a task was cancelled by its id; kept in its bucket until it ends. */
 struct reason {
@@ -37,34 +38,49 @@ static struct bucket {
     _Alignas(64) struct weft__lock lock;
     struct weft__link joiners;
     struct weft__link reasons;
-} buckets[BUCKETS];
+} buckets[1 << BUCKET_BITS];
 
 static struct bucket *bucket_of(weft_task id)
 {
-    return &buckets[((uint64_t)id * UINT64_C(0x9e3779b97f4a7c15)) >> 55];
+    return &buckets[((uint64_t)id * UINT64_C(0x9e3779b97f4a7c15)) >> (64 - BUCKET_BITS)];
 }
 
 /* ---- the end of a life */
 
-static void wake_joiners(weft_task id)
+/* A slice of those who wait for the end of the task. True: there may be more. */
+static bool wake_joiners(weft_task id)
 {
     struct bucket *b = bucket_of(id);
-    for (;;) {
-        int n = 0;
-        weft__lock(&b->lock);
-        for (struct weft__link *l = b->joiners.next, *next; l && l != &b->joiners && n < WAKE_SLICE; l = next) {
-            struct joiner *j = container_of(l, struct joiner, link);
-            next = l->next;
-            if (j->id != id)
-                continue;
-            weft__token k = j->token;
-            list_remove(l);
-            weft__fire(k, WEFT__CAUSE_EVENT);
-            n++;
-        }
-        weft__unlock(&b->lock);
-        if (n < WAKE_SLICE)
-            return;
+    int n = 0;
+    weft__lock(&b->lock);
+    for (struct weft__link *l = b->joiners.next, *next; l && l != &b->joiners && n < WAKE_SLICE; l = next) {
+        struct joiner *j = container_of(l, struct joiner, link);
+        next = l->next;
+        if (j->id != id)
+            continue;
+        weft__token k = j->token;
+        list_remove(l);
+        weft__fire(k, WEFT__CAUSE_EVENT);
+        n++;
+    }
+    weft__unlock(&b->lock);
+    return n == WAKE_SLICE;
+}
+
+static bool wake_more(struct weft__task *errand)
+{
+    return wake_joiners((weft_task)at_load(&errand->u.arg));
+}
+
+static void wake_all_joiners(weft_task id)
+{
+    while (wake_joiners(id)) {
+        struct weft__task *errand = weft__errand_new(wake_more);
+        if (!errand)
+            continue;
+        at_store(&errand->u.arg, (uint64_t)id);
+        weft__errand_post(weft__self()->group, errand);
+        return;
     }
 }
 
@@ -100,7 +116,7 @@ void weft__life_end_slow(struct weft__task *t, weft_task id)
             if (life & WEFT__LIFE_CANCELLED)
                 forget_reason(id);
             if (life & WEFT__LIFE_JOINERS)
-                wake_joiners(id);
+                wake_all_joiners(id);
             return;
         }
     }

@@ -15,8 +15,8 @@
  *     T4  blocked = 0; the set fired: armed = 0, harvest, hand out (R9)
  *     T5  -- full fence -- all parked, or all that are awake absent, and not armed? arm again
  *     T6  a timer is due on a worker that is away, one is parked and nobody searches: wake it. It strikes
- *     T7  tick (R10): wake one if a worker that is absent or stuck has work, or inject has; if all that are awake
- *         are absent and nobody searches, harvest for them, and if nothing came, arm
+ *     T7  tick (R10): wake one if a worker that is absent or stuck has work, or a queue of all has; if all that are
+ *         awake are absent and nobody searches, harvest for them, and if nothing came, arm
  *
  * Forbidden (T1/S6): T2 sees all parked and S6 sees no block. Then a worker is awake and nobody ticks.
  * Forbidden (T5): an arm that found armed still set before T4 cleared it, and no arm after. Then all sleep and
@@ -109,7 +109,7 @@ static void tick(struct weft_runtime *rt)
 {
     struct weft__group *g = &rt->group;
     uint64_t now = weft__ticks();
-    bool work = weft__inject_len(&g->inject) > 0;
+    bool work = weft__group_has_work(g);
     for (int i = 0; i < g->n; i++) {
         struct weft__sched *s = g->all[i];
         uint64_t turns = at_load(&s->count.ran);

@@ -4,7 +4,7 @@
  * Callers   coord/main.c, on a plain thread.
  * Order     start: memory, sets, workers, I/O thread; whatever fails, what was started is ended again.
  *           end: stopping is set; every worker is woken and leaves its loop; then the I/O thread; then the pool,
- *           whose calls are waited for; then memory.
+ *           whose calls are waited for; then errands that are left; then memory.
  * Signals   are blocked in all threads of weft: they belong to the program's own. */
 #include "engine/runtime.h"
 
@@ -20,6 +20,7 @@
 #include "base/mem.h"
 #include "base/panic.h"
 #include "engine/hooks.h"
+#include "sched/errand.h"
 
 enum { WORKERS_MOST = 1024 };
 
@@ -191,6 +192,8 @@ int weft__runtime_start(weft_runtime **out, const weft_options *o)
 void weft__runtime_end(weft_runtime *rt)
 {
     stop_threads(rt);
+    while (weft__errand_run(&rt->group))
+        continue; /* for another runtime's tasks: this one has none left */
     if (rt->crash_report)
         weft__crash_uninstall();
     free_all(rt);

@@ -11,6 +11,7 @@
 #include "base/clock.h"
 #include "base/errno.h"
 #include "base/rng.h"
+#include "sched/errand.h"
 
 enum { STEAL_MOST = 64, STRIKE_LEAST = 16, POLL_LEAST_US = 50, LOOP_US = 1000, TOGETHER_US = 20, BACKOFF_MOST = 63 };
 
@@ -66,8 +67,8 @@ static bool poll_is_due(struct weft__worker *w, uint64_t now)
 
 /* ---- timers */
 
-/* What the ring could not take would go through the shared queue and come back later; in the heap it waits as well, and
- * in order. */
+/* What the ring could not take would go through the shared queue, and with it what is woken meanwhile; in the heap, or
+ * in an errand, it waits as well, and in order. */
 static bool ring_is_full_enough(const struct weft__sched *s)
 {
     return weft__ready_len(&s->ring) >= WEFT__RING / 2;
@@ -306,6 +307,8 @@ static void look_around(struct weft__worker *w, uint64_t now)
     expire_due(w, false, now);
     if (!spare) {
         take_share(s, now);
+        if (!ring_is_full_enough(s))
+            weft__errand_run(s->group);
         if ((slow || poll_is_due(w, now)) && may_poll(w, now))
             poll_into_ring(w);
         if (slow && weft__ready_len(&s->ring) == 0)
@@ -345,6 +348,8 @@ static enum found find(struct weft__worker *w, bool poller, uint64_t now)
         return SOMETHING;
     if (expire_due(w, true, now) > 0)
         return A_TIMER;
+    if (weft__errand_run(s->group)) /* a slice; what it woke is in the ring */
+        return SOMETHING;
     return (poller && poll_into_ring(w) > 0) || take_injected(s, STEAL_MOST, now) > 0 || steal(s, now) ? SOMETHING
                                                                                                       : NOTHING;
 }
@@ -387,8 +392,7 @@ static bool work_in_sight(struct weft__worker *w, uint64_t now, int *absent_work
 {
     struct weft__sched *s = &w->sched;
     struct weft__group *g = s->group;
-    bool work = weft__inject_len(&g->inject) > 0 || at_load(&s->pinned.count) > 0 ||
-            ati_load(&w->rt->stopping);
+    bool work = weft__group_has_work(g) || at_load(&s->pinned.count) > 0 || ati_load(&w->rt->stopping);
     *absent_workers = 0;
     for (int i = 0; i < g->n; i++) {
         struct weft__sched *v = g->all[i];

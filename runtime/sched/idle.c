@@ -15,14 +15,14 @@
  *     S6  -- full fence --                         P5  futex wait until the wake word is 1; it counts as
  *         the I/O thread blocked? kick it              searching, its waker counted it
  *
- * Every push to inject is such a publish, the I/O thread's too.
+ * Every push to inject is such a publish, the I/O thread's too; and every errand that is posted.
  * Forbidden (S/P): S3 sees nobody parked and P3 sees no task. Then the task waits and nobody comes.
  *
  *     a searcher found work                        a publisher that saw it searching at S3
  *     F1  searching - 1 (RMW)                      relies on F3
  *         -- full fence --
  *     F2  it was the last?
- *     F3  inject not empty, or its own ring is long: S3 to S6 for the next one
+ *     F3  inject or errands not empty, or its own ring is long: S3 to S6 for the next one
  *
  * A first element that an owner pushes to its own deque or ring wakes nobody: it is owed. Its owner takes it at
  * its next dispatch; if it does not get there, the I/O thread's tick (engine/io.c, T7) sees it.
@@ -143,7 +143,7 @@ void weft__idle_found(struct weft__sched *s)
     if ((old >> 16 & 0xffff) != 1)
         return;
     at_fence_full(); /* F2, meets S2 of who relied on us */
-    if (weft__inject_len(&s->group->inject) > 0 || weft__deque_size(&s->deque) > 1)
+    if (weft__group_has_work(s->group) || weft__deque_size(&s->deque) > 1)
         weft__idle_notify(s->group); /* F3 */
 }
 

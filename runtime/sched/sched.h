@@ -60,7 +60,7 @@ struct weft__frame {
     struct weft__side *side; /* options and a large copied argument, or NULL */
     struct weft__detail *detail;
     struct weft__scope_extra *named; /* of the innermost open scope that has a name (coord/scope.c) */
-    /* Under the lock of the owner scope (coord/cancel.c). */
+    /* Under the lock of the owner scope (coord/tree.c). */
     at_int attached;
     struct weft_scope *down;
     _Alignas(16) uint64_t copy[2]; /* a small copied argument */
@@ -131,6 +131,7 @@ struct weft__group {
     const struct weft__sched_ops *ops;
     struct weft__idle idle;
     struct weft__inject inject;
+    struct weft__inject errands; /* sched/errand.h */
     struct weft__stack_pool stacks;
     int default_class;
 };
@@ -189,6 +190,11 @@ static inline bool weft__sched_absent(const struct weft__sched *s, uint64_t now)
 static inline bool weft__task_slow(const struct weft__task *t)
 {
     return ((uint64_t)ati_load(&t->u.run.last_run) << 10) > weft__us_to_ticks(WEFT__LONG_US);
+}
+/* What any worker may take. */
+static inline bool weft__group_has_work(const struct weft__group *g)
+{
+    return weft__inject_len(&g->inject) > 0 || weft__inject_len(&g->errands) > 0;
 }
 static inline bool weft__sched_has_work(const struct weft__sched *s)
 {

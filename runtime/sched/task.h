@@ -110,7 +110,7 @@ static inline uint32_t weft__task_bits(uint32_t pin, int class_index, unsigned f
     return pin << 16 | (uint32_t)class_index << 8 | flags;
 }
 
-/* A task's neighbours in its scope's list of members (coord/cancel.c), index + 1, 0 none. They are here and not in the
+/* A task's neighbours in its scope's list of members (coord/tree.c), index + 1, 0 none. They are here and not in the
  * frame, so that leaving a list does not touch the cold stacks of the neighbours. */
 struct weft__member {
     at_int next, prev;

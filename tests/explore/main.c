@@ -19,7 +19,7 @@
 #include <time.h>
 
 static const struct ex_scenario *const groups[] = { deque_scenarios, ready_scenarios, claim_scenarios, wait_scenarios,
-    cancel_scenarios, scope_scenarios, idle_scenarios, lock_scenarios, slot_scenarios };
+    cancel_scenarios, walk_scenarios, scope_scenarios, idle_scenarios, lock_scenarios, slot_scenarios };
 enum { GROUPS = sizeof groups / sizeof groups[0] };
 
 /* At most so many runs of a scenario: of one that is to pass, of one that is to fail, of each where an order is not

@@ -8,11 +8,12 @@
 #include "explore.h"
 
 extern const struct ex_scenario deque_scenarios[], ready_scenarios[], claim_scenarios[], wait_scenarios[],
-        cancel_scenarios[], scope_scenarios[], idle_scenarios[], slot_scenarios[], lock_scenarios[];
+        cancel_scenarios[], walk_scenarios[], scope_scenarios[], idle_scenarios[], slot_scenarios[], lock_scenarios[];
 
 /* ---- stubs.c */
 
 struct weft__frame;
+struct weft__task;
 struct weft_scope;
 struct weft_runtime;
 
@@ -32,6 +33,11 @@ struct weft__frame *person(int number, struct weft_scope *scope);
 
 /* Of which they all are. */
 struct weft_runtime *the_runtime(void);
+
+/* Errands go to whoever receives this mail; without one (NULL), there is no memory for them. In setup. */
+extern at_word *errand_mail;
+/* The one that was sent; NULL: none. */
+extern struct weft__task *errand_posted;
 
 /* How often a person was made runnable, and had not run since. */
 extern unsigned char runnable[PEOPLE];

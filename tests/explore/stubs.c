@@ -10,6 +10,7 @@
 #include "coord/await.h"
 #include "coord/error.h"
 #include "coord/side.h"
+#include "sched/errand.h"
 
 /* ---- base */
 
@@ -128,6 +129,9 @@ void people_reset(void)
     memset(mail, 0, sizeof mail);
     memset(runnable, 0, sizeof runnable);
     weft__cancel_epoch = 1;
+    weft__walk_slice = 1;
+    errand_mail = NULL;
+    errand_posted = NULL;
     the_runtime()->group.n = 1;
     for (int i = 0; i < PEOPLE; i++)
         workers[i].group = &the_runtime()->group;
@@ -194,6 +198,26 @@ void weft__suspend(void)
 
 void weft__yield_now(void)
 {
+}
+
+at_word *errand_mail;
+struct weft__task *errand_posted;
+
+struct weft__task *weft__errand_new(weft__slice *slice)
+{
+    struct weft__task *e = errand_mail ? weft__task_alloc(NULL) : NULL;
+    if (e)
+        e->fn = (uint64_t)(uintptr_t)slice;
+    return e;
+}
+
+void weft__errand_post(struct weft__group *g, struct weft__task *errand)
+{
+    if (errand_posted)
+        ex_fail("two walks");
+    (void)g;
+    errand_posted = errand;
+    ex_send(errand_mail);
 }
 
 /* ---- what no scenario comes to */

@@ -1,0 +1,202 @@
+/* walk.c - coord/tree: a walk in slices of one, while what it walks through leaves. */
+#include "scenarios.h"
+
+#include <errno.h>
+
+#include "coord/await.h"
+#include "sched/errand.h"
+
+static weft_scope outer, inner;
+static at_word mail;
+enum { FIRST = 0, CANCELLER = 1, SECOND = 2, RUNNER = 3, THIRD = 3, OWNER = 4 };
+
+static void setup(void)
+{
+    people_reset();
+    memset(&outer, 0, sizeof outer);
+    memset(&inner, 0, sizeof inner);
+    mail = 0;
+    errand_mail = &mail;
+    person(OWNER, NULL);
+    weft_scope_begin(&outer, WEFT_NEVER);
+    ex_ghost(&errand_posted, sizeof errand_posted);
+}
+
+/* Two children of one scope. */
+static void setup_two(void)
+{
+    setup();
+    weft__scope_of(&outer)->spawned = 2;
+    person(FIRST, &outer);
+    person(SECOND, &outer);
+}
+
+/* A child, the owner of a scope with one more. */
+static void setup_nested(void)
+{
+    setup();
+    weft__scope_of(&outer)->spawned = 1;
+    person(FIRST, &outer);
+    weft_scope_begin(&inner, WEFT_NEVER);
+    weft__scope_of(&inner)->spawned = 1;
+    person(SECOND, &inner);
+}
+
+static void cancel(weft_scope *s)
+{
+    ex_expect(weft__cancel_scope(weft__scope_of(s), WEFT__MARK_CANCEL));
+    if (!errand_posted)
+        ex_send(&mail); /* done at once */
+}
+
+static void run(void)
+{
+    ex_receive(&mail, false);
+    if (errand_posted)
+        while (((weft__slice *)(uintptr_t)errand_posted->fn)(errand_posted))
+            continue;
+}
+
+static struct weft__frame *waiter(void)
+{
+    struct weft__frame *f = weft__current();
+    ex_write(&f->group, "the frame");
+    return f;
+}
+
+/* Nothing but a cancel ends it. */
+static void wait(struct weft__frame *f)
+{
+    weft__token k;
+    int rc = weft__await_begin(f, &k);
+    if (rc == 0)
+        ex_expect(weft__await(f) == WEFT__CAUSE_CANCEL);
+    else
+        ex_expect(rc == -ECANCELED);
+}
+
+/* Who walks has no business with it any more, though the words stay. */
+static void ends(struct weft__frame *f, weft_scope *s)
+{
+    weft__detach_frame(f);
+    ex_gone(&f->task->side, sizeof f->task->side, "the way to a frame");
+    ex_gone(&weft__members[weft__task_index(f->task)], sizeof weft__members[0], "a place among the members");
+    ex_gone(f, sizeof *f, "a frame");
+    weft__scope_child_left(weft__scope_of(s));
+}
+
+static void scope_ends(void)
+{
+    weft_ignore(weft_scope_end(&inner, 0));
+    ex_gone(&inner, sizeof inner, "a scope");
+}
+
+static void two(int me)
+{
+    if (me == CANCELLER) {
+        cancel(&outer);
+    } else if (me == RUNNER) {
+        run();
+    } else {
+        struct weft__frame *f = waiter();
+        wait(f);
+        ends(f, &outer);
+    }
+}
+
+static void nested(int me)
+{
+    struct weft__frame *f;
+    if (me == CANCELLER) {
+        cancel(&outer);
+    } else if (me == RUNNER) {
+        run();
+    } else if (me == SECOND) {
+        f = waiter();
+        wait(f);
+        ends(f, &inner);
+    } else {
+        f = waiter();
+        scope_ends();
+        wait(f);
+        ends(f, &outer);
+    }
+}
+
+/* The same, and a second child beside them, which the walk comes to before or after. */
+static void setup_beside(void)
+{
+    setup_nested();
+    weft__scope_of(&outer)->spawned = 2;
+    person(THIRD, &outer);
+}
+
+static void beside(int me)
+{
+    if (me == CANCELLER) {
+        cancel(&outer);
+        run();
+    } else if (me == THIRD) {
+        struct weft__frame *f = waiter();
+        wait(f);
+        ends(f, &outer);
+    } else {
+        nested(me);
+    }
+}
+
+/* What the walk began at ends. */
+static void top(int me)
+{
+    if (me == CANCELLER) {
+        cancel(&inner);
+    } else if (me == RUNNER) {
+        run();
+    } else if (me == SECOND) {
+        struct weft__frame *f = waiter();
+        wait(f);
+        ends(f, &inner);
+    } else {
+        waiter();
+        scope_ends();
+    }
+}
+
+/* Two cancels: whoever comes second leaves the walk to the first. */
+static void twice(int me)
+{
+    if (me == CANCELLER) {
+        cancel(&outer);
+    } else if (me == RUNNER) {
+        weft__cancel_scope(weft__scope_of(&inner), WEFT__MARK_CANCEL);
+    } else if (me == SECOND) {
+        struct weft__frame *f = waiter();
+        wait(f);
+        ends(f, &inner);
+    } else {
+        waiter();
+        wait(waiter());
+    }
+}
+
+static void setup_twice(void)
+{
+    setup_nested();
+    errand_mail = NULL;
+}
+
+static void check(void)
+{
+    for (int i = 0; i < PEOPLE; i++)
+        if (runnable[i])
+            ex_fail("it was made runnable, and nobody runs it");
+}
+
+const struct ex_scenario walk_scenarios[] = {
+    { "walk", "two", 4, setup_two, two, check, 1, "two children leave", NULL },
+    { "walk", "nested", 4, setup_nested, nested, check, 1, "an inner scope ends, with its child and its owner", NULL },
+    { "walk", "beside", 4, setup_beside, beside, check, 0, "and somebody waits beside them", NULL },
+    { "walk", "top", 4, setup_nested, top, check, 1, "the scope that was cancelled ends", NULL },
+    { "walk", "twice", 4, setup_twice, twice, check, 1, "a scope and the one around it", NULL },
+    { 0 },
+};
