@@ -1084,6 +1084,36 @@ START_TEST(a_number_that_others_closed_and_used_again_is_waited_for_anew)
 }
 END_TEST
 
+#ifdef WEFT_DEBUG
+/* The same of a descriptor that weft opened, which is a bug. */
+static int close_behind_the_back(void *arg)
+{
+    int ours[2], others[2], rc = open_stream(WEFT_PAIR, ours);
+    (void)arg;
+    if (rc < 0 || (rc = make_known(ours)) != 1)
+        return rc;
+    close(ours[0]);
+    if (pipe2(others, O_CLOEXEC | O_NONBLOCK) < 0 || (others[0] != ours[0] && dup3(others[0], ours[0], O_CLOEXEC) < 0))
+        return -errno;
+    weft_scope s;
+    weft_scope_begin(&s, LIMIT);
+    return weft_scope_end(&s, weft_wait_fd(ours[0], WEFT_READABLE));
+}
+
+static void run_behind_the_back(void *arg)
+{
+    weft_ignore(weft_run(close_behind_the_back, arg, ON(1)));
+}
+
+START_TEST(a_descriptor_of_weft_that_others_closed_aborts_in_debug_builds)
+{
+    struct death d = die(run_behind_the_back, NULL);
+    ck_assert_msg(d.signal == SIGABRT, "signal %d, status %d: %s", d.signal, d.status, d.text);
+    ck_assert_msg(strstr(d.text, "weft_close") != NULL, "%s", d.text);
+}
+END_TEST
+#endif
+
 /* By weft_close, many times over; the same few numbers come up again and again. */
 static int open_and_close(void *arg)
 {
@@ -2077,6 +2107,9 @@ int main(void)
             tc, forgetting_a_descriptor_wakes_who_waits_on_it_and_leaves_it_open, 0, CLOSED_WAITS);
     tcase_add_loop_test(tc, a_number_that_others_closed_and_used_again_is_waited_for_anew, 0,
             COUNT(foreign_kinds) * STREAMS);
+#ifdef WEFT_DEBUG
+    tcase_add_test(tc, a_descriptor_of_weft_that_others_closed_aborts_in_debug_builds);
+#endif
     tcase_add_loop_test(tc, numbers_closed_by_weft_are_used_again, 0, counts);
     tcase_add_test(tc, a_descriptor_belongs_to_the_runtime_that_waits_on_it);
     tcase_add_loop_test(tc, a_descriptor_outlives_the_runtimes_that_use_it_in_turn, 0, 2);

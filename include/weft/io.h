@@ -2,7 +2,8 @@
  *
  * Descriptors stay descriptors. weft never changes O_NONBLOCK of one that it did not open; it asks for no
  * waiting call by call, and sends what can only block (regular files) to the offload pool.
- * Descriptors that weft opened (net.h) have to be closed by weft_close.
+ * Descriptors that weft opened (net.h) have to be closed by weft_close: after a close(2), whatever gets the number
+ * next may wait for ever. Debug builds end the process when they see that.
  *
  * All calls here: a wait that was cancelled took nothing (write_all and read_all say otherwise). On a plain
  * thread they block it, by poll(2). At most 0x7ffff000 bytes a call.

@@ -34,6 +34,9 @@ struct weft__slot {
     struct weft__link waiters[2];
     int fd;
     at_int sticky; /* EPOLLRDHUP, EPOLLHUP or EPOLLERR has come: read to the end */
+#ifdef WEFT_DEBUG
+    at_word file; /* which file it was when weft opened it */
+#endif
 };
 
 /* Flags of the life word. */

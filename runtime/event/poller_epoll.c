@@ -31,6 +31,7 @@
 #include <pthread.h>
 #include <sys/epoll.h>
 #include <sys/eventfd.h>
+#include <sys/stat.h>
 #include <sys/syscall.h>
 #include <time.h>
 #include <unistd.h>
@@ -40,6 +41,7 @@
 #include "base/errno.h"
 #include "base/fault.h"
 #include "base/mem.h"
+#include "base/panic.h"
 #include "sched/sched.h"
 
 enum { SLOTS = 1 << 20, COMMIT = 8192 };
@@ -190,6 +192,36 @@ void weft__slot_leave(struct weft__slot *s)
     }
 }
 
+/* A descriptor that weft opened is trusted until weft_close. If somebody closed it by close(2) and the number was used
+ * again, its wait would never end: the set lost it with the old file. Debug builds look. */
+#ifdef WEFT_DEBUG
+static uint64_t file_of(int fd)
+{
+    struct stat st;
+    return fstat(fd, &st) < 0 ? 0 : (uint64_t)st.st_ino * UINT64_C(0x9e3779b97f4a7c15) + (uint64_t)st.st_dev;
+}
+static void remember_file(struct weft__slot *s)
+{
+    at_store(&s->file, file_of(s->fd));
+}
+static void expect_same_file(const struct weft__slot *s)
+{
+    uint64_t file = file_of(s->fd);
+    if (file != 0 && at_load(&s->file) != 0 && file != at_load(&s->file))
+        weft__panic(__FILE__, __LINE__, "descriptor %d is another file than the one that weft opened: "
+                "that was closed by close(2) and not by weft_close", s->fd);
+}
+#else
+static void remember_file(struct weft__slot *s)
+{
+    (void)s;
+}
+static void expect_same_file(const struct weft__slot *s)
+{
+    (void)s;
+}
+#endif
+
 int weft__slot_adopt(int fd, uint64_t flags)
 {
     struct weft__slot *s;
@@ -211,6 +243,7 @@ int weft__slot_adopt(int fd, uint64_t flags)
     ati_store(&s->ready[0], 0);
     ati_store(&s->ready[1], 0);
     at_store(&s->poller, 0);
+    remember_file(s);
     return 0;
 }
 
@@ -262,8 +295,10 @@ int weft__slot_register(struct weft__slot *s, struct weft__poller *p)
     uint64_t in = at_load_acquire(&s->poller);
     if (in != 0 && in != (uint64_t)(uintptr_t)p)
         return -EXDEV;
-    if (in != 0 && (life & WEFT__SLOT_OWNED))
+    if (in != 0 && (life & WEFT__SLOT_OWNED)) {
+        expect_same_file(s);
         return 0;
+    }
     int rc = weft__fault(WEFT__FAULT_EPOLL_CTL);
     if (rc < 0)
         return rc;
