@@ -17,6 +17,7 @@ static const struct {
 
 START_TEST(a_class_is_the_smallest_that_guarantees_so_much)
 {
+    ati_store(&weft__stack_scale, 1);
     for (int i = 0; i < COUNT(classes); i++)
         ck_assert_int_eq(weft__stack_class(classes[i].bytes), classes[i].class_index);
     for (int k = 0; k < WEFT__STACK_CLASSES; k++)
@@ -321,6 +322,34 @@ START_TEST(an_overflow_names_the_task)
 }
 END_TEST
 
+static const struct {
+    const char *value;
+    enum overflow how;
+    const char *guarantee;
+} scales[] = {
+    { "4", PLAIN, " 256 KiB" },
+    { "3", PLAIN, " 256 KiB" }, /* the next class */
+    { "64", PLAIN, " 4096 KiB" },
+    { "64", BIG, " 8192 KiB" }, /* the largest */
+    { "1", PLAIN, " 64 KiB" },
+    { "", PLAIN, " 64 KiB" },
+    { "0", PLAIN, " 64 KiB" },
+    { "-2", PLAIN, " 64 KiB" },
+    { "65", PLAIN, " 64 KiB" },
+    { "2x", PLAIN, " 64 KiB" },
+};
+
+START_TEST(the_environment_scales_all_stacks)
+{
+    enum overflow how = scales[_i].how;
+    setenv("WEFT_STACK", scales[_i].value, 1);
+    struct death d = die(overflow, &how);
+    unsetenv("WEFT_STACK");
+    ck_assert_int_eq(d.signal, SIGSEGV);
+    ck_assert_msg(strstr(d.text, scales[_i].guarantee) != NULL, "WEFT_STACK=%s: it said \"%s\"", scales[_i].value, d.text);
+}
+END_TEST
+
 static void overflow_silently(void *arg)
 {
     weft_options o = { .workers = 1, .no_crash_report = true };
@@ -407,6 +436,7 @@ int main(void)
     if (forking() && !ASAN && !TSAN) { /* whose own handlers report it */
         tcase_add_loop_test(tc, an_overflow_names_the_task, 0, NOT_OVERFLOW + 1);
         tcase_add_test(tc, without_the_crash_report_nothing_is_said);
+        tcase_add_loop_test(tc, the_environment_scales_all_stacks, 0, COUNT(scales));
     }
     tc = add_case(s, "after the end");
     tcase_add_loop_test(tc, the_memory_of_an_ended_runtime_is_unmapped, 0, 2);

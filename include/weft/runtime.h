@@ -28,7 +28,8 @@ typedef struct weft_report {
 typedef struct weft_options {
     int workers;          /* worker threads; 0: WEFT_WORKERS from the environment, else the processors this
                              process may use (affinity, cgroup quota); at most 1024 */
-    size_t stack_bytes;   /* guaranteed to each task; 0: 64 KiB; at most 8 MiB */
+    size_t stack_bytes;   /* guaranteed to each task; 0: 64 KiB; at most 8 MiB. WEFT_STACK=4 in the environment makes
+                             each stack four times as large (2 to 64), up to that; docs/stacks.md says who needs it */
     bool no_crash_report; /* leave SIGSEGV and SIGBUS alone: no report of a stack overflow */
     void (*report)(const weft_report *r, void *arg); /* NULL: one line to standard error */
     void *report_arg;

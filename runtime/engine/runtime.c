@@ -22,21 +22,26 @@
 #include "engine/hooks.h"
 #include "sched/errand.h"
 
-enum { WORKERS_MOST = 1024 };
+enum { WORKERS_MOST = 1024, STACK_SCALE_MOST = 64 };
 
 struct weft__hooks weft__hooks;
+
+/* A whole number from 1 to `most`; 0: there is none, or it is something else. */
+static int from_environment(const char *name, long most)
+{
+    const char *env = getenv(name);
+    char *end;
+    long n = env ? strtol(env, &end, 10) : 0;
+    return n >= 1 && n <= most && *end == 0 ? (int)n : 0;
+}
 
 static int worker_count(const weft_options *o)
 {
     if (o->workers > 0)
         return o->workers;
-    const char *env = getenv("WEFT_WORKERS");
-    if (env) {
-        char *end;
-        long n = strtol(env, &end, 10);
-        if (*end == 0 && n >= 1 && n <= WORKERS_MOST)
-            return (int)n;
-    }
+    int given = from_environment("WEFT_WORKERS", WORKERS_MOST);
+    if (given > 0)
+        return given;
     int n = weft__cpus_affinity(), quota = weft__cpus_quota("");
     if (quota > 0 && quota < n)
         n = quota;
@@ -168,6 +173,7 @@ int weft__runtime_start(weft_runtime **out, const weft_options *o)
     for (size_t k = 0; k < sizeof *rt; k++)
         bytes[k] = 0;
     weft__clock_init();
+    ati_store(&weft__stack_scale, (uint32_t)from_environment("WEFT_STACK", STACK_SCALE_MOST));
     rt->group.n = worker_count(o);
     rt->poller.set = rt->poller.outer = rt->poller.kick_fd = -1;
     if ((rc = make(rt, o)) < 0 || (rc = weft__poller_init(&rt->poller)) < 0) {

@@ -37,8 +37,15 @@ struct weft__stack_slab {
 
 at_word weft__stack_limit;
 
+at_int weft__stack_scale;
+
 int weft__stack_class(size_t bytes)
 {
+    size_t most = weft__stack_guarantee(WEFT__STACK_CLASSES - 1), scale = ati_load(&weft__stack_scale);
+    if (bytes > most)
+        return -1;
+    if (scale > 1)
+        bytes = bytes > most / scale ? most : bytes * scale;
     for (int k = 0; k < WEFT__STACK_CLASSES; k++)
         if (bytes <= weft__stack_guarantee(k))
             return k;

@@ -59,8 +59,11 @@ struct weft__stack_cache {
     int count[WEFT__STACK_CLASSES];
 };
 
-/* The smallest class that guarantees `bytes`, or -1. */
+/* The smallest class that guarantees `bytes`, or -1. Where the libraries of a program need more than it asked for, all
+ * classes can be scaled without changing it: the smallest that guarantees `weft__stack_scale` times that, or the largest
+ * there is. Written at the start of a runtime, from WEFT_STACK in the environment; 0: as it is. */
 int weft__stack_class(size_t bytes);
+extern at_int weft__stack_scale;
 static inline size_t weft__stack_guarantee(int class_index)
 {
     return (size_t)16384 << class_index;
