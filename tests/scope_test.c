@@ -1463,6 +1463,35 @@ static int spawn_self_canceller(void *arg)
     return 0;
 }
 
+/* Joined at once: it is run by its joiner, whom nobody has told. */
+static int check_and_sleep(void *arg)
+{
+    int *rc = arg;
+    rc[0] = weft_check();
+    rc[1] = weft_sleep_until(WEFT_NEVER);
+    return rc[1];
+}
+
+static int cancel_and_join(void *arg)
+{
+    weft_scope s;
+    weft_scope_begin(&s, WEFT_NEVER);
+    weft_task t = weft_spawn(&s, check_and_sleep, arg);
+    int rc = weft_task_cancel(t, "before it began");
+    if (rc == 0)
+        rc = weft_task_join(t);
+    return weft_scope_end(&s, rc);
+}
+
+START_TEST(a_task_cancelled_before_its_joiner_runs_it_is_told)
+{
+    int rc[2] = { 0, 0 };
+    ck_assert_int_eq(weft_run(cancel_and_join, rc, ON(1)), 0);
+    ck_assert_int_eq(rc[0], -ECANCELED);
+    ck_assert_int_eq(rc[1], -ECANCELED);
+}
+END_TEST
+
 START_TEST(a_task_may_cancel_itself)
 {
     struct cancel_one c = { .end = 1 };
@@ -2047,6 +2076,7 @@ int main(void)
     tcase_add_loop_test(tc, a_cancel_reaches_every_leaf_of_a_tree, 0, counts);
     tcase_add_loop_test(tc, a_task_can_be_cancelled_alone, 0, counts);
     tcase_add_loop_test(tc, a_task_cancelled_before_it_began_is_started_all_the_same, 0, 2);
+    tcase_add_test(tc, a_task_cancelled_before_its_joiner_runs_it_is_told);
     tcase_add_test(tc, a_task_may_cancel_itself);
     tcase_add_loop_test(tc, cancelling_a_task_reaches_its_scopes, 0, counts);
     tc = add_case(s, "shields");

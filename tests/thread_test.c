@@ -700,6 +700,26 @@ static void *run_again_and_again(void *arg)
     return NULL;
 }
 
+/* The scope is none of the runtime's, and outlives it. */
+static int sleep_for(void *arg)
+{
+    return weft_sleep(*(int64_t *)arg);
+}
+
+START_TEST(a_deadline_around_a_whole_runtime_is_kept_and_outlives_it)
+{
+    for (int late = 0; late < 2; late++) {
+        weft_scope s;
+        int64_t length = late ? weft_sec(60) : weft_ms(1);
+        weft_scope_begin(&s, late ? weft_ms(20) : weft_sec(60));
+        int rc = weft_run(sleep_for, &length, ON(2));
+        int end = weft_scope_end(&s, rc);
+        ck_assert_int_eq(rc, late ? -ECANCELED : 0);
+        ck_assert_int_eq(end, late ? -ETIMEDOUT : 0);
+    }
+}
+END_TEST
+
 START_TEST(many_threads_submit_mains_at_once)
 {
     weft_runtime *rt = NULL;
@@ -801,6 +821,7 @@ int main(void)
     tcase_add_loop_test(tc, a_spawn_from_outside_wakes_a_sleeping_runtime, 0, 4);
     tcase_add_loop_test(tc, a_plain_thread_cancels_a_task, 0, 2);
     tcase_add_test(tc, a_main_run_under_a_deadline_is_told_and_awaited);
+    tcase_add_test(tc, a_deadline_around_a_whole_runtime_is_kept_and_outlives_it);
     tcase_add_loop_test(tc, many_threads_submit_mains_at_once, 0, 4);
     tcase_add_test(tc, destroying_a_runtime_cancels_the_children_of_plain_threads);
     return run_suite(s);

@@ -292,7 +292,8 @@ void weft__run_inline(struct weft__sched *w, struct weft__scope *s, struct weft_
 {
     struct weft__frame f, *joiner = own(w->frame);
     frame_begin(&f, t, joiner->group, joiner->stack, joiner);
-    f.epoch_ok = joiner->epoch_ok; /* the same scopes apply */
+    /* The same scopes apply; its own cancel does not to the joiner. */
+    f.epoch_ok = at_load_acquire(&t->life) & WEFT__LIFE_CANCELLED ? 0 : joiner->epoch_ok;
     own_set(w->frame, &f);
     weft__count(&w->count.inlined, 1);
     int left = own(w->until_loop) - 1;

@@ -195,6 +195,8 @@ int weft__deadline_arm(struct weft__scope *s)
     int rc = 0;
     if (!w || (int64_t)at_load(&s->deadline) == INT64_MAX)
         return 0; /* a plain thread keeps its own deadlines in its own waits */
+    if (weft__is_thread(s->owner) && weft__scope_group(s) != w->group)
+        return 0; /* so does one that waits for a runtime within the scope, which ends before the scope does */
     bool first = false;
     int64_t at;
     weft__lock(&s->lock);
@@ -482,8 +484,8 @@ int weft_scope_end(weft_scope *ps, int rc)
     if (has_children(s))
         (void)join(s, false); /* not refused: it can only end by the last child */
     ati_store(&s->state, WEFT__SCOPE_ENDING);
-    weft__detach_scope(s); /* whoever told us to leave is on its way out */
     weft__deadline_disarm(s);
+    weft__detach_scope(s); /* whoever told us to leave is on its way out */
     leave(s, f);
     int result = verdict(s, f, rc);
     struct weft__scope_extra *x = (struct weft__scope_extra *)at_load(&s->extra);

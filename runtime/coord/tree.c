@@ -117,7 +117,7 @@ int weft__attach(struct weft__frame *f)
 
 /* ---- the walk */
 
-enum { PASSED = UINT32_MAX }; /* a position behind the children and the inner scope; 0: behind the children */
+#define PASSED UINT32_MAX /* a position behind the children and the inner scope; 0: behind the children */
 
 static struct weft__lock walks_lock; /* where stopped walks are: V6 against L2 */
 
@@ -239,8 +239,7 @@ static void walk_from(struct weft__scope *top)
 {
     struct walk w = { .top = top, .in = top, .at = top->children };
     while (!walk(&w)) {
-        struct weft__sched *self = weft__self();
-        struct weft__group *g = self ? self->group : weft__scope_group(w.in);
+        struct weft__group *g = weft__scope_group(w.in); /* whose tasks it wakes next */
         struct weft__task *errand = g ? weft__errand_new(walk_on) : NULL;
         if (!errand)
             continue;
@@ -333,6 +332,10 @@ void weft__detach_scope(struct weft__scope *s)
 {
     bool attached = ati_load_acquire(&s->attached) != 0, left = false;
     struct weft__scope *o = attached ? parent(s) : NULL;
+    if (attached) {
+        ati_store(&s->attached, 0);
+        at_fence_full(); /* C3 sees that, or we see that it is held */
+    }
     for (;;) {
         if (o) {
             weft__lock(&o->lock);
@@ -345,8 +348,7 @@ void weft__detach_scope(struct weft__scope *s)
         if (o)
             weft__unlock(&o->lock);
         if (left)
-            break;
+            return;
         sched_yield();
     }
-    ati_store(&s->attached, 0);
 }

@@ -9,6 +9,7 @@
 #include "engine/runtime.h"
 
 #include <errno.h>
+#include <sched.h>
 #include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -200,6 +201,8 @@ void weft__runtime_end(weft_runtime *rt)
     stop_threads(rt);
     while (weft__errand_run(&rt->group))
         continue; /* for another runtime's tasks: this one has none left */
+    while (at_load_acquire(&rt->group.visitors) != 0)
+        sched_yield(); /* they have put the last task in, and are about to leave */
     if (rt->crash_report)
         weft__crash_uninstall();
     free_all(rt);

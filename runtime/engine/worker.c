@@ -74,6 +74,12 @@ static bool ring_is_full_enough(const struct weft__sched *s)
     return weft__ready_len(&s->ring) >= WEFT__RING / 2;
 }
 
+/* But not for ever: there may be so many that yield. */
+static bool errand_is_due(const struct weft__worker *w, uint64_t now)
+{
+    return !ring_is_full_enough(&w->sched) || now - w->errand_at > weft__us_to_ticks(LOOP_US);
+}
+
 static uint32_t expire(struct weft__worker *w, struct weft__timers *t, int64_t now)
 {
     uint32_t woken[STEAL_MOST], n, all = 0;
@@ -307,8 +313,8 @@ static void look_around(struct weft__worker *w, uint64_t now)
     expire_due(w, false, now);
     if (!spare) {
         take_share(s, now);
-        if (!ring_is_full_enough(s))
-            weft__errand_run(s->group);
+        if (errand_is_due(w, now) && weft__errand_run(s->group))
+            w->errand_at = now;
         if ((slow || poll_is_due(w, now)) && may_poll(w, now))
             poll_into_ring(w);
         if (slow && weft__ready_len(&s->ring) == 0)

@@ -20,6 +20,7 @@ struct weft__worker {
     int64_t looked_at; /* ns; loop_due is at most a millisecond later */
     uint64_t turns_at_poll;
     uint64_t top_seen, top_since; /* the deque's older end, and since when it has been there */
+    uint64_t errand_at; /* ticks of its last errand's slice */
     unsigned spin_skip, spin_backoff;
     void *signal_stack;
 };

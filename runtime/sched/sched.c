@@ -94,21 +94,36 @@ void weft__sched_push(struct weft__sched *s, struct weft__task *t, uint64_t now)
         overflow(s, weft__task_index(t));
 }
 
-void weft__group_put(struct weft__group *g, struct weft__task *t)
+static void put_anywhere(struct weft__group *g, uint32_t index)
 {
-    uint32_t index = weft__task_index(t), pin = weft__task_pin(t);
-    if (pin == 0) {
-        weft__inject_put(&g->inject, index, index, 1); /* S1 */
-        weft__idle_notify(g);
-        return;
-    }
-    struct weft__sched *s = g->all[pin - 1];
+    weft__inject_put(&g->inject, index, index, 1); /* S1 */
+    weft__idle_notify(g);
+}
+
+static void put_pinned(struct weft__group *g, struct weft__sched *s, uint32_t index, const struct weft__sched *self)
+{
     weft__inject_put(&s->pinned, index, index, 1);
-    if (s == weft__self())
+    if (s == self)
         return;
     at_fence_full(); /* S2; P3 looks at the worker's own pinned queue */
     if (weft__idle_parked(&g->idle) > 0 && weft__idle_claim_worker(g, s))
         weft__idle_wake(g, s);
+}
+
+void weft__group_put(struct weft__group *g, struct weft__task *t)
+{
+    uint32_t index = weft__task_index(t), pin = weft__task_pin(t);
+    const struct weft__sched *self = weft__self();
+    bool visitor = !self || self->group != g;
+    /* Once the task is in a queue it may run and be the last: then the runtime ends, but not before a visitor has left. */
+    if (visitor)
+        at_add(&g->visitors, 1);
+    if (pin == 0)
+        put_anywhere(g, index);
+    else
+        put_pinned(g, g->all[pin - 1], index, self);
+    if (visitor)
+        at_add(&g->visitors, (uint64_t)-1);
 }
 
 static void put_next(struct weft__sched *s, struct weft__task *t)

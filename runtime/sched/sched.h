@@ -132,6 +132,7 @@ struct weft__group {
     struct weft__idle idle;
     struct weft__inject inject;
     struct weft__inject errands; /* sched/errand.h */
+    at_word visitors; /* others than its own workers that are at its queues: it is not freed under them */
     struct weft__stack_pool stacks;
     int default_class;
 };

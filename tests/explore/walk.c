@@ -162,6 +162,35 @@ static void top(int me)
     }
 }
 
+/* Two scopes of one owner, the child in the inner one: from there the way up leads through the other. */
+static weft_scope middle;
+
+static void setup_same(void)
+{
+    setup();
+    memset(&middle, 0, sizeof middle);
+    weft__scope_of(&outer)->spawned = 1;
+    person(FIRST, &outer);
+    weft_scope_begin(&middle, WEFT_NEVER);
+    weft_scope_begin(&inner, WEFT_NEVER);
+    weft__scope_of(&inner)->spawned = 1;
+    person(SECOND, &inner);
+}
+
+static void same(int me)
+{
+    if (me != FIRST) {
+        nested(me);
+        return;
+    }
+    struct weft__frame *f = waiter();
+    scope_ends();
+    weft_ignore(weft_scope_end(&middle, 0));
+    ex_gone(&middle, sizeof middle, "a scope");
+    wait(f);
+    ends(f, &outer);
+}
+
 /* Two cancels: whoever comes second leaves the walk to the first. */
 static void twice(int me)
 {
@@ -196,6 +225,7 @@ const struct ex_scenario walk_scenarios[] = {
     { "walk", "two", 4, setup_two, two, check, 1, "two children leave", NULL },
     { "walk", "nested", 4, setup_nested, nested, check, 1, "an inner scope ends, with its child and its owner", NULL },
     { "walk", "beside", 4, setup_beside, beside, check, 0, "and somebody waits beside them", NULL },
+    { "walk", "same", 4, setup_same, same, check, 0, "two scopes of one owner end", NULL },
     { "walk", "top", 4, setup_nested, top, check, 1, "the scope that was cancelled ends", NULL },
     { "walk", "twice", 4, setup_twice, twice, check, 1, "a scope and the one around it", NULL },
     { 0 },
