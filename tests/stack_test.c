@@ -312,6 +312,7 @@ START_TEST(an_overflow_names_the_task)
     ck_assert_int_eq(d.signal, SIGSEGV);
     ck_assert_msg(strstr(d.text, how == NOT_OVERFLOW ? "signal 11 in task" : "stack overflow in task") != NULL,
             "it said \"%s\"", d.text);
+    ck_assert_msg(strstr(d.text, ", spawned at 0x") != NULL, "it said \"%s\"", d.text);
     ck_assert_msg((strstr(d.text, "\"culprit\"") != NULL) == (how != PLAIN), "it said \"%s\"", d.text);
     ck_assert_msg((strstr(d.text, "on the stack of task") != NULL) == (how == INLINED), "it said \"%s\"", d.text);
     ck_assert_msg((strstr(d.text, "\"parent\"") != NULL) == (how == INLINED), "it said \"%s\"", d.text);

@@ -1,4 +1,4 @@
-/* weft/report.h - what the workers have done so far.
+/* weft/report.h - what the workers have done so far, and what every task does now.
  *
  * Read without stopping anybody: each number is exact when its worker is idle and slightly old while it runs.
  */
@@ -32,6 +32,20 @@ typedef struct weft_worker_stats {
  * returns    the number of workers, which may be more than n; -EINVAL
  * context    any thread; never suspends */
 WEFT_API int weft_stats(weft_runtime *rt, weft_worker_stats *out, int n);
+
+/* Writes a line for every live task of the process: id, name, state, what it waits for and since when, its function,
+ * where it was spawned, its scope and whose that is; and their number. 10^5 tasks take less than a second.
+ *
+ *     task 16777219 "conn" waiting 1203.4 ms, to read from descriptor 9; echo+0x2210, spawned at echo+0x23b4, in
+ *     scope 0x7f5ac23fdf40 of task 16777217
+ *
+ * Functions have names if their module exports them (-rdynamic), else addr2line -e MODULE OFFSET has. A task that
+ * ended just then may be missing, or be there.
+ *
+ * returns    how many there are; the negative errno of write(2)
+ * context    any thread, or a task, whose worker it blocks for as long; waits for no task and no lock of theirs. Not
+ *            for signal handlers */
+WEFT_API int weft_dump(int fd);
 
 #ifdef __cplusplus
 }

@@ -127,6 +127,7 @@ void weft__nap(struct weft__frame *f)
     }
     if (first)
         weft__worker_due(&w->sched, sleeper.timer.at);
+    weft__waits_for(f, WEFT__WAITS_NAP, 0);
     weft__await(f);
 }
 

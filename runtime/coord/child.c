@@ -93,8 +93,14 @@ static weft_task start(struct weft__scope *s, struct weft__sched *w, struct weft
     return id;
 }
 
+/* Where it was spawned, for reports. */
+static inline void spawned_at(const struct weft__task *t, void *site)
+{
+    at_store(&weft__members[weft__task_index(t)].site, (uint64_t)(uintptr_t)site);
+}
+
 /* A block for a child of `s`, or NULL and why. */
-static struct weft__task *block_for(struct weft__scope *s, struct weft__sched *w, int *rc)
+static struct weft__task *block_for(struct weft__scope *s, struct weft__sched *w, void *site, int *rc)
 {
     struct weft__group *g = weft__scope_group(s);
     if (!g) {
@@ -102,14 +108,16 @@ static struct weft__task *block_for(struct weft__scope *s, struct weft__sched *w
         return NULL;
     }
     struct weft__task *t = weft__task_alloc(w ? &w->blocks : NULL);
-    if (!t)
+    if (!t) {
         *rc = -ENOMEM;
-    else
-        ati_store(&t->bits, weft__task_bits(0, g->default_class, 0));
+        return NULL;
+    }
+    ati_store(&t->bits, weft__task_bits(0, g->default_class, 0));
+    spawned_at(t, site);
     return t;
 }
 
-weft_task weft_spawn(weft_scope *ps, weft_fn *fn, void *arg)
+static inline weft_task spawn(weft_scope *ps, weft_fn *fn, void *arg, void *site)
 {
     struct weft__scope *s = weft__scope_of(ps);
     struct weft__sched *w = weft__self();
@@ -120,6 +128,7 @@ weft_task weft_spawn(weft_scope *ps, weft_fn *fn, void *arg)
     if (w && s->owner == own(w->frame) && fn && (t = weft__task_alloc(&w->blocks)) != NULL) {
         /* The way of nearly all spawns: the owner's own, on a worker. */
         ati_store(&t->bits, weft__task_bits(0, w->group->default_class, 0));
+        spawned_at(t, site);
         at_store(&t->fn, (uint64_t)(uintptr_t)fn);
         at_store(&t->u.arg, (uint64_t)(uintptr_t)arg);
         at_store(&t->scope, (uint64_t)(uintptr_t)s);
@@ -130,11 +139,16 @@ weft_task weft_spawn(weft_scope *ps, weft_fn *fn, void *arg)
     }
     if (!fn)
         return refuse_spawn(s, arg, -EINVAL);
-    if (!(t = block_for(s, w, &rc)))
+    if (!(t = block_for(s, w, site, &rc)))
         return refuse_spawn(s, arg, rc);
     at_store(&t->fn, (uint64_t)(uintptr_t)fn);
     at_store(&t->u.arg, (uint64_t)(uintptr_t)arg);
     return start(s, w, t, arg);
+}
+
+weft_task weft_spawn(weft_scope *ps, weft_fn *fn, void *arg)
+{
+    return spawn(ps, fn, arg, __builtin_return_address(0));
 }
 
 weft_task weft_spawn_copy(weft_scope *ps, weft_fn *fn, const void *arg, size_t bytes)
@@ -146,7 +160,7 @@ weft_task weft_spawn_copy(weft_scope *ps, weft_fn *fn, const void *arg, size_t b
         return -EINVAL;
     if (!fn || (!arg && bytes > 0))
         return refuse_spawn(s, NULL, -EINVAL);
-    struct weft__task *t = block_for(s, w, &rc);
+    struct weft__task *t = block_for(s, w, __builtin_return_address(0), &rc);
     if (!t)
         return refuse_spawn(s, NULL, rc);
     at_store(&t->fn, (uint64_t)(uintptr_t)fn);
@@ -163,12 +177,12 @@ weft_task weft_spawn_with(weft_scope *ps, weft_fn *fn, void *arg, const weft_spa
     struct weft__sched *w = weft__self();
     int rc;
     if (!o)
-        return weft_spawn(ps, fn, arg);
+        return spawn(ps, fn, arg, __builtin_return_address(0));
     if (!is_open(ps))
         return -EINVAL;
     if (!fn || (!arg && o->copy_bytes > 0))
         return refuse_spawn(s, arg, -EINVAL);
-    struct weft__task *t = block_for(s, w, &rc);
+    struct weft__task *t = block_for(s, w, __builtin_return_address(0), &rc);
     if (!t)
         return refuse_spawn(s, arg, rc);
     at_store(&t->fn, (uint64_t)(uintptr_t)fn);
@@ -203,6 +217,9 @@ static inline void frame_begin(struct weft__frame *f, struct weft__task *t, stru
     f->side = NULL;
     f->detail = NULL;
     f->named = NULL;
+    own_set(f->waits, 0);
+    own_set(f->left, 0);
+    f->site = (void *)(uintptr_t)at_load(&weft__members[weft__task_index(t)].site);
     ati_store(&f->attached, 0);
     f->down = NULL;
     if (bits & (WEFT__TASK_COPY | WEFT__TASK_SIDE)) {

@@ -369,6 +369,7 @@ static int join(struct weft__scope *s, bool may_leave)
     s->spawned = 0;
     enum weft__cause cause = WEFT__CAUSE_EVENT;
     if (at_add(&s->count, change) + change != base) {
+        weft__waits_for(f, WEFT__WAITS_CHILDREN, (uint64_t)(uintptr_t)s);
         cause = weft__await(f);
     } else { /* nothing to wait for; a cancel may have come */
         at_store(&s->waiter, 0);

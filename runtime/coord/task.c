@@ -221,6 +221,7 @@ static int join_wait(struct weft__frame *f, struct weft__task *t, weft_task id)
             (void)weft__await(f); /* a cancel, too late: it has ended */
         return 0;
     }
+    weft__waits_for(f, WEFT__WAITS_TASK, (uint64_t)id);
     enum weft__cause cause = weft__await(f);
     if (cause != WEFT__CAUSE_CANCEL)
         return 0;

@@ -64,6 +64,7 @@ int weft_sleep_until(int64_t at)
         if (first)
             weft__worker_due(&w->sched, at);
     }
+    weft__waits_for(f, WEFT__WAITS_SLEEP, 0);
     if (weft__await(f) != WEFT__CAUSE_CANCEL)
         return 0;
     if (at != WEFT_NEVER)

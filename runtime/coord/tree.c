@@ -278,7 +278,7 @@ void weft__detach_frame(struct weft__frame *f)
         return;
     struct weft__scope *o = weft__owner_scope(f);
     uint32_t i = weft__task_index(f->task);
-    struct weft__member *m = &weft__members[i];
+    union weft__member *m = &weft__members[i];
     weft__lock(&o->lock);
     uint32_t next = ati_load(&m->next), prev = ati_load(&m->prev);
     if (prev)

@@ -33,7 +33,7 @@ static void on_fault(int signo, siginfo_t *info, void *context)
     struct weft__frame *f = s ? own(s->frame) : NULL;
     (void)context;
     if (f && f->task) {
-        char text[400], who[128], below[160] = "";
+        char text[440], who[128], below[160] = "";
         weft__hooks.describe(f, who, sizeof who);
         if (f->below) {
             char whose[100];
@@ -41,11 +41,11 @@ static void on_fault(int signo, siginfo_t *info, void *context)
             snprintf(below, sizeof below, ", run by its joiner on the stack of %s", whose);
         }
         if (weft__stack_in_guard(f->stack, info->si_addr))
-            snprintf(text, sizeof text, "weft: stack overflow in %s%s: %zu KiB were guaranteed, fault at %p\n",
-                    who, below, weft__stack_guarantee(f->stack->class_index) / 1024, info->si_addr);
+            snprintf(text, sizeof text, "weft: stack overflow in %s, spawned at %p%s: %zu KiB were guaranteed, fault at %p\n",
+                    who, f->site, below, weft__stack_guarantee(f->stack->class_index) / 1024, info->si_addr);
         else
-            snprintf(text, sizeof text, "weft: signal %d in %s%s, fault at %p\n", signo, who, below,
-                    info->si_addr);
+            snprintf(text, sizeof text, "weft: signal %d in %s, spawned at %p%s, fault at %p\n", signo, who, f->site,
+                    below, info->si_addr);
         say(text);
     }
     signal(signo, SIG_DFL);

@@ -70,6 +70,7 @@ static int submit(struct weft__frame *f, struct call *c)
     if (rc < 0)
         return rc;
     at_store(&c->word, k);
+    weft__waits_for(f, WEFT__WAITS_BLOCKING, (uint64_t)(uintptr_t)c->fn);
     if ((rc = weft__pool_submit(pool_of(f), &c->job)) < 0 && !weft__await_give_up(f))
         (void)weft__await(f); /* a cancel; but there is an error to tell */
     return rc;

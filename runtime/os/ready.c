@@ -81,6 +81,8 @@ int weft__ready_wait(struct weft__frame *f, struct weft__slot *s, unsigned event
             rc = 0; /* told to leave, but an edge is there: the caller tries once more, and is refused next time */
         return (at_load(&s->life) & WEFT__SLOT_CLOSING) ? -EBADF : 0;
     }
+    weft__waits_for(f, events == WEFT_READABLE ? WEFT__WAITS_READ : events == WEFT_WRITABLE ? WEFT__WAITS_WRITE : WEFT__WAITS_READY,
+            (uint64_t)s->fd);
     switch (weft__await(f)) {
     case WEFT__CAUSE_EVENT:
         return 0; /* whoever fired it has taken the record off */

@@ -474,6 +474,7 @@ void weft__suspend(void)
     if (fp)
         fp_leave(s, f);
     own_set(s->after_frame, f);
+    own_set(f->left, now);
     own_set(s->after, WEFT__AFTER_WAIT);
     struct weft__task *t = loop_is_due(s, now) ? NULL : next_task(s, NULL, now, &is_new);
     if (t)

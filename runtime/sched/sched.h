@@ -60,12 +60,29 @@ struct weft__frame {
     struct weft__side *side; /* options and a large copied argument, or NULL */
     struct weft__detail *detail;
     struct weft__scope_extra *named; /* of the innermost open scope that has a name (coord/scope.c) */
+    /* For reports: own(), since whoever reads them is not waited for. */
+    uint64_t waits; /* of its last wait: {enum weft__waits : 8 | what for : 56} */
+    uint64_t left;  /* ticks at which it last left its worker */
+    void *site;     /* where it was spawned */
     /* Under the lock of the owner scope (coord/tree.c). */
     at_int attached;
     struct weft_scope *down;
     _Alignas(16) uint64_t copy[2]; /* a small copied argument */
 };
 _Static_assert(sizeof(struct weft__frame) <= WEFT__STACK_ROOM, "the frame is at the top of its stack");
+
+/* What a task waits for, and of which object. */
+enum weft__waits {
+    WEFT__WAITS_NOT,      /* it never did */
+    WEFT__WAITS_SLEEP,
+    WEFT__WAITS_TASK,     /* the end of a task: its id's low bits */
+    WEFT__WAITS_CHILDREN, /* a scope's: its address */
+    WEFT__WAITS_READ,     /* a descriptor */
+    WEFT__WAITS_WRITE,
+    WEFT__WAITS_READY,    /* the same, either direction */
+    WEFT__WAITS_BLOCKING, /* a call in the pool: the function's address */
+    WEFT__WAITS_NAP       /* refused too often */
+};
 
 /* What the rooms below register (engine/runtime.c): the scheduler runs tasks without knowing what ends them. */
 struct weft__sched_ops {
@@ -79,6 +96,12 @@ enum weft__after { WEFT__AFTER_NOTHING, WEFT__AFTER_WAIT, WEFT__AFTER_YIELD, WEF
 struct weft__counters {
     at_word ran, inlined, spawned, stolen, parked, woke, polls, events;
 };
+
+/* Said before a wait, for whoever looks at the task meanwhile. */
+static inline void weft__waits_for(struct weft__frame *f, enum weft__waits what, uint64_t object)
+{
+    own_set(f->waits, (uint64_t)what << 56 | (object & ((UINT64_C(1) << 56) - 1)));
+}
 
 /* Counters have one writer each and are read by anyone. */
 static inline void weft__count(at_word *counter, uint64_t n)

@@ -17,7 +17,7 @@
 enum { BLOCKS = 1 << WEFT__INDEX_BITS, COMMIT = 16384, BATCH = WEFT__TASK_BATCH };
 
 struct weft__task *weft__tasks;
-struct weft__member *weft__members;
+union weft__member *weft__members;
 
 static struct weft__lock lock;
 static uint32_t batches;   /* under lock: the first block of the first batch, + 1 */

@@ -110,14 +110,18 @@ static inline uint32_t weft__task_bits(uint32_t pin, int class_index, unsigned f
     return pin << 16 | (uint32_t)class_index << 8 | flags;
 }
 
-/* A task's neighbours in its scope's list of members (coord/tree.c), index + 1, 0 none. They are here and not in the
- * frame, so that leaving a list does not touch the cold stacks of the neighbours. */
-struct weft__member {
-    at_int next, prev;
+/* Beside each block. NEW: where it was spawned, a return address. Afterwards its neighbours in its scope's list of members
+ * (coord/tree.c), index + 1, 0 none: here and not in the frame, so that leaving a list does not touch the cold stacks of
+ * the neighbours. */
+union weft__member {
+    at_word site;
+    struct {
+        at_int next, prev;
+    };
 };
 
 extern struct weft__task *weft__tasks;
-extern struct weft__member *weft__members;
+extern union weft__member *weft__members;
 
 static inline struct weft__task *weft__task_at(uint32_t index)
 {

@@ -1,0 +1,402 @@
+/* dump_test.c - report/dump.c: a line for each task, whatever it does, while everything goes on. */
+#include "support.h"
+
+#include <dlfcn.h>
+#include <inttypes.h>
+
+/* What weft_dump writes, by way of a file. */
+struct text {
+    int rc;
+    char all[1 << 16];
+};
+
+static NOINLINE void dump(struct text *t)
+{
+    FILE *f = tmpfile();
+    t->rc = -EIO;
+    t->all[0] = 0;
+    if (!f)
+        return;
+    t->rc = weft_dump(fileno(f));
+    rewind(f);
+    t->all[fread(t->all, 1, sizeof t->all - 1, f)] = 0;
+    fclose(f);
+}
+
+/* The line of a task, or "". */
+static const char *line_of(const struct text *t, weft_task id)
+{
+    static char line[600];
+    char begin[40];
+    snprintf(begin, sizeof begin, "task %" PRId64 " ", id);
+    line[0] = 0;
+    const char *at = strncmp(t->all, begin, strlen(begin)) == 0 ? t->all : strstr(t->all, begin);
+    while (at && at != t->all && at[-1] != '\n')
+        at = strstr(at + 1, begin);
+    if (at)
+        snprintf(line, sizeof line, "%.*s", (int)strcspn(at, "\n"), at);
+    return line;
+}
+
+static void expect(const struct text *t, weft_task id, const char *what)
+{
+    ck_assert_msg(strstr(line_of(t, id), what) != NULL, "no \"%s\" in \"%s\" of\n%s", what, line_of(t, id), t->all);
+}
+
+/* -- what each does -- */
+
+enum { SLEEPER, JOINER, READER, WRITER, WATCHER, PARENT, CALLER, BLOCKED, CANCELLED, FRESH, MAIN, ALL, EXTRA };
+
+struct all {
+    struct text text;
+    weft_task ids[EXTRA + 1];
+    atomic_int began, blocked, over;
+    int read_fd[2], write_fd[2];
+    const void *parents_scope;
+};
+
+static int sleeper(void *arg)
+{
+    struct all *a = arg;
+    atomic_fetch_add(&a->began, 1);
+    return weft_sleep_until(WEFT_NEVER);
+}
+
+static int joiner(void *arg)
+{
+    struct all *a = arg;
+    atomic_fetch_add(&a->began, 1);
+    return weft_task_join(a->ids[SLEEPER]);
+}
+
+static int reader(void *arg)
+{
+    struct all *a = arg;
+    char c;
+    atomic_fetch_add(&a->began, 1);
+    return weft_read(a->read_fd[0], &c, 1);
+}
+
+static int writer(void *arg)
+{
+    struct all *a = arg;
+    static char many[1 << 20];
+    atomic_fetch_add(&a->began, 1);
+    return weft_write_all(a->write_fd[1], many, sizeof many);
+}
+
+static int watcher(void *arg)
+{
+    struct all *a = arg;
+    atomic_fetch_add(&a->began, 1);
+    return weft_wait_fd(a->read_fd[1], WEFT_READABLE | WEFT_WRITABLE) < 0 ? -ECANCELED : weft_wait_fd(a->read_fd[0], 3);
+}
+
+static int parent(void *arg)
+{
+    struct all *a = arg;
+    weft_scope s;
+    weft_scope_begin_with(&s, WEFT_NEVER, &(weft_scope_options){ .name = "family" });
+    weft_spawn_with(&s, sleeper, a, &(weft_spawn_options){ .name = "child" });
+    a->parents_scope = &s;
+    int before = atomic_load(&a->began);
+    wait_for(&a->began, before + 1); /* it gets a stack of its own */
+    atomic_fetch_add(&a->began, 1);
+    return weft_scope_end(&s, 0);
+}
+
+/* This one runs its child as a call. */
+static int caller(void *arg)
+{
+    struct all *a = arg;
+    weft_scope s;
+    weft_scope_begin(&s, WEFT_NEVER);
+    a->ids[EXTRA] = weft_spawn_with(&s, sleeper, a, &(weft_spawn_options){ .name = "called" });
+    atomic_fetch_add(&a->began, 1);
+    return weft_scope_end(&s, 0);
+}
+
+static int block(void *arg)
+{
+    struct all *a = arg;
+    atomic_store(&a->blocked, 1);
+    while (!atomic_load(&a->over))
+        usleep(100);
+    return 0;
+}
+
+static int blocked(void *arg)
+{
+    struct all *a = arg;
+    atomic_fetch_add(&a->began, 1);
+    return weft_blocking(block, a);
+}
+
+static int cancelled(void *arg)
+{
+    struct all *a = arg;
+    weft_scope s;
+    weft_scope_begin_shield(&s, WEFT_NEVER);
+    atomic_fetch_add(&a->began, 1);
+    while (!atomic_load(&a->over))
+        weft_ignore(weft_sleep(weft_ms(1)));
+    return weft_scope_end(&s, 0);
+}
+
+static int watch_all(void *arg)
+{
+    static weft_fn *const fns[] = { sleeper, joiner, reader, writer, watcher, parent, caller, blocked,
+        cancelled };
+    static const char *const names[] = { "sleeper", "joiner", "reader", "writer", "watcher", "parent", "caller",
+        "blocked", "cancelled" };
+    struct all *a = arg;
+    weft_scope s;
+    weft_scope_begin_with(&s, WEFT_NEVER, &(weft_scope_options){ .name = "everybody" });
+    a->ids[MAIN] = weft_task_self();
+    for (int i = 0; i < COUNT(fns); i++)
+        a->ids[i] = weft_spawn_with(&s, fns[i], a, &(weft_spawn_options){ .name = names[i] });
+    bool all = wait_for(&a->began, COUNT(fns) + 2) && wait_for(&a->blocked, 1);
+    weft_ignore(weft_task_cancel(a->ids[CANCELLED], NULL));
+    for (int i = 0; i < 3; i++)
+        weft_ignore(weft_yield());
+    a->ids[FRESH] = weft_spawn(&s, sleeper, a);
+    dump(&a->text); /* one worker: nobody else runs, nor begins */
+    atomic_store(&a->over, 1);
+    weft_scope_cancel(&s, NULL);
+    return weft_scope_end(&s, all ? 0 : -ETIME);
+}
+
+START_TEST(each_task_has_a_line_that_says_what_it_waits_for)
+{
+    static struct all a;
+    char text[80];
+    ck_assert_int_eq(pipe2(a.read_fd, O_CLOEXEC), 0);
+    ck_assert_int_eq(pipe2(a.write_fd, O_CLOEXEC | O_NONBLOCK), 0);
+    ck_assert_int_eq(weft_run(watch_all, &a, ON(1)), 0);
+    ck_assert_int_eq(a.text.rc, ALL + 2);
+    expect(&a.text, a.ids[SLEEPER], "\"sleeper\" waiting ");
+    expect(&a.text, a.ids[SLEEPER], " ms, sleeps; ");
+    snprintf(text, sizeof text, "for the end of task %" PRId64, a.ids[SLEEPER]);
+    expect(&a.text, a.ids[JOINER], text);
+    snprintf(text, sizeof text, "to read from descriptor %d", a.read_fd[0]);
+    expect(&a.text, a.ids[READER], text);
+    snprintf(text, sizeof text, "to write to descriptor %d", a.write_fd[1]);
+    expect(&a.text, a.ids[WRITER], text);
+    snprintf(text, sizeof text, "for descriptor %d", a.read_fd[0]);
+    expect(&a.text, a.ids[WATCHER], text);
+    snprintf(text, sizeof text, "for the children of scope %p", a.parents_scope);
+    expect(&a.text, a.ids[PARENT], text);
+    if (!TSAN) { /* where nobody is run as a call */
+        expect(&a.text, a.ids[CALLER], " running; ");
+        snprintf(text, sizeof text, " ms, sleeps, as a call by task %" PRId64, a.ids[CALLER]);
+        expect(&a.text, a.ids[EXTRA], text);
+    }
+    expect(&a.text, a.ids[BLOCKED], "for a call in the pool: dump_test+0x");
+    expect(&a.text, a.ids[CANCELLED], ", cancelled; ");
+    expect(&a.text, a.ids[FRESH], " new; dump_test+0x");
+    expect(&a.text, a.ids[MAIN], "\"main\" running");
+    snprintf(text, sizeof text, " \"everybody\" of task %" PRId64, a.ids[MAIN]);
+    for (int i = SLEEPER; i <= FRESH; i++) {
+        expect(&a.text, a.ids[i], text);
+        expect(&a.text, a.ids[i], ", spawned at dump_test+0x");
+    }
+    ck_assert_msg(strstr(a.text.all, "\"child\" waiting") && strstr(a.text.all, "\"family\" of task"), "%s", a.text.all);
+    for (int i = 0; i < 2; i++) {
+        close(a.read_fd[i]);
+        close(a.write_fd[i]);
+    }
+}
+END_TEST
+
+/* -- where it was spawned -- */
+
+static int sleep_on(void *arg)
+{
+    (void)arg;
+    return weft_sleep_until(WEFT_NEVER);
+}
+
+static NOINLINE weft_task spawn_here(weft_scope *s, int how)
+{
+    weft_task t = how == 0 ? weft_spawn(s, sleep_on, NULL) :
+            how == 1 ? weft_spawn_copy(s, sleep_on, &how, sizeof how) :
+            how == 2 ? weft_spawn_with(s, sleep_on, NULL, NULL) :
+                       weft_spawn_with(s, sleep_on, NULL, &(weft_spawn_options){ .name = "with" });
+    __asm__ volatile("" : "+r"(t)); /* no tail call */
+    return t;
+}
+
+static int spawn_in_all_ways(void *arg)
+{
+    struct all *a = arg;
+    weft_scope s;
+    weft_scope_begin(&s, WEFT_NEVER);
+    for (int how = 0; how < 4; how++)
+        a->ids[how] = spawn_here(&s, how);
+    for (int i = 0; i < a->blocked; i++)
+        weft_ignore(weft_yield());
+    dump(&a->text);
+    weft_scope_cancel(&s, NULL);
+    return weft_scope_end(&s, 0);
+}
+
+START_TEST(the_site_is_in_the_caller_of_the_spawn)
+{
+    static struct all a;
+    Dl_info here;
+    a.blocked = _i; /* 0: they are new; else they have begun */
+    ck_assert_int_ne(dladdr((void *)(uintptr_t)spawn_here, &here), 0);
+    uintptr_t from = (uintptr_t)spawn_here - (uintptr_t)here.dli_fbase;
+    ck_assert_int_eq(weft_run(spawn_in_all_ways, &a, ON(1)), 0);
+    for (int how = 0; how < 4; how++) {
+        static const char before[] = "spawned at dump_test+";
+        const char *site = strstr(line_of(&a.text, a.ids[how]), before);
+        ck_assert_msg(site != NULL, "%s", a.text.all);
+        uintptr_t at = (uintptr_t)strtoull(site + strlen(before), NULL, 16);
+        ck_assert_msg(at > from && at < from + 2000, "%#tx is not in %#tx: %s", at, from, line_of(&a.text, a.ids[how]));
+    }
+}
+END_TEST
+
+/* -- beside everything else -- */
+
+static int spawn_on(void *arg)
+{
+    atomic_int *over = arg;
+    while (!atomic_load(over)) {
+        weft_scope s;
+        weft_scope_begin_with(&s, weft_ms(5), &(weft_scope_options){ .name = "short-lived" });
+        for (int i = 0; i < 20; i++)
+            weft_spawn_with(&s, sleep_on, NULL, &(weft_spawn_options){ .name = i % 2 ? "named" : NULL });
+        weft_ignore(weft_sleep(weft_us(100)));
+        weft_scope_cancel(&s, "enough");
+        weft_ignore(weft_scope_end(&s, 0));
+    }
+    return 0;
+}
+
+static void *dump_on(void *arg)
+{
+    atomic_int *bad = arg;
+    int fd = open("/dev/null", O_WRONLY | O_CLOEXEC);
+    for (int i = 0; i < SCALED(2000, 500, 300); i++)
+        if (weft_dump(fd) < 1)
+            atomic_fetch_add(bad, 1);
+    close(fd);
+    return NULL;
+}
+
+struct crowd {
+    atomic_int over, bad;
+};
+
+static int crowd(void *arg)
+{
+    struct crowd *c = arg;
+    weft_scope s;
+    pthread_t threads[2];
+    weft_scope_begin(&s, WEFT_NEVER);
+    for (int i = 0; i < 4; i++)
+        weft_spawn(&s, spawn_on, &c->over);
+    for (int i = 0; i < COUNT(threads); i++)
+        pthread_create(&threads[i], NULL, dump_on, &c->bad);
+    for (int i = 0; i < COUNT(threads); i++) {
+        while (pthread_tryjoin_np(threads[i], NULL) == EBUSY)
+            weft_ignore(weft_sleep(weft_ms(1)));
+    }
+    atomic_store(&c->over, 1);
+    return weft_scope_end(&s, 0);
+}
+
+START_TEST(tasks_come_and_go_while_they_are_listed)
+{
+    static const int workers[] = { 1, 2, 8 };
+    struct crowd c = { 0 };
+    ck_assert_int_eq(weft_run(crowd, &c, ON(workers[_i])), 0);
+    ck_assert_int_eq(atomic_load(&c.bad), 0);
+}
+END_TEST
+
+/* -- where it goes -- */
+
+static int dump_into(void *arg)
+{
+    int *fd = arg;
+    fd[1] = weft_dump(fd[0]);
+    return 0;
+}
+
+static NOINLINE int bad_descriptor(void)
+{
+    int fd[2] = { -1, 0 };
+    return weft_run(dump_into, fd, ON(1)) == 0 ? fd[1] : 1;
+}
+
+START_TEST(the_error_of_the_descriptor_is_passed_on)
+{
+    ck_assert_int_eq(bad_descriptor(), -EBADF);
+}
+END_TEST
+
+static void *drain_all(void *arg)
+{
+    char part[64];
+    long *all = arg;
+    for (ssize_t n; (n = read((int)all[0], part, sizeof part)) > 0;)
+        all[1] += n;
+    return NULL;
+}
+
+static int many_into_a_pipe(void *arg)
+{
+    int *fd = arg;
+    weft_scope s;
+    weft_scope_begin(&s, WEFT_NEVER);
+    for (int i = 0; i < 2000; i++)
+        weft_spawn(&s, sleep_on, NULL);
+    fd[2] = weft_dump(fd[1]);
+    weft_scope_cancel(&s, NULL);
+    return weft_scope_end(&s, 0);
+}
+
+START_TEST(a_full_pipe_is_waited_for)
+{
+    int fd[3];
+    pthread_t thread;
+    ck_assert_int_eq(pipe2(fd, O_CLOEXEC), 0);
+    ck_assert_int_eq(fcntl(fd[1], F_SETFL, O_NONBLOCK), 0);
+    long all[2] = { fd[0], 0 };
+    pthread_create(&thread, NULL, drain_all, all);
+    int rc = weft_run(many_into_a_pipe, fd, ON(1));
+    close(fd[1]);
+    pthread_join(thread, NULL);
+    close(fd[0]);
+    ck_assert_int_eq(rc, 0);
+    ck_assert_int_eq(fd[2], 2001);
+    ck_assert_int_gt(all[1], 2000 * 60);
+}
+END_TEST
+
+START_TEST(without_tasks_there_are_none)
+{
+    static struct text t;
+    dump(&t);
+    ck_assert_int_eq(t.rc, 0);
+    ck_assert_str_eq(t.all, "0 tasks\n");
+}
+END_TEST
+
+int main(void)
+{
+    Suite *s = suite_create("dump");
+    TCase *tc = add_case(s, "lines");
+    tcase_add_test(tc, without_tasks_there_are_none);
+    tcase_add_test(tc, each_task_has_a_line_that_says_what_it_waits_for);
+    tcase_add_loop_test(tc, the_site_is_in_the_caller_of_the_spawn, 0, 2);
+    tc = add_case(s, "beside");
+    tcase_add_loop_test(tc, tasks_come_and_go_while_they_are_listed, 0, 3);
+    tc = add_case(s, "output");
+    tcase_add_test(tc, the_error_of_the_descriptor_is_passed_on);
+    tcase_add_test(tc, a_full_pipe_is_waited_for);
+    return run_suite(s);
+}
