@@ -1,4 +1,4 @@
-/* base/errno.c - reading errno in calls that tasks make.
+/* base/errno.c - errno in calls that tasks make.
  *
  * TSan      weft__errno is not instrumented: the runtime's own reading would race with any task that sets errno. Two
  *           tasks that set and read it themselves, in turn on one thread, would still be reported; hence
@@ -24,6 +24,11 @@ NOT_INSTRUMENTED int weft__errno(void)
     /* Not inlined, and opaque even to whole-program optimisation, as weft__self. */
     __asm__ volatile("" : "+r"(e)::"memory");
     return e;
+}
+
+NOT_INSTRUMENTED void weft__errno_set(int error)
+{
+    errno = error;
 }
 
 void weft__errno_shared(void)

@@ -9,6 +9,8 @@
 
 /* errno of the calling thread, now: right after the system call. */
 int weft__errno(void);
+/* For signal handlers: as it was before. */
+void weft__errno_set(int error);
 
 /* Tells ThreadSanitizer that the tasks on the calling thread, which it takes for threads, share its errno. Nothing in
  * other builds. */

@@ -30,6 +30,8 @@ static void register_hooks(void)
     weft__hooks.sched.body = weft__child_body;
     weft__hooks.sched.no_stack = weft__child_no_stack;
     weft__hooks.describe = weft__task_describe;
+    weft__hooks.stop = weft__roots_stop;
+    weft__hooks.dump = weft_dump;
     weft__timers_on_call(weft__deadline_struck);
     weft__panic_who = who_runs;
 }
@@ -78,7 +80,11 @@ int weft_runtime_run(weft_runtime *rt, weft_fn *fn, void *arg)
     int rc = weft_scope_end(&s, 0);
     if (t < 0)
         return rc < 0 ? rc : (int)t;
-    return m.rc == -ECANCELED && rc < 0 ? rc : m.rc;
+    if (m.rc != -ECANCELED)
+        return m.rc;
+    if (ati_load(&rt->stop_signal) != 0)
+        return -EINTR;
+    return rc < 0 ? rc : m.rc;
 }
 
 int weft_run(weft_fn *fn, void *arg, const weft_options *o)

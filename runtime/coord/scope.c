@@ -89,50 +89,6 @@ struct weft__scope_extra *weft__scope_extra(struct weft__scope *s)
     return x;
 }
 
-/* ---- the scopes of plain threads that run children here: a runtime does not end before them */
-
-static void root_open(struct weft__scope *s)
-{
-    struct weft__scope_extra *x = (struct weft__scope_extra *)at_load(&s->extra);
-    weft_runtime *rt = x->on;
-    weft__lock(&rt->roots_lock);
-    x->is_root = true;
-    list_push_tail(&rt->roots, &x->root_link);
-    ati_add(&rt->roots_open, 1);
-    if (ati_load(&rt->stopping)) {
-        weft__unlock(&rt->roots_lock);
-        weft_scope_cancel((weft_scope *)(void *)s, "the runtime ends");
-        return;
-    }
-    weft__unlock(&rt->roots_lock);
-}
-
-static void root_close(struct weft__scope_extra *x)
-{
-    weft_runtime *rt = x->on;
-    weft__lock(&rt->roots_lock);
-    list_remove(&x->root_link);
-    ati_add(&rt->roots_open, (uint32_t)-1);
-    weft__futex_wake(&rt->roots_open, 1);
-    weft__unlock(&rt->roots_lock);
-}
-
-void weft__roots_end(weft_runtime *rt)
-{
-    weft__lock(&rt->roots_lock);
-    for (struct weft__link *l = rt->roots.next; l != &rt->roots; l = l->next) {
-        /* Its owner cannot end it while we hold the lock. */
-        struct weft__scope_extra *x = container_of(l, struct weft__scope_extra, root_link);
-        weft__cancel_scope(x->scope, WEFT__MARK_CANCEL);
-    }
-    weft__unlock(&rt->roots_lock);
-    for (uint32_t n; (n = ati_load_acquire(&rt->roots_open)) != 0;)
-        weft__futex_wait(&rt->roots_open, n, INT64_MAX);
-    /* The last one has left the lock when we get it. */
-    weft__lock(&rt->roots_lock);
-    weft__unlock(&rt->roots_lock);
-}
-
 static int take_options(struct weft__scope *s, const weft_scope_options *o)
 {
     for (unsigned i = 0; i < sizeof o->reserved / sizeof o->reserved[0]; i++)
@@ -169,7 +125,7 @@ void weft_scope_begin_with(weft_scope *ps, int64_t within, const weft_scope_opti
         return;
     }
     if (o->on)
-        root_open(s);
+        weft__root_open(s);
 }
 
 struct weft__group *weft__scope_group(struct weft__scope *s)
@@ -496,7 +452,7 @@ int weft_scope_end(weft_scope *ps, int rc)
         if (x->name)
             f->named = x->named;
         if (x->is_root)
-            root_close(x);
+            weft__root_close(x);
         at_store(&s->extra, 0);
         weft__mem_free(x);
     }

@@ -95,12 +95,20 @@ struct weft__scope_extra *weft__scope_extra(struct weft__scope *s);
 /* The scope's timer, armed for its deadline on the calling worker if it is not; 0; -ENOMEM. */
 int weft__deadline_arm(struct weft__scope *s);
 void weft__deadline_disarm(struct weft__scope *s);
-/* A runtime does not end before the scopes that plain threads opened on it: cancels them and waits. */
-void weft__roots_end(weft_runtime *rt);
 /* What a struck timer calls. */
 void weft__deadline_struck(struct weft__timer *timer);
 /* The runtime that the scope's children run on; NULL: none. */
 struct weft__group *weft__scope_group(struct weft__scope *s);
+
+/* ---- coord/root.c */
+
+/* A scope with .on, of a plain thread, begins and ends. */
+void weft__root_open(struct weft__scope *s);
+void weft__root_close(struct weft__scope_extra *x);
+/* Cancels all of a runtime, and waits. */
+void weft__roots_end(weft_runtime *rt);
+/* Cancels all of it, because of a signal. */
+void weft__roots_stop(weft_runtime *rt, int signo);
 
 /* ---- coord/cancel.c */
 

@@ -27,6 +27,9 @@ void weft__side_unpack(struct weft__frame *f, struct weft__task *t, uint32_t bit
 
 /* ---- coord/task.c */
 
+/* Reports each task of the runtime as one that was told to leave and has not. */
+void weft__report_left(struct weft_runtime *rt);
+
 /* The life word becomes 0: the id is dead, and who waits for that is woken. */
 void weft__life_end_slow(struct weft__task *t, weft_task id);
 static inline void weft__life_end(struct weft__task *t, weft_task id)

@@ -398,6 +398,30 @@ void weft_task_set_name(const char *name)
     release(t);
 }
 
+/* Of a task whose life is held. */
+static const struct weft__group *group_of(struct weft__task *t)
+{
+    struct weft__scope *s = (struct weft__scope *)(uintptr_t)at_load(&t->scope);
+    struct weft__frame *f = held_frame(t);
+    return f ? f->group : s ? weft__scope_group(s) : NULL;
+}
+
+void weft__report_left(struct weft_runtime *rt)
+{
+    uint32_t used = weft__tasks ? weft__task_table_used() : 0;
+    for (uint32_t i = 0; i < used; i++) {
+        struct weft__task *t;
+        weft_task id = (weft_task)(at_load_acquire(&weft__task_at(i)->life) & WEFT__LIFE_ID);
+        if (id == 0 || hold(id, &t) != 1)
+            continue;
+        bool left = group_of(t) == &rt->group;
+        release(t);
+        char name[WEFT__NAME_BYTES] = "";
+        if (left && weft_task_name(id, name, sizeof name) >= 0)
+            weft__report(rt, "shutdown", id, name, -ETIMEDOUT, "was told to leave, and is still there");
+    }
+}
+
 const char *weft_cancel_reason(void)
 {
     struct weft__frame *f = weft__current();

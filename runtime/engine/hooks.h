@@ -10,6 +10,10 @@ struct weft__hooks {
     struct weft__sched_ops sched;
     /* Who a frame is, for the crash report: "task 42 \"name\" (0x...)". */
     void (*describe)(struct weft__frame *f, char *out, unsigned long bytes);
+    /* All that runs there is told to leave, because of a signal. */
+    void (*stop)(struct weft_runtime *rt, int signo);
+    /* Writes what every task does. */
+    int (*dump)(int fd);
 };
 
 extern struct weft__hooks weft__hooks;

@@ -169,6 +169,8 @@ void *weft__io_thread(void *runtime)
             if (awake_are_absent(rt, weft__ticks()) && weft__idle_searching(&rt->group.idle) == 0)
                 weft__poller_arm(&rt->poller);
         }
+        if (ati_load(&rt->asked_stop) | ati_load(&rt->asked_dump))
+            weft__signals_serve(rt);
         seen = weft__now();
         if (wake_for_timers(rt, seen))
             again = seen + 1000 * (int64_t)WEFT__TIMERS_US;

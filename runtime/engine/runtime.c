@@ -139,6 +139,8 @@ static int make(weft_runtime *rt, const weft_options *o)
     rt->report = o->report;
     rt->report_arg = o->report_arg;
     rt->crash_report = !o->no_crash_report;
+    rt->on_stop = o->stop_on_signals;
+    rt->on_quit = o->dump_on_quit;
     list_init(&rt->roots);
     weft__pool_init(&rt->pool);
     return 0;
@@ -183,7 +185,8 @@ int weft__runtime_start(weft_runtime **out, const weft_options *o)
     }
     if (rt->crash_report)
         weft__crash_install();
-    rc = start_thread(&rt->io_thread, weft__io_thread, rt);
+    if ((rc = weft__signals_begin(rt)) == 0)
+        rc = start_thread(&rt->io_thread, weft__io_thread, rt);
     rt->io_started = rc == 0;
     for (int i = 0; rc == 0 && i < rt->group.n; i++)
         if ((rc = start_thread(&rt->workers[i]->thread, weft__worker_thread, rt->workers[i])) == 0)
@@ -203,6 +206,7 @@ void weft__runtime_end(weft_runtime *rt)
         continue; /* for another runtime's tasks: this one has none left */
     while (at_load_acquire(&rt->group.visitors) != 0)
         sched_yield(); /* they have put the last task in, and are about to leave */
+    weft__signals_end(rt);
     if (rt->crash_report)
         weft__crash_uninstall();
     free_all(rt);

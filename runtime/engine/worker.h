@@ -32,14 +32,17 @@ struct weft_runtime {
     struct weft__pool pool;
     pthread_t io_thread;
     at_int stopping;
+    at_int asked_stop, asked_dump; /* by a signal, and not done yet (engine/signal.c) */
+    at_int stop_signal;            /* the one that told all to leave; 0 none */
     at_word io_until; /* the time to which the I/O thread sleeps */
     int started;
-    bool io_started, crash_report;
+    bool io_started, crash_report, on_stop, on_quit;
     void (*report)(const weft_report *r, void *arg);
     void *report_arg;
-    /* Scopes that no other encloses, begun by plain threads with .on (coord/scope.c). */
+    /* Scopes begun by plain threads with .on (coord/root.c). */
     struct weft__lock roots_lock;
     struct weft__link roots;
+    const char *closing; /* under the lock: why nothing new lasts; NULL */
     at_int roots_open; /* futex word */
     /* The I/O thread's own. */
     uint64_t *seen_turns;
@@ -79,6 +82,12 @@ void weft__crash_install(void);
 void weft__crash_uninstall(void);
 void weft__crash_thread_begin(void **stack);
 void weft__crash_thread_end(void *stack);
+
+/* engine/signal.c */
+int weft__signals_begin(struct weft_runtime *rt);
+void weft__signals_end(struct weft_runtime *rt);
+/* Does what they asked for; the I/O thread. */
+void weft__signals_serve(struct weft_runtime *rt);
 
 /* Says something to the runtime's report function, or to standard error. */
 void weft__report(struct weft_runtime *rt, const char *what, weft_task task, const char *name, int code,

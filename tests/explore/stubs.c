@@ -268,6 +268,11 @@ const char *weft__detail_text(struct weft__frame *f, int code)
     (void)f, (void)code;
     NOT_HERE;
 }
+void weft__report_left(struct weft_runtime *rt)
+{
+    (void)rt;
+    NOT_HERE;
+}
 void weft__detail_free(struct weft__frame *f)
 {
     (void)f;

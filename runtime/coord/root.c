@@ -1,0 +1,108 @@
+/* coord/root.c - the scopes of plain threads that run children on a runtime, and how all of a runtime is told to leave.
+ *
+ * Owns      the runtime's list of such roots: everything that runs on it is under one of them, and it does not end
+ *           before they have.
+ * Callers   open and close: the scope's owner. shutdown: any thread. stop: the I/O thread, when a signal asked. end: who
+ *           destroys the runtime.
+ * Holds     R   a root that is opened once the runtime is closing is cancelled at once; one that was opened before is
+ *               found in the list. Both under the lock, so none is missed. */
+#include <errno.h>
+#include <signal.h>
+#include <weft/runtime.h>
+
+#include "base/clock.h"
+#include "coord/await.h"
+#include "coord/scope.h"
+#include "coord/side.h"
+
+enum { LOOK_NS = 1000000 };
+
+void weft__root_open(struct weft__scope *s)
+{
+    struct weft__scope_extra *x = (struct weft__scope_extra *)at_load(&s->extra);
+    weft_runtime *rt = x->on;
+    weft__lock(&rt->roots_lock);
+    x->is_root = true;
+    list_push_tail(&rt->roots, &x->root_link);
+    ati_add(&rt->roots_open, 1);
+    bool closing = rt->closing != NULL;
+    weft__unlock(&rt->roots_lock);
+    if (closing)
+        weft_scope_cancel((weft_scope *)(void *)s, rt->closing);
+}
+
+void weft__root_close(struct weft__scope_extra *x)
+{
+    weft_runtime *rt = x->on;
+    weft__lock(&rt->roots_lock);
+    list_remove(&x->root_link);
+    ati_add(&rt->roots_open, (uint32_t)-1);
+    weft__futex_wake(&rt->roots_open, INT32_MAX);
+    weft__unlock(&rt->roots_lock);
+}
+
+/* Nothing new lasts from now on, and what is there is told. `why` is a literal; the first one counts. */
+static void close_roots(weft_runtime *rt, const char *why)
+{
+    weft__lock(&rt->roots_lock);
+    if (!rt->closing)
+        rt->closing = why;
+    for (struct weft__link *l = rt->roots.next; l != &rt->roots; l = l->next) {
+        /* Its owner cannot end it while we hold the lock. */
+        struct weft__scope_extra *x = container_of(l, struct weft__scope_extra, root_link);
+        weft_scope_cancel((weft_scope *)(void *)x->scope, why);
+    }
+    weft__unlock(&rt->roots_lock);
+}
+
+void weft__roots_end(weft_runtime *rt)
+{
+    close_roots(rt, "the runtime ends");
+    for (uint32_t n; (n = ati_load_acquire(&rt->roots_open)) != 0;)
+        weft__futex_wait(&rt->roots_open, n, INT64_MAX);
+    /* The last one has left the lock when we get it. */
+    weft__lock(&rt->roots_lock);
+    weft__unlock(&rt->roots_lock);
+}
+
+void weft__roots_stop(weft_runtime *rt, int signo)
+{
+    close_roots(rt, signo == SIGINT ? "SIGINT" : "SIGTERM");
+}
+
+/* Whether something runs there. The roots of the calling thread, which cannot end while it is here, count for their
+ * children only. */
+static bool busy(weft_runtime *rt, const struct weft__frame *f)
+{
+    bool found = false;
+    weft__lock(&rt->roots_lock);
+    for (struct weft__link *l = rt->roots.next; l != &rt->roots && !found; l = l->next) {
+        struct weft__scope *s = container_of(l, struct weft__scope_extra, root_link)->scope;
+        found = s->owner != f || weft_scope_alive((weft_scope *)(void *)s) > 0;
+    }
+    weft__unlock(&rt->roots_lock);
+    return found;
+}
+
+int weft_runtime_shutdown(weft_runtime *rt, int64_t grace)
+{
+    struct weft__sched *w = weft__self();
+    if (!rt && w)
+        rt = weft__runtime_of(w->group);
+    if (!rt)
+        return -EINVAL;
+    int64_t until = weft__time_add(weft__now(), grace > 0 ? grace : 0);
+    close_roots(rt, "shutdown");
+    if (w)
+        return w->group == &rt->group ? -EINPROGRESS : -EDEADLK;
+    struct weft__frame *f = weft__current();
+    while (busy(rt, f)) {
+        int64_t now = weft__now(), next = weft__time_add(now, LOOK_NS);
+        if (now >= until) {
+            weft__report_left(rt);
+            return -ETIMEDOUT;
+        }
+        weft__futex_wait(&rt->roots_open, ati_load(&rt->roots_open), next < until ? next : until);
+    }
+    return 0;
+}

@@ -1,0 +1,139 @@
+/* engine/signal.c - signals, if a runtime was asked to see to them.
+ *
+ * Owns      the handlers of SIGINT and SIGTERM (stop_on_signals) and of SIGQUIT (dump_on_quit), from the first runtime
+ *           that asks to the last; they are left as they were found, unless somebody else has taken them since.
+ * Callers   begin, end: who starts and ends a runtime. serve: its I/O thread.
+ *
+ *     a handler, on a thread of the program's      a runtime that ends
+ *     G1  handlers + 1                             G3  takes itself out of the table
+ *     G2  each runtime in the table: asked |= ...,     -- full fence --
+ *         kick its I/O thread; handlers - 1        G4  waits while a handler is at work
+ *
+ * Forbidden: G2 touches a runtime that G4 did not wait for. (G1 is a fence: either it comes before G3's, and G4 waits,
+ * or G2 finds the table without it.)
+ * All of weft's own threads block all signals. A second signal to stop needs nobody: it gets its default disposition. */
+#include <sched.h>
+#include <signal.h>
+
+#include "base/errno.h"
+#include "engine/hooks.h"
+#include "engine/worker.h"
+
+enum { RUNTIMES = 64 };
+
+static const int signals[] = { SIGINT, SIGTERM, SIGQUIT };
+enum { SIGNALS = sizeof signals / sizeof signals[0] };
+
+static at_word runtimes[RUNTIMES];
+static at_int handlers, stopped;
+
+static struct weft__lock lock;
+static int users[SIGNALS]; /* under the lock, as what follows */
+static bool ours[SIGNALS];
+static struct sigaction before[SIGNALS];
+
+static bool wants(const struct weft_runtime *rt, int signo)
+{
+    return signo == SIGQUIT ? rt->on_quit : rt->on_stop;
+}
+
+static void ask(struct weft_runtime *rt, int signo)
+{
+    if (signo == SIGQUIT)
+        ati_store_release(&rt->asked_dump, 1);
+    else
+        ati_store_release(&rt->asked_stop, (uint32_t)signo);
+    weft__poller_kick(&rt->poller);
+}
+
+static void on_signal(int signo)
+{
+    int error = weft__errno();
+    ati_add(&handlers, 1); /* G1 */
+    at_fence_full();
+    if (signo != SIGQUIT && ati_swap(&stopped, 1) != 0) {
+        signal(signo, SIG_DFL);
+        raise(signo); /* pending until we return */
+    }
+    for (int i = 0; i < RUNTIMES; i++) { /* G2 */
+        struct weft_runtime *rt = (struct weft_runtime *)(uintptr_t)at_load_acquire(&runtimes[i]);
+        if (!rt || !wants(rt, signo))
+            continue;
+        ask(rt, signo);
+        if (signo == SIGQUIT)
+            break; /* it writes down the tasks of all */
+    }
+    ati_add(&handlers, (uint32_t)-1);
+    weft__errno_set(error);
+}
+
+void weft__signals_serve(struct weft_runtime *rt)
+{
+    if (ati_swap(&rt->asked_dump, 0) != 0)
+        weft__hooks.dump(2);
+    uint32_t signo = ati_swap(&rt->asked_stop, 0);
+    if (signo == 0)
+        return;
+    ati_store(&rt->stop_signal, signo);
+    weft__hooks.stop(rt, (int)signo);
+}
+
+/* Under the lock. */
+static void watch(int i)
+{
+    struct sigaction mine = { .sa_handler = on_signal, .sa_flags = SA_RESTART };
+    sigfillset(&mine.sa_mask);
+    if (users[i]++ > 0)
+        return;
+    if (signals[i] != SIGQUIT)
+        ati_store(&stopped, 0);
+    ours[i] = sigaction(signals[i], &mine, &before[i]) == 0;
+}
+
+static void unwatch(int i)
+{
+    struct sigaction now;
+    if (--users[i] == 0 && ours[i] && sigaction(signals[i], NULL, &now) == 0 && now.sa_handler == on_signal)
+        sigaction(signals[i], &before[i], NULL);
+}
+
+static bool enter(const struct weft_runtime *rt)
+{
+    for (int i = 0; i < RUNTIMES; i++)
+        if (at_load(&runtimes[i]) == 0) {
+            at_store_release(&runtimes[i], (uint64_t)(uintptr_t)rt);
+            return true;
+        }
+    return false;
+}
+
+int weft__signals_begin(struct weft_runtime *rt)
+{
+    if (!rt->on_stop && !rt->on_quit)
+        return 0;
+    weft__lock(&lock);
+    bool entered = enter(rt);
+    for (int i = 0; entered && i < SIGNALS; i++)
+        if (wants(rt, signals[i]))
+            watch(i);
+    weft__unlock(&lock);
+    return entered ? 0 : -EAGAIN;
+}
+
+void weft__signals_end(struct weft_runtime *rt)
+{
+    bool was_in = false;
+    weft__lock(&lock);
+    for (int i = 0; i < RUNTIMES; i++)
+        if (at_load(&runtimes[i]) == (uint64_t)(uintptr_t)rt) {
+            at_store(&runtimes[i], 0); /* G3 */
+            was_in = true;
+        }
+    for (int i = 0; was_in && i < SIGNALS; i++)
+        if (wants(rt, signals[i]))
+            unwatch(i);
+    weft__unlock(&lock);
+    at_fence_full();
+    while (ati_load_acquire(&handlers) != 0) /* G4 */
+        sched_yield();
+}
