@@ -76,7 +76,12 @@ WEFT_CHECK WEFT_API int weft_runtime_run(weft_runtime *rt, weft_fn *fn, void *ar
 /* The size in bytes of a public type by its name ("weft_scope"), for bindings; 0 if there is none. */
 WEFT_API size_t weft_sizeof(const char *type);
 
-/* "0.1.0". */
+/* The version a program is compiled against; weft_version() says which one it runs with, as "0.1.0". Before 1.0 a
+ * program needs the minor version it was compiled against. */
+#define WEFT_VERSION_MAJOR 0
+#define WEFT_VERSION_MINOR 1
+#define WEFT_VERSION_PATCH 0
+#define WEFT_VERSION_NUM (WEFT_VERSION_MAJOR * 10000 + WEFT_VERSION_MINOR * 100 + WEFT_VERSION_PATCH)
 WEFT_API const char *weft_version(void);
 
 #ifdef __cplusplus
