@@ -2,6 +2,27 @@
  *
  * A runtime is a set of worker threads and one I/O thread. weft owns neither main nor any signal but the
  * crash report, which chains and can be turned off.
+ *
+ * fork(2). A child that is forked while a runtime exists, from a task or from any thread, has none of the
+ * other threads, and what they had locked stays locked. So weft is closed there until exec, at once and
+ * whatever was going on:
+ *
+ *     what returns an int or a task     -ECHILD (or -EINVAL, if an argument is wrong by itself)
+ *     what returns nothing              does nothing; weft_runtime_destroy and weft_close_auto, too
+ *     questions                         no task lives, none is the caller; no deadline applies
+ *     what only reads or computes       as ever: the clock, addresses, the words of error.h, what a scope
+ *                                       has counted
+ *
+ * exec and _exit always work. All descriptors of weft are close-on-exec; close(2) closes them in the child,
+ * and there alone. Until the child has called exec, or ended, it keeps connections open that the parent
+ * closes. A function that weft has called (a task's, weft_blocking's) must not return in the child: that
+ * ends it by abort().
+ * Threads of weft block all signals. A child of theirs gets the mask that the thread had which made the
+ * runtime; posix_spawn, system, popen, vfork and _Fork do not see to that (posix_spawnattr_setsigmask does),
+ * and in a child of the last two nothing but exec and _exit may be called.
+ * A child that is forked while no runtime exists, before the first (daemon(3)) or after the last has ended,
+ * is a process like any other, if no other thread was in a call of weft's: it may run its own, and a
+ * listener that was opened before serves all of them.
  */
 #ifndef WEFT_RUNTIME_H
 #define WEFT_RUNTIME_H
@@ -27,7 +48,9 @@ typedef struct weft_report {
 
 typedef struct weft_options {
     int workers;          /* worker threads; 0: WEFT_WORKERS from the environment, else the processors this
-                             process may use (affinity, cgroup quota); at most 1024 */
+                             process may use when the runtime starts: those of its affinity mask, or the CPU
+                             quota of its cgroup (v1, v2) or of one above it, if that is less; of a quota a part
+                             of a processor counts as one, so 2.5 are 3 workers and 0.2 is one. At most 1024 */
     size_t stack_bytes;   /* guaranteed to each task; 0: 64 KiB; at most 8 MiB. WEFT_STACK=4 in the environment makes
                              each stack four times as large (2 to 64), up to that; docs/stacks.md says who needs it */
     bool no_crash_report; /* leave SIGSEGV and SIGBUS alone: no report of a stack overflow */
@@ -43,7 +66,8 @@ typedef struct weft_options {
  * thread and no descriptor of it is left.
  *
  * returns    fn's result; -EDEADLK called within a task; -EINTR a signal told main to leave (stop_on_signals);
- *            -EINVAL bad options; -ENOMEM, -EAGAIN, -EMFILE it could not start
+ *            -EINVAL bad options; -ENOMEM, -EAGAIN, -EMFILE it could not start; -ECHILD in a forked child, see above,
+ *            as from every other call
  * context    plain thread: blocks it */
 WEFT_CHECK WEFT_API int weft_run(weft_fn *fn, void *arg, const weft_options *o);
 

@@ -4,13 +4,13 @@
  *           1000 in a row it is slowed to one a millisecond and reported once; and the frames of plain threads. */
 #include "coord/await.h"
 
-
 #include <errno.h>
 #include <pthread.h>
 #include <sched.h>
 #include <stdio.h>
 
 #include "base/clock.h"
+#include "base/fork.h"
 #include "base/mem.h"
 #include "coord/error.h"
 
@@ -24,6 +24,8 @@ static int thread_key_rc;
 static void thread_gone(void *frame)
 {
     struct weft__frame *f = frame;
+    if (weft__forked)
+        return;
     weft__detail_free(f);
     weft__task_recycle(NULL, f->task, (weft_task)weft__id_of_thread(f));
     weft__mem_free(f);
@@ -37,6 +39,8 @@ static void make_key(void)
 static __attribute__((noinline)) struct weft__frame *thread_frame(void)
 {
     static pthread_once_t once = PTHREAD_ONCE_INIT;
+    if (weft__forked)
+        return NULL;
     pthread_once(&once, make_key);
     if (thread_key_rc != 0 || weft__task_table_init() < 0)
         return NULL;
@@ -74,6 +78,11 @@ struct weft__frame *weft__current(void)
         return thread_frame();
     struct weft__frame *f = own(s->frame);
     return f->task ? f : NULL;
+}
+
+int weft__no_frame(void)
+{
+    return weft__forked ? -ECHILD : -ENOMEM;
 }
 
 /* The earliest deadline that has not struck yet, of a thread's own scopes. */

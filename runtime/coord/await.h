@@ -13,8 +13,10 @@
 
 #include "coord/scope.h"
 
-/* The running task's frame, or the calling plain thread's, made on demand. NULL: no memory for that. */
+/* The running task's frame, or the calling plain thread's, made on demand. NULL: no memory for that, or a forked child
+ * (base/fork.h); what such a call returns then. */
 struct weft__frame *weft__current(void);
+int weft__no_frame(void);
 static inline bool weft__is_thread(const struct weft__frame *f)
 {
     return f->group == NULL;

@@ -10,11 +10,13 @@
  *           block, id, name, scopes and budget; if it waits, the whole stack waits, which its owner does anyway.
  *           ThreadSanitizer builds do not inline: it would take parent and child for one thread, and miss their
  *           races.
+ * Fork      in a child of a task's there is no worker (base/fork.h): its calls are refused, and its function must not return.
  * Tested    tests/task_test.c, tests/scope_test.c, stress/scopes.c, stress/forkjoin.c */
 #include <errno.h>
 #include <stdio.h>
 #include <string.h>
 
+#include "base/fork.h"
 #include "base/mem.h"
 #include "coord/await.h"
 #include "coord/error.h"
@@ -137,6 +139,8 @@ static inline weft_task spawn(weft_scope *ps, weft_fn *fn, void *arg, void *site
         publish(w, t, id);
         return id;
     }
+    if (!w && weft__forked)
+        return -ECHILD;
     if (!fn)
         return refuse_spawn(s, arg, -EINVAL);
     if (!(t = block_for(s, w, site, &rc)))
@@ -158,6 +162,8 @@ weft_task weft_spawn_copy(weft_scope *ps, weft_fn *fn, const void *arg, size_t b
     int rc;
     if (!is_open(ps))
         return -EINVAL;
+    if (!w && weft__forked)
+        return -ECHILD;
     if (!fn || (!arg && bytes > 0))
         return refuse_spawn(s, NULL, -EINVAL);
     struct weft__task *t = block_for(s, w, __builtin_return_address(0), &rc);
@@ -180,6 +186,8 @@ weft_task weft_spawn_with(weft_scope *ps, weft_fn *fn, void *arg, const weft_spa
         return spawn(ps, fn, arg, __builtin_return_address(0));
     if (!is_open(ps))
         return -EINVAL;
+    if (!w && weft__forked)
+        return -ECHILD;
     if (!fn || (!arg && o->copy_bytes > 0))
         return refuse_spawn(s, arg, -EINVAL);
     struct weft__task *t = block_for(s, w, __builtin_return_address(0), &rc);
@@ -255,6 +263,15 @@ static void frame_end(struct weft__frame *f, int rc)
     weft__detail_free(f);
 }
 
+/* The worker, after a task's function has returned; what the end does goes on there, without a suspension. */
+static inline struct weft__sched *returned(void)
+{
+    struct weft__sched *w = weft__self();
+    if (!w)
+        weft__fork_returned();
+    return w;
+}
+
 /* The scheduler's op: runs the task bound to this stack. */
 void weft__child_body(struct weft__frame *f, struct weft__task *t, struct weft__stack *k)
 {
@@ -263,8 +280,9 @@ void weft__child_body(struct weft__frame *f, struct weft__task *t, struct weft__
     frame_begin(f, t, weft__self()->group, k, NULL);
     weft_task id = f->id;
     int rc = f->fn(f->arg);
+    struct weft__sched *w = returned();
     frame_end(f, rc);
-    weft__task_recycle(&weft__self()->blocks, t, id);
+    weft__task_recycle(&w->blocks, t, id);
     weft__scope_child_left(s);
 }
 
@@ -318,11 +336,11 @@ void weft__run_inline(struct weft__sched *w, struct weft__scope *s, struct weft_
     if (left <= 0)
         weft__breathe(); /* an inline join is a dispatch */
     int rc = f.fn(f.arg);
+    w = returned();
     if (rc < 0 || f.inner || ati_load(&f.attached) || f.side || f.detail)
         frame_end(&f, rc);
     else
         weft__life_end(t, id);
-    w = weft__self();
     own_set(w->frame, joiner);
     s->spawned--;
     weft__task_recycle(&w->blocks, t, id);

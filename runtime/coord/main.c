@@ -11,6 +11,7 @@
 #include <weft/report.h>
 #include <weft/runtime.h>
 
+#include "base/fork.h"
 #include "coord/await.h"
 #include "coord/error.h"
 #include "coord/side.h"
@@ -25,6 +26,13 @@ static void who_runs(char *out, unsigned long bytes)
         weft__task_describe(f, out, bytes);
 }
 
+static void forget_worker(void)
+{
+    weft__self_set(NULL);
+}
+
+static int hooks_rc;
+
 static void register_hooks(void)
 {
     weft__hooks.sched.body = weft__child_body;
@@ -34,18 +42,23 @@ static void register_hooks(void)
     weft__hooks.dump = weft_dump;
     weft__timers_on_call(weft__deadline_struck);
     weft__panic_who = who_runs;
+    hooks_rc = weft__fork_watch(forget_worker);
 }
 
 int weft_runtime_create(weft_runtime **out, const weft_options *o)
 {
     static pthread_once_t once = PTHREAD_ONCE_INIT;
+    if (weft__forked)
+        return -ECHILD;
     pthread_once(&once, register_hooks);
+    if (hooks_rc < 0)
+        return hooks_rc;
     return out ? weft__runtime_start(out, o) : -EINVAL;
 }
 
 void weft_runtime_destroy(weft_runtime **rt)
 {
-    if (!rt || !*rt)
+    if (!rt || !*rt || weft__forked)
         return;
     struct weft__sched *s = weft__self();
     weft__expect(!s || s->group != &(*rt)->group);

@@ -11,6 +11,7 @@
 #include <weft/runtime.h>
 
 #include "base/clock.h"
+#include "base/fork.h"
 #include "coord/await.h"
 #include "coord/scope.h"
 #include "coord/side.h"
@@ -87,6 +88,8 @@ static bool busy(weft_runtime *rt, const struct weft__frame *f)
 int weft_runtime_shutdown(weft_runtime *rt, int64_t grace)
 {
     struct weft__sched *w = weft__self();
+    if (weft__forked)
+        return -ECHILD;
     if (!rt && w)
         rt = weft__runtime_of(w->group);
     if (!rt)

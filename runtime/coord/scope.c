@@ -17,6 +17,7 @@
 #include <string.h>
 
 #include "base/clock.h"
+#include "base/fork.h"
 #include "base/mem.h"
 #include "coord/await.h"
 #include "coord/error.h"
@@ -41,8 +42,8 @@ static void begin(weft_scope *ps, int64_t within, unsigned mark)
     at_store(&s->extra, 0);
     s->code = 0;
     at_store(&s->deadline, (uint64_t)INT64_MAX);
-    if (!f) { /* no memory for a plain thread's frame: nothing can run here, and the end says so */
-        s->code = -ENOMEM;
+    if (!f) { /* no memory for a plain thread's frame, or a forked child: nothing can run here, and the end says so */
+        s->code = weft__no_frame();
         at_store(&s->mark, WEFT__MARK_FAILURE | WEFT__MARK_FIRST_FAILED);
         s->outer = NULL;
         ati_store_release(&s->state, WEFT__SCOPE_OPEN);
@@ -183,7 +184,7 @@ void weft__deadline_struck(struct weft__timer *timer)
 void weft_scope_set_deadline(weft_scope *ps, int64_t at)
 {
     struct weft__scope *s = weft__scope_of(ps);
-    if (!ps || ati_load(&s->state) != WEFT__SCOPE_OPEN)
+    if (!ps || ati_load(&s->state) != WEFT__SCOPE_OPEN || weft__forked)
         return;
     at_store(&s->deadline, (uint64_t)at);
     if (s->owner)
@@ -234,7 +235,8 @@ void weft_scope_cancel(weft_scope *ps, const char *reason)
 {
     struct weft__scope *s = weft__scope_of(ps);
     if (!ps || ati_load_acquire(&s->state) == WEFT__SCOPE_ENDED ||
-            (ati_load(&s->state) != WEFT__SCOPE_OPEN && ati_load(&s->state) != WEFT__SCOPE_ENDING) || !s->owner)
+            (ati_load(&s->state) != WEFT__SCOPE_OPEN && ati_load(&s->state) != WEFT__SCOPE_ENDING) || !s->owner ||
+            weft__forked)
         return;
     struct weft__scope_extra *x = reason ? weft__scope_extra(s) : NULL;
     if (x && ati_cas(&x->reason_set, 0, 1)) {
@@ -347,7 +349,7 @@ int weft_scope_wait(weft_scope *ps)
     struct weft__scope *s = weft__scope_of(ps);
     if (!ps || ati_load(&s->state) != WEFT__SCOPE_OPEN || !s->owner || s->owner != weft__current() ||
             s->owner->inner != ps)
-        return -EINVAL;
+        return weft__forked ? -ECHILD : -EINVAL;
     int rc = weft__enter_call(s->owner);
     return rc < 0 || !has_children(s) ? rc : join(s, true);
 }
@@ -430,10 +432,10 @@ int weft_scope_end(weft_scope *ps, int rc)
     struct weft__frame *f = s->owner;
     if (!f) {
         ati_store(&s->state, WEFT__SCOPE_ENDED);
-        return rc < 0 ? rc : s->code;
+        return weft__forked ? -ECHILD : rc < 0 ? rc : s->code;
     }
     if (f != weft__current())
-        return -EINVAL; /* another task's */
+        return weft__forked ? -ECHILD : -EINVAL; /* another task's */
     if (f->inner != ps)
         weft__scope_forgotten(f, ps);
     if (rc < 0)
@@ -488,7 +490,7 @@ bool weft_scope_expired(const weft_scope *s)
 int weft_scope_alive(const weft_scope *ps)
 {
     const struct weft__scope *s = (const struct weft__scope *)(const void *)ps;
-    if (!ps || ati_load(&s->state) != WEFT__SCOPE_OPEN)
+    if (!ps || ati_load(&s->state) != WEFT__SCOPE_OPEN || weft__forked)
         return 0;
     return (int)((int64_t)at_load_acquire(&s->count) - (int64_t)WEFT__OPEN_COUNT + s->spawned);
 }
@@ -499,6 +501,8 @@ int weft_scope_failed(const weft_scope *ps)
     int n;
     if (!ps || (ati_load(&s->state) != WEFT__SCOPE_OPEN && ati_load(&s->state) != WEFT__SCOPE_ENDED))
         return 0;
+    if (weft__forked)
+        return s->failed; /* nobody changes it any more, and nobody will leave the lock */
     struct weft__lock *lock = &weft__scope_of((weft_scope *)(uintptr_t)ps)->lock;
     weft__lock(lock);
     n = s->failed;

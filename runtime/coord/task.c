@@ -13,6 +13,7 @@
 #include <string.h>
 #include <weft/task.h>
 
+#include "base/fork.h"
 #include "base/mem.h"
 #include "coord/await.h"
 #include "coord/error.h"
@@ -145,7 +146,7 @@ static int look_up(weft_task id, struct weft__task **out)
 bool weft_task_alive(weft_task id)
 {
     struct weft__task *t;
-    return look_up(id, &t) == 1;
+    return look_up(id, &t) == 1 && !weft__forked;
 }
 
 weft_task weft_task_self(void)
@@ -159,6 +160,8 @@ int weft_task_list(weft_task *out, size_t n)
     int found = 0;
     if (!out && n > 0)
         return -EINVAL;
+    if (weft__forked)
+        return -ECHILD;
     uint32_t used = weft__tasks ? weft__task_table_used() : 0;
     for (uint32_t i = 0; i < used; i++) {
         weft_task id = (weft_task)(at_load_acquire(&weft__task_at(i)->life) & WEFT__LIFE_ID);
@@ -239,7 +242,7 @@ int weft_task_join(weft_task id)
         return id < -4095 ? -EINVAL : (int)id;
     struct weft__frame *f = weft__current();
     if (!f)
-        return -ENOMEM;
+        return weft__no_frame();
     int lives = look_up(id, &t);
     if (lives < 0)
         return lives;
@@ -326,7 +329,7 @@ const char *weft__task_reason(weft_task id)
 int weft_task_cancel(weft_task id, const char *reason)
 {
     struct weft__task *t;
-    int rc = hold(id, &t);
+    int rc = weft__forked ? -ECHILD : hold(id, &t);
     if (rc <= 0)
         return rc == 0 ? -ESRCH : rc;
     keep_reason(id, reason); /* before the mark: who sees the mark finds the reason */
@@ -368,7 +371,7 @@ int weft_task_name(weft_task id, char *out, size_t bytes)
     struct weft__task *t;
     if (!out || bytes == 0)
         return -EINVAL;
-    int rc = hold(id, &t);
+    int rc = weft__forked ? -ECHILD : hold(id, &t);
     if (rc <= 0)
         return rc == 0 ? -ESRCH : rc;
     struct weft__side *d;

@@ -5,6 +5,7 @@
 #include <weft/time.h>
 
 #include "base/clock.h"
+#include "base/fork.h"
 #include "coord/await.h"
 
 int64_t weft_now(void)
@@ -45,7 +46,7 @@ int weft_sleep_until(int64_t at)
 {
     struct weft__frame *f = weft__current();
     if (!f)
-        return -ENOMEM;
+        return weft__no_frame();
     if (weft__is_thread(f))
         return thread_sleep(f, at);
     struct weft__sleeper sleeper = { .timer = { .kind = WEFT__TIMER_WAKE } };
@@ -83,7 +84,7 @@ int weft_yield(void)
 {
     struct weft__frame *f = weft__current();
     if (!f)
-        return -ENOMEM;
+        return weft__no_frame();
     if (weft__is_thread(f))
         sched_yield();
     else
@@ -103,7 +104,7 @@ int weft_check(void)
 {
     struct weft__frame *f = weft__current();
     if (!f)
-        return 0;
+        return weft__forked ? -ECHILD : 0;
     weft__strike_overdue(f);
     return weft__told(f) ? -ECANCELED : 0;
 }

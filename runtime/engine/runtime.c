@@ -5,7 +5,8 @@
  * Order     start: memory, sets, workers, I/O thread; whatever fails, what was started is ended again.
  *           end: stopping is set; every worker is woken and leaves its loop; then the I/O thread; then the pool,
  *           whose calls are waited for; then errands that are left; then memory.
- * Signals   are blocked in all threads of weft: they belong to the program's own. */
+ * Signals   are blocked in all threads of weft: they belong to the program's own.
+ * Fork      a runtime is counted from before its first lock to after its last (base/fork.h). */
 #include "engine/runtime.h"
 
 #include <errno.h>
@@ -18,6 +19,7 @@
 #include "base/clock.h"
 #include "base/cpus.h"
 #include "base/fault.h"
+#include "base/fork.h"
 #include "base/mem.h"
 #include "base/panic.h"
 #include "engine/hooks.h"
@@ -115,6 +117,7 @@ static void free_all(weft_runtime *rt)
     weft__mem_free(rt->group.idle.stack);
     weft__mem_free(rt->seen_turns);
     weft__mem_free(rt);
+    weft__fork_runtime_end();
 }
 
 static int make(weft_runtime *rt, const weft_options *o)
@@ -142,7 +145,7 @@ static int make(weft_runtime *rt, const weft_options *o)
     rt->on_stop = o->stop_on_signals;
     rt->on_quit = o->dump_on_quit;
     list_init(&rt->roots);
-    weft__pool_init(&rt->pool);
+    weft__pool_init(&rt->pool, &rt->mask);
     return 0;
 }
 
@@ -170,11 +173,15 @@ int weft__runtime_start(weft_runtime **out, const weft_options *o)
     int rc = check_options(o);
     if (rc < 0)
         return rc;
-    if (weft__task_table_init() < 0 || !(rt = weft__mem_aligned(128, sizeof *rt)))
+    weft__fork_runtime_begin();
+    if (weft__task_table_init() < 0 || !(rt = weft__mem_aligned(128, sizeof *rt))) {
+        weft__fork_runtime_end();
         return -ENOMEM;
+    }
     unsigned char *bytes = (unsigned char *)rt;
     for (size_t k = 0; k < sizeof *rt; k++)
         bytes[k] = 0;
+    weft__fork_mask(&rt->mask);
     weft__clock_init();
     ati_store(&weft__stack_scale, (uint32_t)from_environment("WEFT_STACK", STACK_SCALE_MOST));
     rt->group.n = worker_count(o);
@@ -218,6 +225,7 @@ void weft__report(struct weft_runtime *rt, const char *what, weft_task task, con
     if (rt && rt->report) {
         weft_report r = { .what = what, .task = task, .task_name = name, .code = code, .text = text };
         rt->report(&r, rt->report_arg);
+        weft__fork_expect_parent();
         return;
     }
     char line[512];

@@ -11,11 +11,13 @@
  *
  * Forbidden: G2 touches a runtime that G4 did not wait for. (G1 is a fence: either it comes before G3's, and G4 waits,
  * or G2 finds the table without it.)
+ * In a forked child a signal does what it did before weft took it: nobody there serves it, and the kick would be the parent's.
  * All of weft's own threads block all signals. A second signal to stop needs nobody: it gets its default disposition. */
 #include <sched.h>
 #include <signal.h>
 
 #include "base/errno.h"
+#include "base/fork.h"
 #include "engine/hooks.h"
 #include "engine/worker.h"
 
@@ -46,9 +48,22 @@ static void ask(struct weft_runtime *rt, int signo)
     weft__poller_kick(&rt->poller);
 }
 
+static void as_before(int signo)
+{
+    for (int i = 0; i < SIGNALS; i++)
+        if (signals[i] == signo)
+            sigaction(signo, &before[i], NULL);
+    raise(signo); /* pending until the handler returns */
+}
+
 static void on_signal(int signo)
 {
     int error = weft__errno();
+    if (weft__forked) {
+        as_before(signo);
+        weft__errno_set(error);
+        return;
+    }
     ati_add(&handlers, 1); /* G1 */
     at_fence_full();
     if (signo != SIGQUIT && ati_swap(&stopped, 1) != 0) {

@@ -10,6 +10,7 @@
 
 #include "base/clock.h"
 #include "base/errno.h"
+#include "base/fork.h"
 #include "base/rng.h"
 #include "sched/errand.h"
 
@@ -486,6 +487,7 @@ void *weft__worker_thread(void *worker)
     if (w->rt->crash_report)
         weft__crash_thread_begin(&w->signal_stack);
     weft__errno_shared();
+    weft__fork_mask_use(&w->rt->mask);
     weft__self_set(&w->sched);
     loop(w);
     weft__idle_found(&w->sched);

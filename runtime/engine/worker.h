@@ -3,6 +3,7 @@
 #define WEFT_ENGINE_WORKER_H
 
 #include <pthread.h>
+#include <signal.h>
 #include <weft/runtime.h>
 
 #include "event/offload.h"
@@ -37,6 +38,7 @@ struct weft_runtime {
     at_word io_until; /* the time to which the I/O thread sleeps */
     int started;
     bool io_started, crash_report, on_stop, on_quit;
+    sigset_t mask; /* of who made it, for what is forked from its threads */
     void (*report)(const weft_report *r, void *arg);
     void *report_arg;
     /* Scopes begun by plain threads with .on (coord/root.c). */

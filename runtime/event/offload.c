@@ -3,22 +3,25 @@
  * Owns      the queue of jobs and the threads, which are started on demand, one for each job that finds nobody
  *           idle, up to WEFT__POOL_MOST, and stay until the runtime ends: an idle pool uses no CPU.
  * Callers   submit and withdraw: any thread. A job belongs to its submitter, in the queue only until it begins.
- * Signals   are blocked in these threads, as in all of weft's. */
+ * Signals   are blocked in these threads, as in all of weft's; what is forked from them gets the program's mask. */
 #include "event/offload.h"
 
 #include <errno.h>
 #include <signal.h>
 
 #include "base/fault.h"
+#include "base/fork.h"
 
-void weft__pool_init(struct weft__pool *p)
+void weft__pool_init(struct weft__pool *p, const sigset_t *mask)
 {
+    p->mask = mask;
     list_init(&p->jobs);
 }
 
 static void *pool_thread(void *arg)
 {
     struct weft__pool *p = arg;
+    weft__fork_mask_use(p->mask);
     weft__lock(&p->lock);
     for (;;) {
         struct weft__link *l = list_pop_head(&p->jobs);
@@ -27,6 +30,7 @@ static void *pool_thread(void *arg)
             weft__unlock(&p->lock);
             struct weft__job *job = container_of(l, struct weft__job, link);
             job->run(job);
+            weft__fork_expect_parent();
             weft__lock(&p->lock);
         } else if (p->stopping) {
             weft__unlock(&p->lock);

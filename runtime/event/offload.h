@@ -3,6 +3,7 @@
 #define WEFT_EVENT_OFFLOAD_H
 
 #include <pthread.h>
+#include <signal.h>
 
 #include "base/futex.h"
 #include "base/list.h"
@@ -21,11 +22,12 @@ struct weft__pool {
     struct weft__link jobs; /* first in, first out */
     int idle, threads, queued; /* a woken thread is idle until it runs, so jobs are counted against it */
     bool stopping;
+    const sigset_t *mask; /* for what is forked from the threads */
     at_int posted; /* futex word: counts wakes */
     pthread_t thread[WEFT__POOL_MOST];
 };
 
-void weft__pool_init(struct weft__pool *p);
+void weft__pool_init(struct weft__pool *p, const sigset_t *mask);
 /* Runs what is queued, and ends the threads when their calls have returned. */
 void weft__pool_fini(struct weft__pool *p);
 

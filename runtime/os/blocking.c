@@ -12,6 +12,7 @@
 #include <string.h>
 #include <weft/offload.h>
 
+#include "base/fork.h"
 #include "base/mem.h"
 #include "coord/await.h"
 
@@ -41,6 +42,7 @@ static void run_borrowed(struct weft__job *job)
 {
     struct call *c = container_of(job, struct call, job);
     c->rc = c->fn(c->arg);
+    weft__fork_expect_parent();
     weft__fire(at_swap(&c->word, DONE), WEFT__CAUSE_EVENT); /* c may be gone after the swap */
 }
 
@@ -55,6 +57,7 @@ static void run_copied(struct weft__job *job)
 {
     struct copied *c = container_of(container_of(job, struct call, job), struct copied, call);
     c->call.rc = c->call.fn(c->data);
+    weft__fork_expect_parent();
     uint64_t found = at_swap(&c->call.word, DONE);
     if (found == GONE)
         let_go(c);
@@ -81,6 +84,8 @@ int weft_blocking(weft_fn *fn, void *arg)
     struct weft__frame *f = weft__current();
     if (!fn)
         return -EINVAL;
+    if (weft__forked)
+        return -ECHILD;
     if (!f || weft__is_thread(f))
         return fn(arg);
     struct call c = { .job.run = run_borrowed, .fn = fn, .arg = arg };
@@ -107,6 +112,8 @@ int weft_blocking_copy(weft_fn *fn, void *arg, size_t bytes, void (*drop)(void *
     struct weft__frame *f = weft__current();
     if (!fn || (!arg && bytes > 0) || bytes > SIZE_MAX / 2)
         return -EINVAL;
+    if (weft__forked)
+        return -ECHILD;
     if (!f || weft__is_thread(f)) {
         int rc = fn(arg);
         if (rc == -ECANCELED && drop)

@@ -26,6 +26,7 @@
 
 #include "base/clock.h"
 #include "base/errno.h"
+#include "base/fork.h"
 #include "coord/await.h"
 #include "os/ready.h"
 
@@ -197,7 +198,7 @@ static int transfer(int fd, enum weft__dir dir, const struct iovec *v, int n)
     struct weft__slot *s;
     struct transfer t = { .fd = fd, .dir = dir, .v = v, .n = n };
     if (!f)
-        return -ENOMEM;
+        return weft__no_frame();
     if (!v || n < 0 || n > IOV_MAX)
         return -EINVAL;
     for (int i = 0; i < n; i++)
@@ -242,7 +243,7 @@ static size_t transfer_all(int fd, enum weft__dir dir, void *buf, size_t n, int 
     struct weft__frame *f = weft__current();
     struct weft__slot *s;
     size_t moved = 0;
-    *rc = !f ? -ENOMEM : !buf && n > 0 ? -EINVAL : weft__enter_call(f);
+    *rc = !f ? weft__no_frame() : !buf && n > 0 ? -EINVAL : weft__enter_call(f);
     if (*rc < 0 || (*rc = weft__slot_enter(fd, &s)) < 0)
         return 0;
     do {
@@ -285,7 +286,7 @@ int weft_wait_fd(int fd, int events)
     struct weft__slot *s;
     unsigned want = (unsigned)events & (WEFT_READABLE | WEFT_WRITABLE);
     if (!f)
-        return -ENOMEM;
+        return weft__no_frame();
     if (want == 0 || want != (unsigned)events)
         return -EINVAL;
     int rc = weft__enter_call(f);
@@ -307,7 +308,7 @@ int weft_wait_fd(int fd, int events)
 
 int weft_close(int fd)
 {
-    return weft__slot_close(fd, true);
+    return weft__forked ? -ECHILD : weft__slot_close(fd, true);
 }
 
 void weft_close_auto(const int *fd)
@@ -318,5 +319,5 @@ void weft_close_auto(const int *fd)
 
 int weft_fd_forget(int fd)
 {
-    return weft__slot_close(fd, false);
+    return weft__forked ? -ECHILD : weft__slot_close(fd, false);
 }

@@ -15,6 +15,7 @@
 
 #include "base/errno.h"
 #include "base/fault.h"
+#include "base/fork.h"
 #include "coord/await.h"
 #include "os/address.h"
 #include "os/ready.h"
@@ -96,6 +97,8 @@ int weft_listen(const char *where, const weft_listen_options *o)
     o = o ? o : &defaults;
     if (!where || !reserved_is_zero(o->reserved) || o->backlog < 0)
         return -EINVAL;
+    if (weft__forked)
+        return -ECHILD;
     bool any = where[0] == ':';
     int rc = weft_addr_parse(&a, where);
     if (rc < 0)
@@ -176,7 +179,7 @@ int weft_accept(int listener)
     struct weft__frame *f = weft__current();
     struct weft__slot *s;
     if (!f)
-        return -ENOMEM;
+        return weft__no_frame();
     int rc = weft__enter_read(f);
     if (rc < 0 || (rc = weft__slot_enter(listener, &s)) < 0)
         return rc;
@@ -236,7 +239,7 @@ int weft_connect(const char *where, const weft_connect_options *o)
     weft_addr a, from;
     o = o ? o : &defaults;
     if (!f)
-        return -ENOMEM;
+        return weft__no_frame();
     if (!where || !reserved_is_zero(o->reserved) || where[0] == ':')
         return -EINVAL;
     int rc = weft_addr_parse(&a, where);
@@ -269,7 +272,7 @@ int weft_connect(const char *where, const weft_connect_options *o)
 int weft_shutdown(int fd, int how)
 {
     struct weft__slot *s;
-    int rc = weft__slot_enter(fd, &s);
+    int rc = weft__forked ? -ECHILD : weft__slot_enter(fd, &s);
     if (rc < 0)
         return rc;
     rc = shutdown(fd, how) == 0 ? 0 : -weft__errno();
@@ -282,6 +285,8 @@ int weft_pair(int fds[2])
     int pair[2];
     if (!fds)
         return -EINVAL;
+    if (weft__forked)
+        return -ECHILD;
     if (socketpair(AF_UNIX, SOCK_STREAM | SOCK_NONBLOCK | SOCK_CLOEXEC, 0, pair) < 0)
         return -weft__errno();
     int rc = weft__slot_adopt(pair[0], WEFT__SLOT_OWNED | WEFT__SLOT_STREAM);

@@ -17,6 +17,7 @@
 
 #include "base/clock.h"
 #include "base/errno.h"
+#include "base/fork.h"
 #include "coord/scope.h"
 #include "coord/side.h"
 
@@ -280,6 +281,8 @@ static void say_task(struct out *o, const struct view *v, uint64_t now)
 int weft_dump(int fd)
 {
     struct out o;
+    if (weft__forked)
+        return -ECHILD;
     memset(&o, 0, sizeof o);
     o.fd = fd;
     int found = 0;

@@ -2,6 +2,7 @@
 #include <errno.h>
 #include <weft/report.h>
 
+#include "base/fork.h"
 #include "engine/worker.h"
 
 static void fill(weft_worker_stats *out, struct weft__sched *s)
@@ -25,6 +26,8 @@ static void fill(weft_worker_stats *out, struct weft__sched *s)
 int weft_stats(weft_runtime *rt, weft_worker_stats *out, int n)
 {
     struct weft__sched *s = weft__self();
+    if (weft__forked)
+        return -ECHILD;
     struct weft__group *g = rt ? &rt->group : s ? s->group : NULL;
     if (!g || n < 0 || (!out && n > 0))
         return -EINVAL;

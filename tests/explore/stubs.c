@@ -3,8 +3,10 @@
 
 #include <sched.h>
 #include <stdio.h>
+#include <stdlib.h>
 
 #include "base/fault.h"
+#include "base/fork.h"
 #include "base/mem.h"
 #include "base/panic.h"
 #include "coord/await.h"
@@ -292,6 +294,12 @@ const char *weft__task_reason(weft_task id)
 {
     (void)id;
     NOT_HERE;
+}
+bool weft__forked;
+void weft__fork_returned(void)
+{
+    NOT_HERE;
+    abort();
 }
 void weft__report(struct weft_runtime *rt, const char *what, weft_task task, const char *name, int code,
         const char *text)
