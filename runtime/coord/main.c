@@ -14,6 +14,7 @@
 #include "base/fork.h"
 #include "coord/await.h"
 #include "coord/error.h"
+#include "coord/gdb.h"
 #include "coord/side.h"
 #include "engine/hooks.h"
 #include "engine/runtime.h"
@@ -40,6 +41,7 @@ static void register_hooks(void)
     weft__hooks.describe = weft__task_describe;
     weft__hooks.stop = weft__roots_stop;
     weft__hooks.dump = weft_dump;
+    weft__hooks.gdb = &weft__gdb;
     weft__timers_on_call(weft__deadline_struck);
     weft__panic_who = who_runs;
     hooks_rc = weft__fork_watch(forget_worker);

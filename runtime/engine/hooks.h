@@ -14,6 +14,8 @@ struct weft__hooks {
     void (*stop)(struct weft_runtime *rt, int signo);
     /* Writes what every task does. */
     int (*dump)(int fd);
+    /* coord/gdb.c. Nobody reads it here: being referred to, it is linked into static programs too. */
+    const void *gdb;
 };
 
 extern struct weft__hooks weft__hooks;

@@ -29,6 +29,27 @@ enum { WORKERS_MOST = 1024, STACK_SCALE_MOST = 64 };
 
 struct weft__hooks weft__hooks;
 
+weft_runtime *weft__runtimes;
+static struct weft__lock runtimes_lock;
+
+static void enlist(weft_runtime *rt)
+{
+    weft__lock(&runtimes_lock);
+    rt->next = weft__runtimes;
+    weft__runtimes = rt;
+    weft__unlock(&runtimes_lock);
+}
+
+static void strike_off(weft_runtime *rt)
+{
+    weft__lock(&runtimes_lock);
+    weft_runtime **at = &weft__runtimes;
+    while (*at != rt)
+        at = &(*at)->next;
+    *at = rt->next;
+    weft__unlock(&runtimes_lock);
+}
+
 /* A whole number from 1 to `most`; 0: there is none, or it is something else. */
 static int from_environment(const char *name, long most)
 {
@@ -190,6 +211,7 @@ int weft__runtime_start(weft_runtime **out, const weft_options *o)
         free_all(rt);
         return rc;
     }
+    enlist(rt);
     if (rt->crash_report)
         weft__crash_install();
     if ((rc = weft__signals_begin(rt)) == 0)
@@ -214,6 +236,7 @@ void weft__runtime_end(weft_runtime *rt)
     while (at_load_acquire(&rt->group.visitors) != 0)
         sched_yield(); /* they have put the last task in, and are about to leave */
     weft__signals_end(rt);
+    strike_off(rt);
     if (rt->crash_report)
         weft__crash_uninstall();
     free_all(rt);

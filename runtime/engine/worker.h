@@ -46,9 +46,12 @@ struct weft_runtime {
     struct weft__link roots;
     const char *closing; /* under the lock: why nothing new lasts; NULL */
     at_int roots_open; /* futex word */
+    struct weft_runtime *next; /* of all that exist; under the lock of engine/runtime.c */
     /* The I/O thread's own. */
     uint64_t *seen_turns;
 };
+
+extern weft_runtime *weft__runtimes; /* for debuggers (coord/gdb.c) */
 
 static inline struct weft__worker *weft__worker_of(struct weft__sched *s)
 {

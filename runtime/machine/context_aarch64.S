@@ -12,6 +12,7 @@
 weft__context_swap:
         .cfi_startproc
         sub     sp, sp, #160
+        .cfi_def_cfa_offset 160
         stp     x19, x20, [sp, #0]
         stp     x21, x22, [sp, #16]
         stp     x23, x24, [sp, #32]
@@ -22,9 +23,29 @@ weft__context_swap:
         stp     d10, d11, [sp, #112]
         stp     d12, d13, [sp, #128]
         stp     d14, d15, [sp, #144]
+        .cfi_offset x19, -160
+        .cfi_offset x20, -152
+        .cfi_offset x21, -144
+        .cfi_offset x22, -136
+        .cfi_offset x23, -128
+        .cfi_offset x24, -120
+        .cfi_offset x25, -112
+        .cfi_offset x26, -104
+        .cfi_offset x27, -96
+        .cfi_offset x28, -88
+        .cfi_offset x29, -80
+        .cfi_offset x30, -72
+        .cfi_offset d8, -64
+        .cfi_offset d9, -56
+        .cfi_offset d10, -48
+        .cfi_offset d11, -40
+        .cfi_offset d12, -32
+        .cfi_offset d13, -24
+        .cfi_offset d14, -16
+        .cfi_offset d15, -8
         mov     x9, sp
         str     x9, [x0]
-        mov     sp, x1
+        mov     sp, x1          /* the other stack, where the same lies in the same places */
         ldp     x19, x20, [sp, #0]
         ldp     x21, x22, [sp, #16]
         ldp     x23, x24, [sp, #32]
@@ -36,18 +57,42 @@ weft__context_swap:
         ldp     d12, d13, [sp, #128]
         ldp     d14, d15, [sp, #144]
         add     sp, sp, #160
+        .cfi_def_cfa_offset 0
+        .cfi_restore x19
+        .cfi_restore x20
+        .cfi_restore x21
+        .cfi_restore x22
+        .cfi_restore x23
+        .cfi_restore x24
+        .cfi_restore x25
+        .cfi_restore x26
+        .cfi_restore x27
+        .cfi_restore x28
+        .cfi_restore x29
+        .cfi_restore x30
+        .cfi_restore d8
+        .cfi_restore d9
+        .cfi_restore d10
+        .cfi_restore d11
+        .cfi_restore d12
+        .cfi_restore d13
+        .cfi_restore d14
+        .cfi_restore d15
         br      x30
         .cfi_endproc
         .size   weft__context_swap, . - weft__context_swap
 
-/* Where a new context begins: x19 is the function, x20 its argument. It has no caller, and says so. */
+/* Where a new context begins: x19 is the function, x20 its argument. It has no caller, and says so to unwinders: x30 is
+ * undefined here and x29 is zero, so that also a walk by frame pointers ends.
+ * Unwinders look up the instruction before a return address, which the first switch to a context takes this for. */
         .p2align 4
+        .cfi_startproc
+        .cfi_undefined x30
+        nop
         .globl  weft__context_entry
         .hidden weft__context_entry
         .type   weft__context_entry, %function
 weft__context_entry:
-        .cfi_startproc
-        .cfi_undefined x30
         mov     x29, #0
         mov     x30, #0
         mov     x0, x20

@@ -15,33 +15,61 @@
 weft__context_swap:
         .cfi_startproc
         pushq   %rbp
+        .cfi_adjust_cfa_offset 8
+        .cfi_rel_offset rbp, 0
         pushq   %rbx
+        .cfi_adjust_cfa_offset 8
+        .cfi_rel_offset rbx, 0
         pushq   %r12
+        .cfi_adjust_cfa_offset 8
+        .cfi_rel_offset r12, 0
         pushq   %r13
+        .cfi_adjust_cfa_offset 8
+        .cfi_rel_offset r13, 0
         pushq   %r14
+        .cfi_adjust_cfa_offset 8
+        .cfi_rel_offset r14, 0
         pushq   %r15
+        .cfi_adjust_cfa_offset 8
+        .cfi_rel_offset r15, 0
         movq    %rsp, (%rdi)
-        movq    %rsi, %rsp
+        movq    %rsi, %rsp      /* the other stack, where the same lies in the same places */
         popq    %r15
+        .cfi_adjust_cfa_offset -8
+        .cfi_restore r15
         popq    %r14
+        .cfi_adjust_cfa_offset -8
+        .cfi_restore r14
         popq    %r13
+        .cfi_adjust_cfa_offset -8
+        .cfi_restore r13
         popq    %r12
+        .cfi_adjust_cfa_offset -8
+        .cfi_restore r12
         popq    %rbx
+        .cfi_adjust_cfa_offset -8
+        .cfi_restore rbx
         popq    %rbp
+        .cfi_adjust_cfa_offset -8
+        .cfi_restore rbp
         popq    %rcx
+        .cfi_adjust_cfa_offset -8
+        .cfi_register rip, rcx
         jmp     *%rcx
         .cfi_endproc
         .size   weft__context_swap, . - weft__context_swap
 
 /* Where a new context begins: rbx is the function, r12 its argument (context.c put them there). It has no
- * caller, and says so to unwinders: rip is undefined here and rbp is zero. */
+ * caller, and says so to unwinders: rip is undefined here and rbp is zero, so that also a walk by frame pointers ends.
+ * Unwinders look up the byte before a return address, which the first switch to a context takes this for. */
         .p2align 4
+        .cfi_startproc
+        .cfi_undefined rip
+        nop
         .globl  weft__context_entry
         .hidden weft__context_entry
         .type   weft__context_entry, @function
 weft__context_entry:
-        .cfi_startproc
-        .cfi_undefined rip
         xorl    %ebp, %ebp
         movq    %r12, %rdi
         call    *%rbx

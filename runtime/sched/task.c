@@ -18,10 +18,10 @@ enum { BLOCKS = 1 << WEFT__INDEX_BITS, COMMIT = 16384, BATCH = WEFT__TASK_BATCH 
 
 struct weft__task *weft__tasks;
 union weft__member *weft__members;
+at_int weft__tasks_used; /* written under lock */
 
 static struct weft__lock lock;
 static uint32_t batches;   /* under lock: the first block of the first batch, + 1 */
-static at_int used;        /* written under lock */
 static uint32_t committed;
 static at_int reserved;
 
@@ -42,7 +42,7 @@ int weft__task_table_init(void)
 
 uint32_t weft__task_table_used(void)
 {
-    return ati_load_acquire(&used);
+    return ati_load_acquire(&weft__tasks_used);
 }
 
 static bool commit_more(void)
@@ -98,13 +98,13 @@ static void give_one(struct weft__task *t)
 /* Blocks that were never used, at most `most`, linked; the first + 1, or 0. */
 static uint32_t take_fresh(uint32_t most, uint32_t *n)
 {
-    uint32_t from = ati_load(&used);
+    uint32_t from = ati_load(&weft__tasks_used);
     if (from >= committed && !commit_more())
         return 0;
     *n = committed - from < most ? committed - from : most;
     for (uint32_t i = from; i < from + *n; i++)
         ati_store(&weft__task_at(i)->link, i + 1 < from + *n ? i + 2 : 0);
-    ati_store_release(&used, from + *n);
+    ati_store_release(&weft__tasks_used, from + *n);
     return from + 1;
 }
 

@@ -122,6 +122,7 @@ union weft__member {
 
 extern struct weft__task *weft__tasks;
 extern union weft__member *weft__members;
+extern at_int weft__tasks_used; /* see weft__task_table_used */
 
 static inline struct weft__task *weft__task_at(uint32_t index)
 {
