@@ -52,7 +52,7 @@ WEFT_CHECK WEFT_API int weft_read_all(int fd, void *buf, size_t n);
  * library reads. Several tasks may wait; they are served in order.
  *
  * returns    the events that came, WEFT_READABLE | WEFT_WRITABLE; -EPERM this kind cannot be polled;
- *            -EINVAL
+ *            -EINVAL; on a plain thread, which asks with a descriptor of its own, also -EMFILE
  * context    task: suspends, cancellation point; plain thread: blocks it */
 WEFT_CHECK WEFT_API int weft_wait_fd(int fd, int events);
 

@@ -94,7 +94,8 @@ WEFT_API void weft_scope_drop(weft_scope *s);
 WEFT_API void weft_scope_cancel(weft_scope *s, const char *reason);
 
 /* Moves the scope's deadline, to earlier or later, WEFT_NEVER to none. A deadline that has already struck is
- * not undone. Only by the scope's owner. */
+ * not undone. Should there be no memory to keep it, the scope fails with -ENOMEM, which tells all in it to leave. Only by
+ * the scope's owner. */
 WEFT_API void weft_scope_set_deadline(weft_scope *s, int64_t at);
 WEFT_API int64_t weft_scope_deadline(const weft_scope *s);
 

@@ -5,6 +5,7 @@ at_word weft__fault_armed;
 static at_word until[WEFT__FAULT_KINDS]; /* calls that still succeed; counts down through zero */
 static at_word failing[WEFT__FAULT_KINDS];
 static at_word error_of[WEFT__FAULT_KINDS];
+static at_word calls[WEFT__FAULT_KINDS], failed[WEFT__FAULT_KINDS];
 
 void weft__fault_set(enum weft__fault_kind kind, long nth, long count, int error)
 {
@@ -16,13 +17,27 @@ void weft__fault_set(enum weft__fault_kind kind, long nth, long count, int error
 
 void weft__fault_clear(void)
 {
-    for (int k = 0; k < WEFT__FAULT_KINDS; k++)
-        at_store(&failing[k], 0);
     at_store(&weft__fault_armed, 0);
+    for (int k = 0; k < WEFT__FAULT_KINDS; k++) {
+        at_store(&failing[k], 0);
+        at_store(&calls[k], 0);
+        at_store(&failed[k], 0);
+    }
+}
+
+long weft__fault_calls(enum weft__fault_kind kind)
+{
+    return (long)at_load(&calls[kind]);
+}
+
+long weft__fault_failed(enum weft__fault_kind kind)
+{
+    return (long)at_load(&failed[kind]);
 }
 
 int weft__fault_slow(enum weft__fault_kind kind)
 {
+    at_add(&calls[kind], 1);
     if (at_load(&failing[kind]) == 0)
         return 0;
     if ((int64_t)at_add(&until[kind], (uint64_t)-1) > 0)
@@ -31,5 +46,6 @@ int weft__fault_slow(enum weft__fault_kind kind)
         at_store(&failing[kind], 0);
         return 0;
     }
+    at_add(&failed[kind], 1);
     return (int)(int64_t)at_load(&error_of[kind]);
 }

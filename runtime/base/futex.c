@@ -10,6 +10,7 @@
 
 #include "base/clock.h"
 #include "base/errno.h"
+#include "base/fault.h"
 
 enum {
     SPINS = 50,    /* looks, about a microsecond: several times what a lock is held for */
@@ -33,6 +34,8 @@ void weft__lock_slow(struct weft__lock *l)
 
 bool weft__futex_wait(at_int *word, uint32_t value, int64_t until)
 {
+    if (weft__fault(WEFT__FAULT_FUTEX))
+        return true; /* -EINTR, -EAGAIN */
     struct timespec at = { .tv_sec = until / 1000000000, .tv_nsec = until % 1000000000 };
     /* WAIT_BITSET, since its timeout is a point in time: a spurious return does not stretch the wait. */
     long rc = syscall(SYS_futex, word, FUTEX_WAIT_BITSET_PRIVATE, value, until == INT64_MAX ? NULL : &at,

@@ -10,6 +10,7 @@
 #include <stdio.h>
 
 #include "base/clock.h"
+#include "base/fault.h"
 #include "base/fork.h"
 #include "base/mem.h"
 #include "coord/error.h"
@@ -19,7 +20,7 @@ enum { REFUSALS = 1000, NAP_NS = 1000000 };
 /* ---- plain threads: a control block and a frame of their own, made at the first call that needs them */
 
 static pthread_key_t thread_key;
-static int thread_key_rc;
+static at_int thread_key_made;
 
 static void thread_gone(void *frame)
 {
@@ -31,26 +32,40 @@ static void thread_gone(void *frame)
     weft__mem_free(f);
 }
 
-static void make_key(void)
+/* Whether there is a key. If there was none to be had, the next call tries again. */
+static bool have_key(void)
 {
-    thread_key_rc = pthread_key_create(&thread_key, thread_gone);
+    static struct weft__lock lock;
+    if (ati_load_acquire(&thread_key_made))
+        return true;
+    weft__lock(&lock);
+    if (!ati_load(&thread_key_made) && !weft__fault(WEFT__FAULT_KEY) &&
+            pthread_key_create(&thread_key, thread_gone) == 0)
+        ati_store_release(&thread_key_made, 1);
+    weft__unlock(&lock);
+    return ati_load_acquire(&thread_key_made) != 0;
+}
+
+/* Fails for one of many keys, for which the thread has no room yet. */
+static bool keep_frame(struct weft__frame *f)
+{
+    return !weft__fault(WEFT__FAULT_KEY) && pthread_setspecific(thread_key, f) == 0;
 }
 
 static __attribute__((noinline)) struct weft__frame *thread_frame(void)
 {
-    static pthread_once_t once = PTHREAD_ONCE_INIT;
     if (weft__forked)
         return NULL;
-    pthread_once(&once, make_key);
-    if (thread_key_rc != 0 || weft__task_table_init() < 0)
+    if (!have_key() || weft__task_table_init() < 0)
         return NULL;
     struct weft__frame *f = pthread_getspecific(thread_key);
     if (f)
         return f;
     struct weft__task *t = weft__task_alloc(NULL);
-    if (!t || !(f = weft__mem_zeroed(sizeof *f))) {
+    if (!t || !(f = weft__mem_zeroed(sizeof *f)) || !keep_frame(f)) {
         if (t)
             weft__task_free_slow(NULL, t);
+        weft__mem_free(f);
         return NULL;
     }
     f->task = t;
@@ -62,7 +77,6 @@ static __attribute__((noinline)) struct weft__frame *thread_frame(void)
     f->copy[0] = weft__number_of(at_load(&t->state)) + 1;
     at_store(&t->life, 0);
     at_store_release(&t->state, weft__state(at_load(&t->ticket), 0, 0, WEFT__RUNNING));
-    pthread_setspecific(thread_key, f);
     return f;
 }
 

@@ -106,7 +106,8 @@ static struct weft__task *block_for(struct weft__scope *s, struct weft__sched *w
 {
     struct weft__group *g = weft__scope_group(s);
     if (!g) {
-        *rc = s->owner ? -EINVAL : -ENOMEM; /* a plain thread's scope, without .on */
+        *rc = s->owner && !(at_load(&s->mark) & WEFT__MARK_NOWHERE) ? -EINVAL /* a plain thread's scope, without .on */
+                                                                    : s->code;
         return NULL;
     }
     struct weft__task *t = weft__task_alloc(w ? &w->blocks : NULL);

@@ -122,7 +122,9 @@ void weft_scope_begin_with(weft_scope *ps, int64_t within, const weft_scope_opti
         return;
     int rc = take_options(s, o);
     if (rc < 0) {
-        weft__scope_fail(s, 0, NULL, rc, "bad scope options");
+        if (o->on) /* children must not go to the runtime of a scope further out instead */
+            at_store(&s->mark, at_load(&s->mark) | WEFT__MARK_NOWHERE);
+        weft__scope_fail(s, 0, NULL, rc, rc == -ENOMEM ? "no memory for its options" : "bad scope options");
         return;
     }
     if (o->on)
@@ -137,6 +139,8 @@ struct weft__group *weft__scope_group(struct weft__scope *s)
         return s->owner->group;
     /* A plain thread: the runtime named by this scope or the nearest one around it. */
     for (weft_scope *p = (weft_scope *)(void *)s; p; p = weft__scope_of(p)->outer) {
+        if (at_load(&weft__scope_of(p)->mark) & WEFT__MARK_NOWHERE)
+            return NULL;
         struct weft__scope_extra *x = (struct weft__scope_extra *)at_load_acquire(&weft__scope_of(p)->extra);
         if (x && x->on)
             return &x->on->group;
@@ -193,8 +197,10 @@ void weft_scope_set_deadline(weft_scope *ps, int64_t at)
         return; /* whoever first waits under it arms it */
     do {
         weft__deadline_disarm(s);
-        if (weft__deadline_arm(s) < 0)
-            return; /* no memory: what runs under it still looks at the clock when its budget ends */
+        if (weft__deadline_arm(s) < 0) { /* no memory; and what sleeps under it would never be told */
+            weft__scope_fail(s, 0, NULL, -ENOMEM, "no memory for its deadline");
+            return;
+        }
         /* Another that attached it may have armed it for the old time between the two. */
     } while (at_load(&s->timer.armed) != 0 && at != INT64_MAX && s->timer.at != at);
 }
@@ -347,8 +353,11 @@ static int join(struct weft__scope *s, bool may_leave)
 int weft_scope_wait(weft_scope *ps)
 {
     struct weft__scope *s = weft__scope_of(ps);
-    if (!ps || ati_load(&s->state) != WEFT__SCOPE_OPEN || !s->owner || s->owner != weft__current() ||
-            s->owner->inner != ps)
+    if (!ps || ati_load(&s->state) != WEFT__SCOPE_OPEN)
+        return weft__forked ? -ECHILD : -EINVAL;
+    if (!s->owner)
+        return weft__forked ? -ECHILD : s->code;
+    if (s->owner != weft__current() || s->owner->inner != ps)
         return weft__forked ? -ECHILD : -EINVAL;
     int rc = weft__enter_call(s->owner);
     return rc < 0 || !has_children(s) ? rc : join(s, true);

@@ -21,7 +21,8 @@ enum {
     WEFT__MARK_LEFT = 16,    /* a child left for a cancel */
     WEFT__MARK_FIRST_FAILED = 32, /* the failure came before any other reason to leave */
     WEFT__MARK_WALKED = 64,  /* a walk has entered it, or will; see coord/tree.c */
-    WEFT__MARK_STOPPED = 128 /* a walk has stopped in it, see `walk` */
+    WEFT__MARK_STOPPED = 128, /* a walk has stopped in it, see `walk` */
+    WEFT__MARK_NOWHERE = 256 /* its .on could not be kept: it has failed for that, and nothing can run in it */
 };
 /* Above them, how many cancels and walks are at work in the scope just now: it does not end under them. */
 #define WEFT__MARK_HOLD (UINT64_C(1) << 32)

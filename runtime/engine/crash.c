@@ -12,6 +12,7 @@
 #include <sys/mman.h>
 #include <unistd.h>
 
+#include "base/fault.h"
 #include "engine/hooks.h"
 #include "engine/worker.h"
 
@@ -92,7 +93,9 @@ static size_t signal_stack_bytes(void)
 void weft__crash_thread_begin(void **stack)
 {
     size_t bytes = signal_stack_bytes();
-    void *m = mmap(NULL, bytes, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+    void *m = weft__fault(WEFT__FAULT_SIGSTACK)
+            ? MAP_FAILED
+            : mmap(NULL, bytes, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
     stack_t ss = { .ss_sp = m, .ss_size = bytes };
     stack_t had;
     *stack = NULL;
@@ -102,7 +105,10 @@ void weft__crash_thread_begin(void **stack)
         munmap(m, bytes); /* a sanitizer gave the thread one */
         return;
     }
-    sigaltstack(&ss, NULL);
+    if (weft__fault(WEFT__FAULT_SIGSTACK) || sigaltstack(&ss, NULL) < 0) {
+        munmap(m, bytes);
+        return;
+    }
     *stack = m;
 }
 

@@ -44,6 +44,7 @@ struct weft__slot {
 #define WEFT__SLOT_STREAM (UINT64_C(1) << 57)  /* a connected stream socket */
 #define WEFT__SLOT_CLOSING (UINT64_C(1) << 58) /* no call may enter; the last one out closes the number */
 
+/* 0; -EMFILE, -ENFILE, -ENOMEM: fini then closes what there is of it. */
 int weft__poller_init(struct weft__poller *p);
 void weft__poller_fini(struct weft__poller *p);
 

@@ -58,19 +58,34 @@ static struct weft__lock table_lock;
 
 /* ---- the sets */
 
+static int new_set(void)
+{
+    int rc = weft__fault(WEFT__FAULT_EPOLL_CREATE);
+    return rc < 0 ? rc : (rc = epoll_create1(EPOLL_CLOEXEC)) < 0 ? -weft__errno() : rc;
+}
+
+static int new_kick(void)
+{
+    int rc = weft__fault(WEFT__FAULT_EVENTFD);
+    return rc < 0 ? rc : (rc = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK)) < 0 ? -weft__errno() : rc;
+}
+
+static int add(int set, int fd, uint32_t events, uint64_t data)
+{
+    struct epoll_event ev = { .events = events, .data.u64 = data };
+    int rc = weft__fault(WEFT__FAULT_EPOLL_CTL);
+    return rc < 0 ? rc : epoll_ctl(set, EPOLL_CTL_ADD, fd, &ev) < 0 ? -weft__errno() : 0;
+}
+
 int weft__poller_init(struct weft__poller *p)
 {
+    int rc;
     p->set = p->outer = p->kick_fd = -1;
-    struct epoll_event off = { .events = 0, .data.u64 = 0 }, kick = { .events = EPOLLIN, .data.u64 = 1 };
-    if ((p->set = epoll_create1(EPOLL_CLOEXEC)) < 0 || (p->outer = epoll_create1(EPOLL_CLOEXEC)) < 0 ||
-            (p->kick_fd = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK)) < 0 ||
-            epoll_ctl(p->outer, EPOLL_CTL_ADD, p->set, &off) < 0 ||
-            epoll_ctl(p->outer, EPOLL_CTL_ADD, p->kick_fd, &kick) < 0) {
-        int rc = -weft__errno();
-        weft__poller_fini(p);
+    if ((rc = p->set = new_set()) < 0 || (rc = p->outer = new_set()) < 0 || (rc = p->kick_fd = new_kick()) < 0)
         return rc;
-    }
-    return 0;
+    if ((rc = add(p->outer, p->set, 0, 0)) == 0)
+        rc = add(p->outer, p->kick_fd, EPOLLIN, 1);
+    return rc;
 }
 
 void weft__poller_fini(struct weft__poller *p)
@@ -110,8 +125,11 @@ void weft__poller_wait(struct weft__poller *p, int64_t until, bool *fired)
     if (within < 0)
         within = 0;
     struct timespec ts = { .tv_sec = within / 1000000000, .tv_nsec = within % 1000000000 };
-    long n = syscall(SYS_epoll_pwait2, p->outer, ev, 2, until == INT64_MAX ? NULL : &ts, NULL, 0);
-    if (n < 0 && weft__errno() == ENOSYS) {
+    int rc = weft__fault(WEFT__FAULT_EPOLL_WAIT);
+    long n = rc < 0 ? rc : syscall(SYS_epoll_pwait2, p->outer, ev, 2, until == INT64_MAX ? NULL : &ts, NULL, 0);
+    if (rc == 0 && n < 0)
+        rc = -weft__errno();
+    if (rc == -ENOSYS || rc == -EPERM) { /* an older kernel, or a filter of system calls that does not know it */
         int64_t ms = (within + 999999) / 1000000;
         n = epoll_wait(p->outer, ev, 2, until == INT64_MAX ? -1 : ms > 86400000 ? 86400000 : (int)ms);
     }

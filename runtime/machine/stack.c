@@ -73,13 +73,15 @@ static uint64_t limit(void)
     if (known != 0)
         return known;
     FILE *f = fopen("/proc/sys/vm/max_map_count", "re");
+    bool read = f != NULL;
     if (f) {
         if (fscanf(f, "%ld", &maps) != 1)
             maps = 65530;
         fclose(f);
     }
     known = maps / 2 - 512 > 64 ? (uint64_t)maps / 2 - 512 : 64;
-    at_store(&weft__stack_limit, known);
+    if (read) /* else it is asked again: descriptors may have been short just now */
+        at_store(&weft__stack_limit, known);
     return known;
 }
 

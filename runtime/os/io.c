@@ -177,7 +177,7 @@ static int transfer_in(struct weft__frame *f, struct weft__slot *s, struct trans
                 return (int)n;
             }
             if (n == -EOPNOTSUPP || n == -ESPIPE)
-                return weft__is_thread(f) ? blocking_transfer(t) : through_pool(f, s, t);
+                return through_pool(f, s, t);
             if (n != -EAGAIN) {
                 after_transfer(s, t, n, edge); /* the error was told to one; the others wait for what comes after it */
                 return (int)n;

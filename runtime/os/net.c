@@ -48,6 +48,9 @@ static int adopt(int fd, uint64_t flags)
 
 static int open_socket(const weft_addr *a)
 {
+    int rc = weft__fault(WEFT__FAULT_SOCKET);
+    if (rc < 0)
+        return rc;
     int fd = socket(a->sa.ss_family, SOCK_STREAM | SOCK_NONBLOCK | SOCK_CLOEXEC, 0);
     return fd < 0 ? -weft__errno() : fd;
 }
@@ -128,13 +131,10 @@ static bool died_in_queue(int error)
 
 static int accept_now(int listener)
 {
-    for (;;) {
-        int fd = weft__fault(WEFT__FAULT_ACCEPT);
-        if (fd == 0 && (fd = accept4(listener, NULL, NULL, SOCK_NONBLOCK | SOCK_CLOEXEC)) < 0)
-            fd = -weft__errno();
-        if (fd >= 0 || !died_in_queue(-fd))
-            return fd;
-    }
+    int fd = weft__fault(WEFT__FAULT_ACCEPT);
+    if (fd == 0 && (fd = accept4(listener, NULL, NULL, SOCK_NONBLOCK | SOCK_CLOEXEC)) < 0)
+        fd = -weft__errno();
+    return fd;
 }
 
 static bool is_shortage(int rc)
@@ -152,6 +152,13 @@ static int accept_in(struct weft__frame *f, struct weft__slot *s, int listener)
         if (fd >= 0) {
             weft__slot_pass_on(s, WEFT__READ); /* E6: there may be more in the queue */
             return fd;
+        }
+        if (died_in_queue(-fd)) { /* a flood of them is neither to keep others waiting nor to outlast a cancel */
+            if ((rc = weft__enter_call(f)) < 0) {
+                weft__slot_pass_on(s, WEFT__READ);
+                return rc;
+            }
+            continue;
         }
         if (is_shortage(fd) && paused < weft_sec(1)) {
             if ((rc = weft_sleep(pause)) < 0) {
@@ -287,13 +294,17 @@ int weft_pair(int fds[2])
         return -EINVAL;
     if (weft__forked)
         return -ECHILD;
-    if (socketpair(AF_UNIX, SOCK_STREAM | SOCK_NONBLOCK | SOCK_CLOEXEC, 0, pair) < 0)
-        return -weft__errno();
-    int rc = weft__slot_adopt(pair[0], WEFT__SLOT_OWNED | WEFT__SLOT_STREAM);
-    if (rc == 0)
-        rc = weft__slot_adopt(pair[1], WEFT__SLOT_OWNED | WEFT__SLOT_STREAM);
-    if (rc < 0) {
+    int rc = weft__fault(WEFT__FAULT_SOCKET);
+    if (rc == 0 && socketpair(AF_UNIX, SOCK_STREAM | SOCK_NONBLOCK | SOCK_CLOEXEC, 0, pair) < 0)
+        rc = -weft__errno();
+    if (rc < 0)
+        return rc;
+    rc = weft__slot_adopt(pair[0], WEFT__SLOT_OWNED | WEFT__SLOT_STREAM);
+    if (rc < 0)
         close(pair[0]);
+    else if ((rc = weft__slot_adopt(pair[1], WEFT__SLOT_OWNED | WEFT__SLOT_STREAM)) < 0)
+        weft_ignore(weft_close(pair[0])); /* or its number would be taken for weft's own */
+    if (rc < 0) {
         close(pair[1]);
         return rc;
     }

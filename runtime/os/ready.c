@@ -11,6 +11,7 @@
 
 #include "base/clock.h"
 #include "base/errno.h"
+#include "base/fault.h"
 #include "coord/await.h"
 
 enum { SLICE_MS = 20 };
@@ -23,9 +24,11 @@ static short poll_events(unsigned events)
 static int look(int fd, unsigned events, int ms)
 {
     struct pollfd p = { .fd = fd, .events = poll_events(events) };
-    int n = poll(&p, 1, ms);
+    int n = weft__fault(WEFT__FAULT_POLL);
+    if (n == 0 && (n = poll(&p, 1, ms)) < 0)
+        n = -weft__errno();
     if (n < 0)
-        return (n = -weft__errno()) == -EINTR ? 0 : n;
+        return n;
     if (p.revents & POLLNVAL)
         return -EBADF;
     unsigned ready = ((p.revents & POLLIN) ? WEFT_READABLE : 0u) | ((p.revents & POLLOUT) ? WEFT_WRITABLE : 0u);
@@ -36,7 +39,11 @@ static int look(int fd, unsigned events, int ms)
 
 int weft__ready_look(int fd, unsigned events)
 {
-    return look(fd, events, 0);
+    int n;
+    do {
+        n = look(fd, events, 0);
+    } while (n == -EINTR); /* which does not say that nothing is ready */
+    return n;
 }
 
 int weft__ready_pollable(struct weft__frame *f, struct weft__slot *s)
@@ -44,10 +51,14 @@ int weft__ready_pollable(struct weft__frame *f, struct weft__slot *s)
     if (!weft__is_thread(f))
         return weft__slot_register(s, &weft__runtime_of(f->group)->poller);
     /* A thread has no set: asks one of its own. */
-    int set = epoll_create1(EPOLL_CLOEXEC);
+    int set = weft__fault(WEFT__FAULT_EPOLL_CREATE);
+    if (set == 0 && (set = epoll_create1(EPOLL_CLOEXEC)) < 0)
+        set = -weft__errno();
     if (set < 0)
-        return -weft__errno();
-    int rc = epoll_ctl(set, EPOLL_CTL_ADD, s->fd, &(struct epoll_event){ .events = 0 }) == 0 ? 0 : -weft__errno();
+        return set;
+    int rc = weft__fault(WEFT__FAULT_EPOLL_CTL);
+    if (rc == 0 && epoll_ctl(set, EPOLL_CTL_ADD, s->fd, &(struct epoll_event){ .events = 0 }) < 0)
+        rc = -weft__errno();
     close(set);
     return rc;
 }
@@ -61,7 +72,7 @@ static int thread_ready(struct weft__frame *f, struct weft__slot *s, unsigned ev
         if (at_load(&s->life) & WEFT__SLOT_CLOSING)
             return -EBADF;
         int n = look(s->fd, events, SLICE_MS);
-        if (n != 0)
+        if (n != 0 && n != -EINTR)
             return n < 0 ? n : 0;
     }
 }
