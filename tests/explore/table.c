@@ -12,6 +12,6 @@ void table_reset(uint32_t first)
     memset(weft__tasks, 0, 256 * sizeof *weft__tasks);
     memset(weft__members, 0, 256 * sizeof *weft__members);
     batches = 0;
-    used = first;
+    weft__tasks_used = first;
     committed = 0;
 }
