@@ -2,6 +2,7 @@
 #include "support.h"
 
 #include <limits.h>
+#include <sys/mman.h>
 
 #include "base/fault.h"
 #include "machine/stack.h"
@@ -116,10 +117,93 @@ START_TEST(without_memory_there_is_no_stack_until_there_is)
 }
 END_TEST
 
+static long resident_pages(const char *from, const char *to)
+{
+    static unsigned char in[1 << 16];
+    uintptr_t low = (uintptr_t)from & ~(uintptr_t)4095, n = ((uintptr_t)to - low + 4095) / 4096;
+    long found = 0;
+    if (n > sizeof in || mincore((void *)low, n * 4096, in) < 0)
+        return -1;
+    for (uintptr_t i = 0; i < n; i++)
+        found += in[i] & 1;
+    return found;
+}
+
+START_TEST(stacks_of_the_pool_give_their_memory_back_and_are_used_again)
+{
+    enum { N = 200, KEPT = 20 };
+    struct weft__stack_pool p = { .made = 0 };
+    struct weft__stack_cache c = { .idle = { NULL } };
+    struct weft__stack *s[N];
+    for (int round = 0; round < 3; round++) {
+        int trimmed = 0;
+        for (int i = 0; i < N; i++) {
+            s[i] = get(&p, &c, _i);
+            ck_assert_ptr_nonnull(s[i]);
+            ck_assert_int_eq(s[i]->class_index, _i);
+            ck_assert(!s[i]->begun);
+            ck_assert_uint_eq((uintptr_t)s[i]->high, (uintptr_t)s[i]);
+            s[i]->low[0] = s[i]->high[-1] = (char)i;
+            s[i]->begun = true; /* what a scheduler writes */
+        }
+        ck_assert_int_eq(p.made, N); /* no new ones in later rounds */
+        ck_assert_uint_eq(at_load(&p.fresh), (uint64_t)N * weft__stack_guarantee(_i) +
+                        (uint64_t)round * (N - KEPT) * weft__stack_guarantee(_i));
+        for (int i = KEPT; i < N; i++)
+            put(&p, &c, s[i]);
+        weft__stack_cache_return(&p, &c);
+        ck_assert_int_eq(c.count[_i], 0);
+        while (weft__stack_pool_trim(&p))
+            trimmed++;
+        ck_assert_int_eq(trimmed, N - KEPT);
+        for (int i = KEPT; i < N; i++)
+            ck_assert_int_eq(resident_pages((char *)(s[i] + 1) - 4096, (char *)s[i] + 1), 0);
+        for (int i = 0; i < KEPT; i++) {
+            ck_assert_int_eq(s[i]->low[0], (char)i);
+            ck_assert_int_eq(s[i]->high[-1], (char)i);
+        }
+        for (int i = 0; i < KEPT; i++) { /* they are put back as if new, for the next round */
+            s[i]->begun = false;
+            put(&p, &c, s[i]);
+        }
+    }
+    weft__stack_pool_fini(&p);
+}
+END_TEST
+
+START_TEST(stacks_in_locked_memory_stay_what_they_are)
+{
+    enum { N = 100 };
+    struct weft__stack_pool p = { .made = 0 };
+    struct weft__stack_cache c = { .idle = { NULL } };
+    struct weft__stack *s[N];
+    for (int i = 0; i < N; i++) {
+        s[i] = get(&p, &c, 0);
+        s[i]->low[0] = (char)i;
+    }
+    for (int i = 0; i < N; i++)
+        put(&p, &c, s[i]);
+    weft__stack_cache_return(&p, &c);
+    weft__fault_set(WEFT__FAULT_DISCARD, _i, LONG_MAX, -EINVAL);
+    int trimmed = 0;
+    while (weft__stack_pool_trim(&p))
+        trimmed++;
+    weft__fault_clear();
+    ck_assert_int_eq(trimmed, _i - 1);
+    for (int i = 0; i < N; i++) {
+        s[i] = get(&p, &c, 0);
+        for (int k = 0; k < i; k++)
+            ck_assert_ptr_ne(s[i], s[k]);
+    }
+    ck_assert_int_eq(p.made, N);
+    weft__stack_pool_fini(&p);
+}
+END_TEST
+
 /* -- guards -- */
 
 struct poke {
-    bool by_map;
+    bool by_map, trimmed;
     int class_index, stack; /* the second's guard lies above the first's top */
     long offset;            /* from its low */
 };
@@ -136,6 +220,14 @@ static void poke(void *arg)
         s = weft__stack_get_slow(&p, &c, k->class_index);
     if (!s || ati_load(&p.by_map) != k->by_map)
         _exit(3);
+    if (k->trimmed) {
+        char *low = s->low;
+        put(&p, &c, s);
+        weft__stack_cache_return(&p, &c);
+        if (!weft__stack_pool_trim(&p) || weft__stack_pool_trim(&p) || !(s = get(&p, &c, k->class_index)) ||
+                s->low != low)
+            _exit(3);
+    }
     volatile char *at = s->low + k->offset;
     bool in = weft__stack_in_guard(s, (const void *)at);
     if (in != (k->offset < 0 && k->offset >= -WEFT__GUARD_BYTES))
@@ -151,8 +243,8 @@ START_TEST(the_guard_cannot_be_touched_and_the_byte_above_it_can)
     for (int by_map = 0; by_map < 2; by_map++)
         for (int k = 0; k < WEFT__STACK_CLASSES; k += 3)
             for (int i = 0; i < COUNT(offsets); i++)
-                for (int nth = 0; nth < 2; nth++) {
-                    struct poke p = { .by_map = by_map, .class_index = k, .stack = nth,
+                for (int nth = 0; nth < 4; nth++) {
+                    struct poke p = { .by_map = by_map, .class_index = k, .stack = nth % 2, .trimmed = nth / 2,
                         .offset = offsets[i] };
                     struct death d = die(poke, &p);
                     if (offsets[i] == 0) {
@@ -351,6 +443,68 @@ START_TEST(the_environment_scales_all_stacks)
 }
 END_TEST
 
+/* -- how much was used -- */
+
+struct depth {
+    int bytes, reports;
+    atomic_int ran;
+};
+
+static NOINLINE int go_down(int bytes)
+{
+    volatile char here[1024];
+    here[0] = here[1023] = (char)(bytes | 1);
+    return bytes > 2048 ? go_down(bytes - 1100) + here[0] : here[1023];
+}
+
+static int use_some(void *arg)
+{
+    struct depth *d = arg;
+    weft_ignore(go_down(d->bytes));
+    atomic_fetch_add(&d->ran, 1);
+    return 0;
+}
+
+static void count_stack_reports(const weft_report *r, void *arg)
+{
+    struct depth *d = arg;
+    if (strcmp(r->what, "stack") != 0)
+        return;
+    d->reports++;
+    if (strcmp(r->task_name, "deep") != 0 || !strstr(r->text, " of 65536 bytes"))
+        d->reports += 100;
+}
+
+/* Each is waited for before it is joined: it has a stack of its own. The deep ones leave theirs to others. */
+static int spawn_depths(void *arg)
+{
+    struct depth little = { .bytes = 40000 }, much = { .bytes = 60000 };
+    weft_scope s;
+    bool all = true;
+    weft_scope_begin(&s, WEFT_NEVER);
+    for (int i = 1; i <= 20; i++) {
+        weft_spawn_with(&s, use_some, &little, &(weft_spawn_options){ .name = "not deep" });
+        all = all && wait_for(&little.ran, i);
+        if (i < 10)
+            continue;
+        weft_spawn_with(&s, use_some, &much, &(weft_spawn_options){ .name = "deep" });
+        all = all && wait_for(&much.ran, i - 9);
+    }
+    (void)arg;
+    return weft_scope_end(&s, all ? 0 : -ETIME);
+}
+
+START_TEST(a_function_that_uses_nearly_all_of_its_stack_is_reported_once)
+{
+    struct depth d = { .bytes = 0 };
+    setenv("WEFT_STACK_MARKS", _i ? "1" : "0", 1);
+    int rc = weft_run(spawn_depths, &d, &(weft_options){ .workers = 1, .report = count_stack_reports, .report_arg = &d });
+    unsetenv("WEFT_STACK_MARKS");
+    ck_assert_int_eq(rc, 0);
+    ck_assert_int_eq(d.reports, _i);
+}
+END_TEST
+
 static void overflow_silently(void *arg)
 {
     weft_options o = { .workers = 1, .no_crash_report = true };
@@ -428,6 +582,8 @@ int main(void)
     tcase_add_test(tc, a_class_is_the_smallest_that_guarantees_so_much);
     tcase_add_loop_test(tc, every_class_gives_twice_its_guarantee_all_of_it_usable, 0, WEFT__STACK_CLASSES);
     tcase_add_test(tc, stacks_are_used_again_the_hottest_first);
+    tcase_add_loop_test(tc, stacks_of_the_pool_give_their_memory_back_and_are_used_again, 0, 4);
+    tcase_add_loop_test(tc, stacks_in_locked_memory_stay_what_they_are, 1, 4);
     tcase_add_test(tc, without_memory_there_is_no_stack_until_there_is);
     tc = add_case(s, "guards");
     if (forking())
@@ -439,6 +595,9 @@ int main(void)
         tcase_add_test(tc, without_the_crash_report_nothing_is_said);
         tcase_add_loop_test(tc, the_environment_scales_all_stacks, 0, COUNT(scales));
     }
+    tc = add_case(s, "marks");
+    if (!ASAN && !TSAN) /* whose frames are larger */
+        tcase_add_loop_test(tc, a_function_that_uses_nearly_all_of_its_stack_is_reported_once, 0, 2);
     tc = add_case(s, "after the end");
     tcase_add_loop_test(tc, the_memory_of_an_ended_runtime_is_unmapped, 0, 2);
     return run_suite(s);

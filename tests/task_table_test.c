@@ -168,6 +168,97 @@ START_TEST(without_memory_there_is_no_block_until_there_is)
 }
 END_TEST
 
+/* -- memory comes back -- */
+
+static void trim_all(void)
+{
+    while (weft__task_table_sort() > 0)
+        continue;
+    while (weft__task_table_give_back())
+        continue;
+}
+
+struct numbers {
+    uint64_t generation, ticket;
+};
+
+/* Takes all of `n` blocks, lives a life in each, and gives them back. */
+static void live_in_all(struct weft__task **t, struct numbers *was, int n)
+{
+    for (int i = 0; i < n; i++) {
+        weft_task id = begin_life(NULL, &t[i]);
+        struct numbers *w = &was[weft__task_index(t[i])];
+        ck_assert_uint_gt(weft__id_generation(id), w->generation);
+        ck_assert_uint_ge(at_load(&t[i]->ticket), w->ticket);
+        ck_assert(weft__task_claim(t[i], id));
+        *w = (struct numbers){ weft__id_generation(id), at_load(&t[i]->ticket) + (uint64_t)(i % 7) };
+        at_store(&t[i]->ticket, w->ticket);
+    }
+    for (int i = 0; i < n; i++)
+        end_life(NULL, t[i], (weft_task)(was[weft__task_index(t[i])].generation << WEFT__INDEX_BITS | weft__task_index(t[i])));
+}
+
+START_TEST(numbers_go_on_over_a_trim_and_blocks_without_memory_are_free)
+{
+    struct weft__task **t = calloc(MANY, sizeof(struct weft__task *));
+    setup();
+    uint32_t before = weft__task_table_used() + MANY + 1;
+    struct numbers *was = calloc(before, sizeof *was);
+    for (int round = 0; round < 4; round++) {
+        live_in_all(t, was, round == 2 ? 1000 : MANY);
+        if (_i == 1)
+            weft__fault_set(WEFT__FAULT_DISCARD, 3, 1, -EINVAL);
+        trim_all();
+        weft__fault_clear();
+        uint32_t back = 0;
+        for (uint32_t i = 0; i < weft__task_table_used(); i++) {
+            struct weft__task *b = weft__task_at(i);
+            uint64_t state = at_load(&b->state);
+            weft_task id = (weft_task)(was[i].generation << WEFT__INDEX_BITS | i);
+            if (was[i].generation == 0)
+                continue;
+            ck_assert_int_eq(weft__phase_of(state), WEFT__FREE);
+            ck_assert_uint_eq(at_load(&b->life), 0);
+            ck_assert(!weft__task_is_new(b, id));
+            ck_assert(!weft__task_claim(b, id));
+            back += weft__number_of(state) == 0;
+            ck_assert(weft__number_of(state) >= was[i].generation || weft__task_table_kept(i) >= was[i].generation);
+        }
+        if (_i == 0)
+            ck_assert_uint_ge(back, MANY / 64 * 64 - 64);
+    }
+    ck_assert_uint_le(weft__task_table_used(), before + WEFT__TASK_BATCH);
+    free(was);
+    free(t);
+}
+END_TEST
+
+START_TEST(a_page_with_a_block_that_lives_stays)
+{
+    struct weft__task *t[640];
+    setup();
+    for (int i = 0; i < COUNT(t); i++)
+        t[i] = weft__task_alloc(NULL);
+    uint32_t first = weft__task_index(t[0]);
+    for (int i = 0; i < COUNT(t); i++) {
+        at_store(&t[i]->fn, (uint64_t)i + 1);
+        if (i % 100 != 0)
+            weft__task_free_slow(NULL, t[i]);
+    }
+    trim_all();
+    int zeros = 0;
+    for (int i = 0; i < COUNT(t); i++) {
+        if (i % 100 == 0)
+            ck_assert_uint_eq(at_load(&t[i]->fn), (uint64_t)i + 1);
+        zeros += at_load(&t[i]->fn) == 0;
+    }
+    if (first % 64 == 0)
+        ck_assert_int_eq(zeros, 3 * 64); /* of ten pages seven have one */
+    for (int i = 0; i < COUNT(t); i += 100)
+        weft__task_free_slow(NULL, t[i]);
+}
+END_TEST
+
 /* -- several threads -- */
 
 enum { THREADS = 4 };
@@ -222,10 +313,21 @@ START_TEST(of_several_claimers_one_wins)
 END_TEST
 
 struct churn {
-    atomic_int *taken; /* by index */
+    atomic_int *taken;   /* by index */
+    atomic_ulong *lives; /* the last generation */
     int turns;
-    atomic_int twice, lost;
+    atomic_int twice, lost, again, end;
 };
+
+static void *trimmer(void *arg)
+{
+    struct churn *c = arg;
+    while (!atomic_load(&c->end)) {
+        weft__task_table_sort();
+        weft__task_table_give_back();
+    }
+    return NULL;
+}
 
 static void *churner(void *arg)
 {
@@ -244,6 +346,9 @@ static void *churner(void *arg)
             if (atomic_exchange(&c->taken[weft__task_index(held[n])], 1))
                 atomic_fetch_add(&c->twice, 1);
             id[n] = weft__task_begin(held[n]);
+            uint64_t generation = weft__id_generation(id[n]);
+            if (atomic_exchange(&c->lives[weft__task_index(held[n])], generation) >= generation)
+                atomic_fetch_add(&c->again, 1);
             n++;
         } else {
             n--;
@@ -265,16 +370,25 @@ static void *churner(void *arg)
 START_TEST(a_block_is_in_one_place_at_a_time)
 {
     struct churn c = { .turns = SCALED(200000, 50000, 10000) };
-    pthread_t t[THREADS];
+    pthread_t t[THREADS], trim[2];
+    int trimmers = _i;
     setup();
     c.taken = calloc(1u << WEFT__INDEX_BITS, sizeof(atomic_int));
+    c.lives = calloc(1u << WEFT__INDEX_BITS, sizeof(atomic_ulong));
     for (int i = 0; i < THREADS; i++)
         t[i] = thread_start(churner, &c);
+    for (int i = 0; i < trimmers; i++)
+        trim[i] = thread_start(trimmer, &c);
     for (int i = 0; i < THREADS; i++)
         pthread_join(t[i], NULL);
+    atomic_store(&c.end, 1);
+    for (int i = 0; i < trimmers; i++)
+        pthread_join(trim[i], NULL);
     free(c.taken);
+    free(c.lives);
     ck_assert_int_eq(atomic_load(&c.twice), 0);
     ck_assert_int_eq(atomic_load(&c.lost), 0);
+    ck_assert_int_eq(atomic_load(&c.again), 0);
 }
 END_TEST
 
@@ -289,8 +403,10 @@ int main(void)
     tc = add_case(s, "memory");
     tcase_add_test(tc, blocks_that_live_are_all_different);
     tcase_add_test(tc, without_memory_there_is_no_block_until_there_is);
+    tcase_add_loop_test(tc, numbers_go_on_over_a_trim_and_blocks_without_memory_are_free, 0, forking() ? 2 : 1);
+    tcase_add_test(tc, a_page_with_a_block_that_lives_stays);
     tc = add_case(s, "threads");
     tcase_add_test(tc, of_several_claimers_one_wins);
-    tcase_add_test(tc, a_block_is_in_one_place_at_a_time);
+    tcase_add_loop_test(tc, a_block_is_in_one_place_at_a_time, 0, 3); /* and so many trim */
     return run_suite(s);
 }

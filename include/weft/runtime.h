@@ -39,7 +39,7 @@ typedef struct weft_runtime weft_runtime;
 /* What the runtime has to say: a failure nobody will see, a limit that was met, a task that ignores its
  * cancel. */
 typedef struct weft_report {
-    const char *what; /* a stable word: "failure", "no-stack", "refusals", "shutdown" */
+    const char *what; /* a stable word: "failure", "no-stack", "refusals", "shutdown", "stack" */
     weft_task task;
     const char *task_name;
     int code;

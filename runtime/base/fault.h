@@ -22,6 +22,7 @@ enum weft__fault_kind {
     WEFT__FAULT_POLL,
     WEFT__FAULT_FUTEX, /* a wait; it returns early, whatever the error */
     WEFT__FAULT_SIGSTACK, /* the mapping of an alternate signal stack, and sigaltstack */
+    WEFT__FAULT_DISCARD, /* MADV_DONTNEED */
     WEFT__FAULT_KINDS
 };
 

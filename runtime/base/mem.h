@@ -2,6 +2,7 @@
 #ifndef WEFT_BASE_MEM_H
 #define WEFT_BASE_MEM_H
 
+#include <stdbool.h>
 #include <stddef.h>
 
 /* NULL when there is none. Aligned to 16; weft__mem_zeroed is filled with zeros; _aligned to `align`. */
@@ -10,9 +11,20 @@ void *weft__mem_zeroed(size_t bytes);
 void *weft__mem_aligned(size_t align, size_t bytes);
 void weft__mem_free(void *p);
 
+/* For arrays that can become large and are given up again: from 1 MiB on a mapping of its own, since an allocator may keep what
+ * was freed beside something small. Aligned to 64. `bytes` is the same for both. */
+void *weft__mem_large(size_t bytes);
+void weft__mem_large_free(void *p, size_t bytes);
+
 /* Address space without memory behind it: costs nothing until weft__space_commit. NULL when there is none. */
 void *weft__space_reserve(size_t bytes);
 /* Makes part of it usable, zeroed on first use. 0 or a negative errno. */
 int weft__space_commit(void *p, size_t bytes);
+/* Gives the memory behind it back; it reads as zeros from then on. Whole pages. 0 or a negative errno: locked memory stays
+ * what it is. */
+int weft__space_discard(void *p, size_t bytes);
+
+/* The allocator gives free memory back to the kernel, a part of it at each step, from 0 on. False: that was the last. */
+bool weft__mem_purge(unsigned step);
 
 #endif

@@ -273,18 +273,60 @@ static inline struct weft__sched *returned(void)
     return w;
 }
 
-/* The scheduler's op: runs the task bound to this stack. */
-void weft__child_body(struct weft__frame *f, struct weft__task *t, struct weft__stack *k)
+/* True once for each function; when there have been very many, no more. */
+static bool first_time(weft_fn *fn)
+{
+    enum { MOST = 256 };
+    static at_word said[MOST];
+    uint64_t mine = (uint64_t)(uintptr_t)fn;
+    for (int i = 0; i < MOST; i++) {
+        uint64_t there = at_load(&said[i]);
+        if (there == 0 && at_cas(&said[i], 0, mine))
+            return true;
+        if (at_load(&said[i]) == mine)
+            return false;
+    }
+    return false;
+}
+
+/* Before the frame ends: says so if a task has used more than 80 % of what was guaranteed, with all that it joined by a
+ * call. */
+static void mark_stack(struct weft__frame *f, struct weft__stack *k)
+{
+    size_t used = weft__stack_mark(k), guaranteed = weft__stack_guarantee(own(k->class_index));
+    char text[160];
+    if (used <= guaranteed / 10 * 8 || !first_time(f->fn))
+        return;
+    snprintf(text, sizeof text, "function %p, with what it joined by a call, used %zu of %zu bytes of stack that were guaranteed",
+            (void *)(uintptr_t)f->fn, used, guaranteed);
+    weft__report(weft__runtime_of(f->group), "stack", f->id, weft__frame_name(f), 0, text);
+}
+
+static inline void body(struct weft__frame *f, struct weft__task *t, struct weft__stack *k, bool marks)
 {
     struct weft__scope *s = (struct weft__scope *)at_load(&t->scope);
     (void)at_load_acquire(&t->state); /* meets the release in weft__task_begin */
     frame_begin(f, t, weft__self()->group, k, NULL);
     weft_task id = f->id;
     int rc = f->fn(f->arg);
+    if (marks)
+        mark_stack(f, k); /* it may call the program's report function */
     struct weft__sched *w = returned();
     frame_end(f, rc);
     weft__task_recycle(&w->blocks, t, id);
     weft__scope_child_left(s);
+}
+
+/* The scheduler's op: runs the task bound to this stack. */
+void weft__child_body(struct weft__frame *f, struct weft__task *t, struct weft__stack *k)
+{
+    body(f, t, k, false);
+}
+
+/* The same if stacks are to be looked at: WEFT_STACK_MARKS. */
+void weft__child_body_marking(struct weft__frame *f, struct weft__task *t, struct weft__stack *k)
+{
+    body(f, t, k, true);
 }
 
 /* The scheduler's op: a claimed task for which there is no stack ends as if its function had returned -ENOMEM. */

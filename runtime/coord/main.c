@@ -38,6 +38,8 @@ static void register_hooks(void)
 {
     weft__hooks.sched.body = weft__child_body;
     weft__hooks.sched.no_stack = weft__child_no_stack;
+    weft__hooks.sched_marking = weft__hooks.sched;
+    weft__hooks.sched_marking.body = weft__child_body_marking;
     weft__hooks.describe = weft__task_describe;
     weft__hooks.stop = weft__roots_stop;
     weft__hooks.dump = weft_dump;

@@ -63,7 +63,7 @@ struct weft__scope {
     struct weft__timer timer; /* armed when attached; its `user` is the scope's nesting level */
     struct weft__lock lock;   /* the members, and failures; held for a slice of a walk at most */
     at_int attached;          /* written under the lock of what it is attached to */
-    uint32_t children;        /* the first attached child, index + 1 (struct weft__member); under lock */
+    uint32_t children;        /* the first attached child, index + 1 (union weft__member); under lock */
     uint32_t walk;            /* the errand that has stopped here, index + 1; by who holds it, or ends what is inside */
     struct weft_scope *down;  /* the attached inner scope of the same owner */
     at_word extra;            /* struct weft__scope_extra *, made on demand */
@@ -169,6 +169,7 @@ void weft__run_inline(struct weft__sched *w, struct weft__scope *s, struct weft_
 /* Whether a child of class `c` has its whole guarantee on the running stack, and may be inlined at all. */
 bool weft__may_inline(struct weft__frame *f, struct weft__task *t);
 void weft__child_body(struct weft__frame *f, struct weft__task *t, struct weft__stack *k);
+void weft__child_body_marking(struct weft__frame *f, struct weft__task *t, struct weft__stack *k);
 void weft__child_no_stack(struct weft__sched *w, struct weft__task *t);
 
 /* ---- coord/task.c */

@@ -137,8 +137,10 @@ static int look_up(weft_task id, struct weft__task **out)
         return 1;
     if (life != 0)
         return weft__id_generation(id) < weft__id_generation((weft_task)life) ? 0 : -EINVAL;
-    uint64_t state = at_load(&t->state);
-    if (weft__phase_of(state) == WEFT__FREE && weft__id_generation(id) > weft__number_of(state))
+    /* acquire: if it is a zero of N4 (sched/task.c), what N3 kept is seen */
+    uint64_t state = at_load_acquire(&t->state);
+    if (weft__phase_of(state) == WEFT__FREE && weft__id_generation(id) > weft__number_of(state) &&
+            weft__id_generation(id) > weft__task_table_kept(weft__id_index(id)))
         return -EINVAL;
     return 0;
 }

@@ -4,14 +4,16 @@
  * Callers   its own thread.
  *
  *     the I/O thread                               whoever wakes a worker (sched/idle.c)
- *     T1  all parked, twice in a row:              S4  parked - 1
+ *     T1  all parked, twice in a row, and no       S4  parked - 1
+ *         trim to be done (engine/trim.c):
  *         blocked = 1                                  -- full fence --
  *         -- full fence --                         S6  blocked? kick
  *     T2  not all parked, or an earlier timer,
  *         or stopping? blocked = 0
- *     T3  wait: blocked, until the earliest timer; else at most one tick, or until the earliest timer of a worker
- *         that is away, but not within 100 us after it woke one for a timer: a train of them wakes nobody for each.
- *         A worker that parks with an earlier timer of its own kicks
+ *     T3  wait: blocked, until the earliest timer, or until a trim is due (G1), and not at all after a slice of one
+ *         (G6); else at most one tick, or until the earliest timer of a worker that is away, but not within 100 us
+ *         after it woke one for a timer: a train of them wakes nobody for each. A worker that parks with an earlier
+ *         timer of its own kicks
  *     T4  blocked = 0; the set fired: armed = 0, harvest, hand out (R9)
  *     T5  -- full fence -- all parked, or all that are awake absent, and not armed? arm again
  *     T6  a timer is due on a worker that is away, one is parked and nobody searches: wake it. It strikes
@@ -26,6 +28,8 @@
  * Tested    tests/models/idle.pml, stress/idle.c, tests/idle_test.c (an idle runtime uses nothing) */
 #include "base/clock.h"
 #include "engine/worker.h"
+
+enum { SLICE_US = 1000 };
 
 static bool all_parked(struct weft_runtime *rt)
 {
@@ -126,6 +130,13 @@ static void tick(struct weft_runtime *rt)
         weft__poller_arm(&rt->poller);
 }
 
+/* A slice ends before the earliest timer is due. */
+static void trim_until(struct weft_runtime *rt, int64_t until)
+{
+    int64_t earliest = earliest_of_all(rt);
+    weft__trim_slice(rt, earliest < until ? earliest : until);
+}
+
 static void blocked(struct weft_runtime *rt, bool yes)
 {
     ati_store_release(&rt->group.idle.io_blocked, yes);
@@ -139,8 +150,14 @@ void *weft__io_thread(void *runtime)
     int64_t again = INT64_MIN; /* and does not wake anybody before that time */
     while (!ati_load_acquire(&rt->stopping)) {
         bool fired, parked = all_parked(rt), block = parked && was_parked;
-        int64_t until = weft__now() + 1000 * (int64_t)WEFT__TICK_US, earliest;
+        int64_t now = weft__now(), until = now + 1000 * (int64_t)WEFT__TICK_US, earliest;
+        int64_t trim = block ? weft__trim_when(rt) : INT64_MAX;
         was_parked = parked;
+        if (trim <= now) { /* instead of blocking; what came meanwhile is seen to below, without waiting */
+            until = now;
+            block = false;
+            trim_until(rt, now + 1000 * (int64_t)SLICE_US);
+        }
         if (block) {
             blocked(rt, true);  /* T1 */
             at_fence_full();
@@ -150,7 +167,9 @@ void *weft__io_thread(void *runtime)
             }
         }
         earliest = block ? earliest_of_all(rt) : earliest_left_alone(rt, seen);
-        if (block || earliest < until)
+        if (block)
+            until = earliest < trim ? earliest : trim;
+        else if (earliest < until)
             until = earliest;
         /* Who parks with an earlier timer than it sees here kicks; none is looked at before `again` anyway. */
         at_store(&rt->io_until, (uint64_t)(until > again ? until : INT64_MIN));

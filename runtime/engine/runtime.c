@@ -156,7 +156,7 @@ static int make(weft_runtime *rt, const weft_options *o)
         rt->group.all[i] = &rt->workers[i]->sched;
     }
     rt->group.cores = weft__cpus_affinity();
-    rt->group.ops = &weft__hooks.sched;
+    rt->group.ops = from_environment("WEFT_STACK_MARKS", 1) ? &weft__hooks.sched_marking : &weft__hooks.sched;
     rt->group.default_class = weft__stack_class(o->stack_bytes ? o->stack_bytes : 65536);
     rt->group.idle.kick = weft__poller_kick;
     rt->group.idle.io = &rt->poller;
@@ -165,6 +165,7 @@ static int make(weft_runtime *rt, const weft_options *o)
     rt->crash_report = !o->no_crash_report;
     rt->on_stop = o->stop_on_signals;
     rt->on_quit = o->dump_on_quit;
+    weft__trim_begin(&rt->trim);
     list_init(&rt->roots);
     weft__pool_init(&rt->pool, &rt->mask);
     return 0;
@@ -228,6 +229,15 @@ int weft__runtime_start(weft_runtime **out, const weft_options *o)
     return 0;
 }
 
+static void trim_table(void)
+{
+    uint32_t sorted = 0, n, all = weft__task_table_loose();
+    while (all >= WEFT__TASK_TABLE_RESERVE && sorted < all && (n = weft__task_table_sort()) > 0)
+        sorted += n;
+    while (sorted > 0 && weft__task_table_give_back())
+        continue;
+}
+
 void weft__runtime_end(weft_runtime *rt)
 {
     stop_threads(rt);
@@ -240,6 +250,7 @@ void weft__runtime_end(weft_runtime *rt)
     if (rt->crash_report)
         weft__crash_uninstall();
     free_all(rt);
+    trim_table(); /* there may be no other runtime to do it */
 }
 
 void weft__report(struct weft_runtime *rt, const char *what, weft_task task, const char *name, int code,

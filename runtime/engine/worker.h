@@ -6,6 +6,7 @@
 #include <signal.h>
 #include <weft/runtime.h>
 
+#include "engine/trim.h"
 #include "event/offload.h"
 #include "event/poller.h"
 #include "event/timer.h"
@@ -49,6 +50,7 @@ struct weft_runtime {
     struct weft_runtime *next; /* of all that exist; under the lock of engine/runtime.c */
     /* The I/O thread's own. */
     uint64_t *seen_turns;
+    struct weft__trim trim;
 };
 
 extern weft_runtime *weft__runtimes; /* for debuggers (coord/gdb.c) */

@@ -50,27 +50,45 @@ void weft__timers_init(struct weft__timers *t)
 }
 
 /* The four children of an entry, 4 i + 1 to 4 i + 4, share one line. */
-enum { HEAP_LINE = 64, HEAP_SHIFT = 3 };
+enum { HEAP_SHIFT = 3 };
 _Static_assert(sizeof(struct weft__timer_entry) == 16, "four to a line");
 
 static struct weft__timer_entry *heap_new(uint32_t capacity)
 {
-    struct weft__timer_entry *e = weft__mem_aligned(HEAP_LINE, (capacity + HEAP_SHIFT) * sizeof *e);
+    struct weft__timer_entry *e = weft__mem_large((capacity + HEAP_SHIFT) * sizeof *e);
     return e ? e + HEAP_SHIFT : NULL;
 }
 
-static void heap_free(struct weft__timer_entry *heap)
+static void arrays_free(struct weft__timer_entry *heap, struct weft__timer_slot *slots, uint32_t capacity)
 {
     if (heap)
-        weft__mem_free(heap - HEAP_SHIFT);
+        weft__mem_large_free(heap - HEAP_SHIFT, (capacity + HEAP_SHIFT) * sizeof *heap);
+    weft__mem_large_free(slots, capacity * sizeof *slots);
 }
 
 void weft__timers_fini(struct weft__timers *t)
 {
-    heap_free(t->heap);
-    weft__mem_free(t->slots);
+    arrays_free(t->heap, t->slots, t->capacity);
     t->heap = NULL;
     t->slots = NULL;
+}
+
+void weft__timers_shrink(struct weft__timers *t)
+{
+    struct weft__timer_entry *heap = NULL;
+    struct weft__timer_slot *slots = NULL;
+    uint32_t capacity = 0;
+    weft__lock(&t->lock);
+    if (t->n == 0) {
+        capacity = t->capacity;
+        heap = t->heap;
+        slots = t->slots;
+        t->heap = NULL;
+        t->slots = NULL;
+        t->capacity = t->free_slot = 0;
+    }
+    weft__unlock(&t->lock);
+    arrays_free(heap, slots, capacity);
 }
 
 static bool before(const struct weft__timer_entry *a, const struct weft__timer_entry *b)
@@ -146,10 +164,9 @@ static int make_room(struct weft__timers *t)
         return 0;
     uint32_t capacity = t->capacity ? t->capacity * 2 : 64;
     struct weft__timer_entry *heap = heap_new(capacity);
-    struct weft__timer_slot *slots = weft__mem_alloc(capacity * sizeof *slots);
+    struct weft__timer_slot *slots = weft__mem_large(capacity * sizeof *slots);
     if (!heap || !slots || capacity > 1u << SLOT_BITS) {
-        heap_free(heap);
-        weft__mem_free(slots);
+        arrays_free(heap, slots, capacity);
         return -ENOMEM;
     }
     if (t->n > 0) {
@@ -159,8 +176,7 @@ static int make_room(struct weft__timers *t)
     for (uint32_t i = t->n; i < capacity; i++)
         slots[i].place = i + 1 < capacity ? i + 2 : 0;
     t->free_slot = t->n + 1;
-    heap_free(t->heap);
-    weft__mem_free(t->slots);
+    arrays_free(t->heap, t->slots, t->capacity);
     t->heap = heap;
     t->slots = slots;
     t->capacity = capacity;
@@ -199,7 +215,7 @@ bool weft__timer_disarm(struct weft__timer *timer)
         weft__lock(&t->lock);
         uint64_t key = at_load(&timer->armed);
         bool striking = key == WEFT__TIMER_STRIKING, armed = false;
-        if (key != 0 && !striking) {
+        if (key != 0 && !striking && slot_of(key) < t->capacity) { /* else it has struck, and the heap was shrunk since */
             uint32_t i = t->slots[slot_of(key)].place;
             armed = i < t->n && t->heap[i].key == key;
             if (armed) {

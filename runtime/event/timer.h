@@ -38,6 +38,8 @@ struct weft__timers {
 
 void weft__timers_init(struct weft__timers *t);
 void weft__timers_fini(struct weft__timers *t);
+/* An empty heap gives its memory back. Any thread. */
+void weft__timers_shrink(struct weft__timers *t);
 
 static inline int64_t weft__timers_earliest(const struct weft__timers *t)
 {

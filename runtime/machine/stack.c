@@ -6,6 +6,16 @@
  * Guards    MADV_GUARD_INSTALL (Linux 6.13): no mapping of its own, a million in one slab. Before that
  *           mprotect, two mappings a stack, so vm.max_map_count ends it near 32,750 stacks; weft__stack_limit
  *           stops before the rest of the program is starved of mappings.
+ * Memory    comes back from stacks in the pool (engine/trim.c says when), the head's page as well: of 10^5 stacks that
+ *           were used a little, that is all there is.
+ *
+ *     Z1  a stack is taken off its batch, under the lock: it is ours
+ *     Z2  MADV_DONTNEED from the guard to the end of the slot, without the lock. The guard stays, of either kind. Its
+ *         resident loop is gone, and so is what was known of it: it is as if just cut, but guarded
+ *     Z3  its number goes to its slab, under the lock: the kernel is not asked for it again before
+ *     Z4  get takes such a number, after all stacks that have memory: head written, nothing to be guarded; the first
+ *         task bound to it begins a new loop
+ *
  * No huge pages: one touched page must not become 2 MiB. */
 #include "machine/stack.h"
 
@@ -23,6 +33,13 @@
 #include <sanitizer/lsan_interface.h>
 #endif
 
+/* It reads what belongs to others. */
+#if defined(WEFT__TSAN) || defined(WEFT__ASAN)
+#define NOT_INSTRUMENTED __attribute__((noinline, no_sanitize("thread"), no_sanitize("address")))
+#else
+#define NOT_INSTRUMENTED __attribute__((noinline))
+#endif
+
 #ifndef MADV_GUARD_INSTALL
 #define MADV_GUARD_INSTALL 102
 #endif
@@ -33,6 +50,16 @@ struct weft__stack_slab {
     struct weft__stack_slab *next;
     char *memory;
     size_t bytes, slot, used; /* slots [0, used) have been cut */
+    struct weft__stack_slab *next_empty;
+    uint32_t empties, empty[]; /* Z3: numbers of slots without memory */
+};
+
+/* What get has found, under the lock; its memory is not touched before that is free again. */
+struct found {
+    struct weft__stack *stack;
+    struct weft__stack_slab *slab;
+    char *slot;
+    bool guarded;
 };
 
 at_word weft__stack_limit;
@@ -111,11 +138,13 @@ static int guard(struct weft__stack_pool *p, char *slot)
 
 static struct weft__stack_slab *slab_new(int class_index)
 {
-    struct weft__stack_slab *s = weft__mem_zeroed(sizeof *s);
+    size_t slot = slot_bytes(class_index);
+    size_t bytes = SLAB_BYTES / slot >= SLAB_LEAST_SLOTS ? SLAB_BYTES : slot * SLAB_LEAST_SLOTS;
+    struct weft__stack_slab *s = weft__mem_zeroed(sizeof *s + bytes / slot * sizeof s->empty[0]);
     if (!s)
         return NULL;
-    s->slot = slot_bytes(class_index);
-    s->bytes = SLAB_BYTES / s->slot >= SLAB_LEAST_SLOTS ? SLAB_BYTES : s->slot * SLAB_LEAST_SLOTS;
+    s->slot = slot;
+    s->bytes = bytes;
     void *m = weft__fault(WEFT__FAULT_MMAP)
             ? MAP_FAILED
             : mmap(NULL, s->bytes, PROT_READ | PROT_WRITE,
@@ -132,27 +161,48 @@ static struct weft__stack_slab *slab_new(int class_index)
     return s;
 }
 
-/* A stack never used before, and where its slot begins. With the pool locked: no new page is touched. */
-static struct weft__stack *cut(struct weft__stack_pool *p, int class_index, char **slot)
+static struct found nth_of(struct weft__stack_slab *s, size_t i)
+{
+    char *slot = s->memory + i * s->slot;
+    struct weft__stack *k = (struct weft__stack *)(void *)(slot + s->slot - colour(i) - sizeof *k);
+    return (struct found){ .stack = k, .slab = s, .slot = slot };
+}
+
+/* A stack never used before. With the pool locked: no new page is touched. */
+static struct found cut(struct weft__stack_pool *p, int class_index)
 {
     struct weft__stack *k = p->bare[class_index];
     if (k) {
         p->bare[class_index] = own(k->next);
-        *slot = own(k->low) - WEFT__GUARD_BYTES;
-        return k;
+        return (struct found){ .stack = k, .slab = own(k->slab), .slot = own(k->low) - WEFT__GUARD_BYTES };
     }
     struct weft__stack_slab *s = p->slabs[class_index];
     if (!s || (s->used + 1) * s->slot > s->bytes) {
         if (!(s = slab_new(class_index)))
-            return NULL;
+            return (struct found){ .stack = NULL };
         s->next = p->slabs[class_index];
         p->slabs[class_index] = s;
     }
-    *slot = s->memory + s->used * s->slot;
-    k = (struct weft__stack *)(void *)(*slot + s->slot - colour(s->used) - sizeof *k);
-    s->used++;
     p->made++;
-    return k;
+    return nth_of(s, s->used++);
+}
+
+/* Z4. One that gave its memory back, or one that is new. With the pool locked. */
+static struct found without_memory(struct weft__stack_pool *p, int class_index)
+{
+    struct weft__stack_slab *s = p->empty[class_index];
+    struct found f;
+    if (s) {
+        f = nth_of(s, s->empty[--s->empties]);
+        f.guarded = true;
+        if (s->empties == 0)
+            p->empty[class_index] = s->next_empty;
+    } else {
+        f = cut(p, class_index);
+    }
+    if (f.stack)
+        at_store(&p->fresh, at_load(&p->fresh) + weft__stack_guarantee(class_index));
+    return f;
 }
 
 static struct weft__stack *refused(struct weft__stack_pool *p)
@@ -161,12 +211,14 @@ static struct weft__stack *refused(struct weft__stack_pool *p)
     return NULL;
 }
 
-/* Guards what was cut, and touches its first page. */
-static struct weft__stack *guarded(struct weft__stack_pool *p, struct weft__stack *k, char *slot, int class_index)
+/* Guards what was found, and touches its first page. */
+static struct weft__stack *made(struct weft__stack_pool *p, struct found f, int class_index)
 {
-    int rc = guard(p, slot);
-    own_set(k->low, slot + WEFT__GUARD_BYTES);
+    struct weft__stack *k = f.stack;
+    int rc = f.guarded ? 0 : guard(p, f.slot);
+    own_set(k->low, f.slot + WEFT__GUARD_BYTES);
     own_set(k->high, (char *)k);
+    own_set(k->slab, f.slab);
     own_set(k->class_index, class_index);
     if (rc == 0)
         return k;
@@ -181,28 +233,34 @@ static struct weft__stack *guarded(struct weft__stack_pool *p, struct weft__stac
 struct weft__stack *weft__stack_get_slow(
         struct weft__stack_pool *p, struct weft__stack_cache *c, int class_index)
 {
-    char *slot = NULL;
+    struct found f = { .stack = NULL };
     weft__lock(&p->lock);
     struct weft__stack *k = p->idle[class_index];
     if (k)
         p->idle[class_index] = own(k->batch);
     else
-        k = cut(p, class_index, &slot);
+        f = without_memory(p, class_index);
     weft__unlock(&p->lock);
     if (!k)
-        return refused(p);
-    if (slot)
-        return guarded(p, k, slot, class_index);
+        return f.stack ? made(p, f, class_index) : refused(p);
     own_set(c->idle[class_index], own(k->next));
     own_set(c->count[class_index], own(k->batched) - 1);
     return k;
 }
 
-/* The cache is full: the colder half of it goes to the pool. All of it, when stacks are short. */
-void weft__stack_put_slow(struct weft__stack_pool *p, struct weft__stack_cache *c, int class_index)
+/* With the pool locked. */
+static void put_batch(struct weft__stack_pool *p, struct weft__stack *first, int n, int class_index)
+{
+    own_set(first->batched, n);
+    own_set(first->batch, p->idle[class_index]);
+    p->idle[class_index] = first;
+}
+
+/* All but the hottest `keep` go to the pool. */
+static void put_colder(struct weft__stack_pool *p, struct weft__stack_cache *c, int class_index, int keep)
 {
     struct weft__stack *first = own(c->idle[class_index]), *last = NULL;
-    int count = own(c->count[class_index]), keep = ati_load(&p->starved) ? 0 : count / 2;
+    int count = own(c->count[class_index]);
     for (int i = 0; i < keep; i++) {
         last = first;
         first = own(first->next);
@@ -214,11 +272,99 @@ void weft__stack_put_slow(struct weft__stack_pool *p, struct weft__stack_cache *
     else
         own_set(c->idle[class_index], NULL);
     own_set(c->count[class_index], keep);
-    own_set(first->batched, count - keep);
     weft__lock(&p->lock);
-    own_set(first->batch, p->idle[class_index]);
-    p->idle[class_index] = first;
+    put_batch(p, first, count - keep, class_index);
     weft__unlock(&p->lock);
+}
+
+/* The cache is full: the colder half of it goes to the pool. All of it, when stacks are short. */
+void weft__stack_put_slow(struct weft__stack_pool *p, struct weft__stack_cache *c, int class_index)
+{
+    put_colder(p, c, class_index, ati_load(&p->starved) ? 0 : own(c->count[class_index]) / 2);
+}
+
+void weft__stack_cache_return(struct weft__stack_pool *p, struct weft__stack_cache *c)
+{
+    for (int k = 0; k < WEFT__STACK_CLASSES; k++)
+        put_colder(p, c, k, 0);
+}
+
+/* ---- memory comes back */
+
+/* Z1 */
+static struct weft__stack *take_idle(struct weft__stack_pool *p, int *class_index)
+{
+    struct weft__stack *k = NULL;
+    weft__lock(&p->lock);
+    for (int c = 0; c < WEFT__STACK_CLASSES && !p->keeps && !k; c++)
+        if ((k = p->idle[c]) != NULL) {
+            *class_index = c;
+            p->idle[c] = own(k->batch);
+            if (own(k->batched) > 1)
+                put_batch(p, own(k->next), own(k->batched) - 1, c);
+        }
+    weft__unlock(&p->lock);
+    return k;
+}
+
+/* Z2. A resident loop that AddressSanitizer has given a fake stack is not left: nothing would free that. */
+static bool discard(struct weft__stack *k)
+{
+    struct weft__stack_slab *s = own(k->slab);
+    char *low = own(k->low), *end = low - WEFT__GUARD_BYTES + s->slot;
+#ifdef WEFT__ASAN
+    if (own(k->begun) && k->resident.fake)
+        return false;
+    __asan_unpoison_memory_region(low, (size_t)(end - low));
+#endif
+#ifdef WEFT__TSAN
+    void *fiber = k->fiber;
+#endif
+    if (weft__space_discard(low, (size_t)(end - low)) < 0)
+        return false;
+#ifdef WEFT__TSAN
+    if (fiber)
+        __tsan_destroy_fiber(fiber);
+#endif
+    return true;
+}
+
+bool weft__stack_pool_trim(struct weft__stack_pool *p)
+{
+    int c;
+    struct weft__stack *k = take_idle(p, &c);
+    if (!k)
+        return false;
+    struct weft__stack_slab *s = own(k->slab);
+    size_t number = (size_t)(own(k->low) - s->memory) / s->slot;
+    bool gone = discard(k);
+    weft__lock(&p->lock);
+    if (gone) { /* Z3 */
+        if (s->empties == 0) {
+            s->next_empty = p->empty[c];
+            p->empty[c] = s;
+        }
+        s->empty[s->empties++] = (uint32_t)number;
+    } else {
+        own_set(k->next, NULL);
+        put_batch(p, k, 1, c);
+        p->keeps = true;
+    }
+    weft__unlock(&p->lock);
+    return gone;
+}
+
+NOT_INSTRUMENTED size_t weft__stack_mark(struct weft__stack *k)
+{
+    enum { OWN = 1024 }; /* this function's frame, and what is below it by the ABI */
+    volatile uint64_t *deepest = (volatile uint64_t *)(void *)k->low;
+    volatile uint64_t *end = (volatile uint64_t *)(void *)((char *)__builtin_frame_address(0) - OWN);
+    while (deepest < end && *deepest == 0)
+        deepest++;
+    size_t used = (size_t)(k->high - (char *)(uintptr_t)deepest);
+    for (; deepest < end; deepest++)
+        *deepest = 0;
+    return used;
 }
 
 /* No worker runs any more. */

@@ -29,6 +29,7 @@ struct weft__stack {
     struct weft__stack *batch; /* of a batch's first: the pool's next batch */
     int batched;              /* of a batch's first: how many it has */
     char *low, *high;         /* usable bytes [low, high); the guard is below */
+    struct weft__stack_slab *slab;
     int class_index;
     bool begun;               /* its resident loop exists, and `resident` is where it waits for a task */
     struct weft__context resident;
@@ -45,11 +46,14 @@ struct weft__stack_pool {
     at_int starved; /* a stack was refused: from then on no worker keeps any that another could use */
     at_int by_map;  /* the kernel has no MADV_GUARD_INSTALL */
     at_word guards_by_map; /* stacks guarded by mprotect, each two mappings of the process */
+    at_word fresh; /* bytes guaranteed by all stacks that were handed out without memory; written under the lock */
     /* The rest is under the lock. */
     _Alignas(64) struct weft__lock lock;
     struct weft__stack *idle[WEFT__STACK_CLASSES]; /* in batches: nothing cold is walked under the lock */
     struct weft__stack *bare[WEFT__STACK_CLASSES]; /* cut, but no guard was to be had */
     struct weft__stack_slab *slabs[WEFT__STACK_CLASSES];
+    struct weft__stack_slab *empty[WEFT__STACK_CLASSES]; /* with stacks that gave their memory back */
+    bool keeps;     /* memory does not come back: it is locked */
     long made;      /* stacks that exist */
 };
 
@@ -73,7 +77,15 @@ static inline size_t weft__stack_guarantee(int class_index)
 struct weft__stack *weft__stack_get_slow(
         struct weft__stack_pool *p, struct weft__stack_cache *c, int class_index);
 void weft__stack_put_slow(struct weft__stack_pool *p, struct weft__stack_cache *c, int class_index);
+/* All that is in the cache goes to the pool. By the worker, or who has claimed it. */
+void weft__stack_cache_return(struct weft__stack_pool *p, struct weft__stack_cache *c);
+/* A stack of the pool gives its memory back. False: none has any. Any thread. */
+bool weft__stack_pool_trim(struct weft__stack_pool *p);
 void weft__stack_pool_fini(struct weft__stack_pool *p);
+
+/* How much of its stack was used since the last call, down to the deepest byte that is not zero. Below the caller all is
+ * zero afterwards, so that the next task answers for itself. Called on that stack; it reads all of it. */
+size_t weft__stack_mark(struct weft__stack *s);
 
 /* Whether `address` is in the guard of `s`. */
 static inline bool weft__stack_in_guard(const struct weft__stack *s, const void *address)

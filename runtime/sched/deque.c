@@ -7,8 +7,9 @@
  *           D2  a slot is written before the bottom that covers it is published.
  *           D3  the last item goes to whoever moves top, owner or thief, and only one can.
  *           D4  a slot is overwritten only when top has passed it.
- *           D5  an old array stays readable until the deque ends: a thief may still read a slot of it, and
- *               its CAS on top then says whether that counted. Doubling, they add up to one more array.
+ *           D5  an old array stays readable until the deque ends, or shrinks while nobody can be in a steal: a thief
+ *               may still read a slot of it, and its CAS on top then says whether that counted. Doubling, they add up
+ *               to one more array.
  * Source    Chase and Lev 2005; orders from Le, Pop, Cohen, Zappa Nardelli 2013.
  * Tested    tests/deque_test.c, tests/explore, stress/deque.c (each item leaves exactly once). */
 #include "sched/deque.h"
@@ -17,9 +18,14 @@
 
 #include "base/mem.h"
 
+static size_t array_bytes(uint64_t capacity)
+{
+    return sizeof(struct weft__deque_array) + capacity * sizeof(at_word);
+}
+
 static struct weft__deque_array *array_new(uint64_t capacity, struct weft__deque_array *older)
 {
-    struct weft__deque_array *a = weft__mem_alloc(sizeof *a + capacity * sizeof a->slot[0]);
+    struct weft__deque_array *a = weft__mem_large(array_bytes(capacity));
     if (a) {
         a->older = older;
         a->mask = capacity - 1;
@@ -38,14 +44,30 @@ int weft__deque_init(struct weft__deque *d, unsigned capacity)
     return 0;
 }
 
+void weft__deque_free(struct weft__deque_array *a)
+{
+    for (struct weft__deque_array *older; a; a = older) {
+        older = a->older;
+        weft__mem_large_free(a, array_bytes(a->mask + 1));
+    }
+}
+
 void weft__deque_fini(struct weft__deque *d)
 {
-    struct weft__deque_array *a = weft__deque_array_of(d), *older;
-    for (; a; a = older) {
-        older = a->older;
-        weft__mem_free(a);
-    }
+    weft__deque_free(weft__deque_array_of(d));
     at_store(&d->array, 0);
+}
+
+struct weft__deque_array *weft__deque_shrink(struct weft__deque *d, struct weft__deque_array *others)
+{
+    struct weft__deque_array *newest = weft__deque_array_of(d), *last = NULL, *first = newest;
+    for (; first->older; first = first->older)
+        last = first;
+    if (!last || weft__deque_size(d) > 0)
+        return others;
+    last->older = others;
+    at_store_release(&d->array, (uint64_t)(uintptr_t)first); /* D2: meets the acquire in weft__deque_array_of */
+    return newest;
 }
 
 bool weft__deque_grow(struct weft__deque *d)

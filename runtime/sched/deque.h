@@ -21,6 +21,10 @@ struct weft__deque {
 int weft__deque_init(struct weft__deque *d, unsigned capacity); /* a power of two */
 void weft__deque_fini(struct weft__deque *d);
 bool weft__deque_grow(struct weft__deque *d);
+/* An empty deque goes back to its first array: nobody pushes, takes or steals meanwhile (all workers are claimed, see
+ * engine/trim.c). What it had grown to is put in front of `others`, for weft__deque_free. */
+struct weft__deque_array *weft__deque_shrink(struct weft__deque *d, struct weft__deque_array *others);
+void weft__deque_free(struct weft__deque_array *arrays);
 
 /* acquire (D2), also for the owner: it is one thread, but many coroutines, and one of them made the array. */
 static inline struct weft__deque_array *weft__deque_array_of(const struct weft__deque *d)

@@ -1,7 +1,8 @@
 /* sched/task.h - the control block of a task: what queues, wakers and ids refer to.
  *
  * Blocks live in one table that is never unmapped, so whoever holds an index may look at the block at any
- * time, however late; the state word tells it that it is too late.
+ * time, however late; the state word tells it that it is too late. That of a free block may also have become zero
+ * (task.c, N4), which says the same.
  */
 #ifndef WEFT_SCHED_TASK_H
 #define WEFT_SCHED_TASK_H
@@ -219,5 +220,18 @@ static inline void weft__task_recycle(struct weft__task_cache *c, struct weft__t
 
 /* How many blocks have ever been used: [0, that) can be looked at. */
 uint32_t weft__task_table_used(void);
+
+/* The memory of free blocks comes back in two kinds of steps of some microseconds, from any thread (engine/trim.c): first
+ * blocks are sorted into their pages, then pages that are free all over are given back. How many, or whether any: 0 or false,
+ * there was nothing. A block without memory reads as zeros: FREE, and its numbers go on from where they were when it is
+ * taken again. */
+uint32_t weft__task_table_sort(void);
+bool weft__task_table_give_back(void);
+/* How many blocks are not sorted. It is not worth while if there are fewer than the reserve, which are in use elsewhere
+ * perhaps. */
+uint32_t weft__task_table_loose(void);
+enum { WEFT__TASK_TABLE_RESERVE = 4096 };
+/* All generations up to this one are over, whatever the block says (N3): for who read a FREE block, with acquire. */
+uint64_t weft__task_table_kept(uint32_t index);
 
 #endif

@@ -53,6 +53,17 @@ void weft__mem_free(void *p)
         ex_gone(p, 0, "memory");
 }
 
+void *weft__mem_large(size_t bytes)
+{
+    return memory(bytes, false);
+}
+
+void weft__mem_large_free(void *p, size_t bytes)
+{
+    (void)bytes;
+    weft__mem_free(p);
+}
+
 /* The tables of the process; as much as is used of them. */
 void *weft__space_reserve(size_t bytes)
 {
@@ -64,6 +75,14 @@ int weft__space_commit(void *p, size_t bytes)
 {
     (void)p;
     (void)bytes;
+    return 0;
+}
+
+int weft__space_discard(void *p, size_t bytes)
+{
+    (void)p;
+    (void)bytes;
+    ex_fail("memory is not given back here");
     return 0;
 }
 

@@ -11,7 +11,7 @@ void table_reset(uint32_t first)
     once = true;
     memset(weft__tasks, 0, 256 * sizeof *weft__tasks);
     memset(weft__members, 0, 256 * sizeof *weft__members);
-    batches = 0;
+    batches = batched = 0;
     weft__tasks_used = first;
     committed = 0;
 }

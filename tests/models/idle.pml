@@ -38,6 +38,14 @@
  *   Forbidden: S6 sees TICKING and T2 sees all parked with the old timer. Then a worker is awake with nobody
  *   to tick for it, or parks again behind a timer that fires late.
  *
+ * With TRIM the I/O thread may once, instead of blocking, or after it has blocked for a time, claim every worker that is
+ * parked, until it finds one that is not, and wake those it has claimed (engine/trim.c, G3 to G5).
+ *
+ *   submit:  S1 publish                        trim:  G3 parked-1, searching+1, for each
+ *            S2 -- full fence --                      G5 wake them: they search
+ *            S3 searching > 0?
+ *   Forbidden: S3 trusts a worker that is claimed, and it is put back without a search.
+ *
  * The worst job is in the model: it holds its worker until all other work is done (LONG), so whatever
  * waits for its worker is found out. There is no periodic tick: the I/O thread may tick only when its state
  * is TICKING, with the effect of T6 and T7 and no other.
@@ -65,6 +73,9 @@
 #endif
 #ifndef SPURIOUS
 #define SPURIOUS 0   /* futex waits that return for no reason */
+#endif
+#ifndef TRIM
+#define TRIM 0       /* trims */
 #endif
 #define LIM   1      /* searchers that may count themselves: max(1, W/2) */
 #define NONE  W      /* no worker */
@@ -95,6 +106,7 @@ byte sub, done;                       /* jobs, events and timers that exist / th
 byte foreign_left = FOREIGN, events_left = EVENTS, timers_left = TIMERS, pushes_left = PUSHES;
 byte spurious_left = SPURIOUS, foreign_busy;
 bit long_left = LONG;
+byte trims_left = TRIM;
 mtype:is st[W] = ACTIVE;
 bit iowaits;                          /* the I/O thread is in the outer wait */
 
@@ -661,14 +673,70 @@ inline stay_awake()
     }
 }
 
+#if TRIM
+/* G3 to G5 */
+inline trim()
+{
+    do
+    :: atomic {
+        parked > 0 ->
+        parked--;
+        searching++;
+        v = stk[parked];
+        stk[parked] = 0;
+        mine[v] = 1;
+        v = NONE
+       }
+    :: break                          /* one is awake, or all are claimed */
+    od;
+    v = 0;
+    do
+    :: atomic {
+        v < W && mine[v] ->
+        mine[v] = 0;
+#ifdef BUG_NO_WAKE_CLAIMED
+        stk[parked] = v;
+        parked++;
+        searching--;
+#else
+        assert(!wake[v]);
+        wake[v] = 1;
+#endif
+        v++
+       }
+    :: atomic {
+        v < W && !mine[v] -> v++
+       }
+    :: atomic {
+        v == W ->
+        v = NONE;
+        break
+       }
+    od
+}
+#endif
+
 #define ALL_ASLEEP (parked == W || (ARM_ABSENT && parked + NABSENT == W))
 
 proctype io_thread()
 {
     byte v = NONE, n;
     bit fired, tick, b, mod;
+#if TRIM
+    bit mine[W];
+#endif
 
 loop:
+#if TRIM
+    if
+    :: atomic {
+        trims_left > 0 && parked == W ->
+        trims_left--
+       };
+       trim()
+    :: true
+    fi;
+#endif
     atomic {                          /* T1 */
         if
         :: parked == W
@@ -718,6 +786,13 @@ end_wait:                             /* T3 */
         kick || TIME_IS_UP ->
         iowaits = 0
        }
+#if TRIM
+    :: atomic {                       /* a trim is due */
+        iost == BLOCKED && trims_left > 0 ->
+        check();
+        iowaits = 0
+       }
+#endif
     :: atomic {
         iost == TICKING && TICK_MATTERS ->
         check();

@@ -9,7 +9,7 @@
 #   run.sh bugs      the seeded bugs only
 #   run.sh long      the configurations too large for every day (about half an hour)
 #
-# The configurations. All but `spurious` and `three` may have the long job.
+# The configurations. All but `spurious` and those of the trim may have the long job.
 a="-DFOREIGN=1 -DTIMERS=1 -DLONG=1"                      # foreign submitter, timer: block/kick
 b="-DEVENTS=2 -DPUSHES=1 -DLONG=1"                       # events, a push: arm/disarm
 e="-DEVENTS=1 -DTIMERS=1 -DLONG=1"                       # event and timer
@@ -18,6 +18,8 @@ d="-DFOREIGN=1 -DEVENTS=1 -DLONG=1 -DKICK_IN_ONE_STEP"   # submit and events at 
 free_tick="-DFOREIGN=1 -DPUSHES=1 -DLONG=1 -DFREE_TICK"  # ticks at any time, not only those that matter
 spurious="-DFOREIGN=1 -DSPURIOUS=1"
 three="-DW=3 -DEVENTS=1 -DLONG=1"
+trim="-DFOREIGN=1 -DPUSHES=1 -DTRIM=1"                   # the I/O thread claims and wakes all that are parked
+trim_events="-DEVENTS=1 -DTIMERS=1 -DTRIM=1"
 
 # The smallest configuration that shows a bug, so that its run is short.
 events="-DEVENTS=2"
@@ -117,6 +119,8 @@ if [ "${1:-good}" = good ]; then
     good free_tick "$free_tick"
     good spurious "$spurious"
     good three "$three"
+    good trim "$trim"
+    good trim_events "$trim_events"
     livelock events "-DEVENTS=1 -DPUSHES=1 -DLONG=1"
 fi
 if [ "${1:-bugs}" = bugs ]; then
@@ -137,6 +141,7 @@ if [ "${1:-bugs}" = bugs ]; then
     bug NO_FENCE_S6 "$owed"
     bug NO_FENCE_T1 "$owed"
     bug NO_FENCE_T5 "$events"
+    bug NO_WAKE_CLAIMED "-DFOREIGN=1 -DTRIM=1"
 fi
 if [ "$1" = long ]; then
     livelock two_events "$events_long"
