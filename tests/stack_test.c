@@ -294,7 +294,8 @@ static int come_later(void *arg)
 {
     struct limited *l = arg;
     atomic_fetch_add(&l->later, 1);
-    return weft_yield();
+    /* In an order by chance more of them may have begun than there are stacks. */
+    return chaos() ? 0 : weft_yield();
 }
 
 static int use_all_stacks(void *arg)
@@ -401,6 +402,8 @@ START_TEST(an_overflow_names_the_task)
 {
     enum overflow how = (enum overflow)_i;
     struct death d = die(overflow, &how);
+    if (how == INLINED && chaos())
+        return; /* a join does not always inline then */
     ck_assert_int_eq(d.signal, SIGSEGV);
     ck_assert_msg(strstr(d.text, how == NOT_OVERFLOW ? "signal 11 in task" : "stack overflow in task") != NULL,
             "it said \"%s\"", d.text);

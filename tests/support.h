@@ -94,6 +94,14 @@ static inline bool forking(void)
     return !(v && strcmp(v, "no") == 0);
 }
 
+/* Whether the schedule is perturbed (docs/testing.md). Tests whose subject is an order that chaos may relax, see
+ * sched/chaos.c, ask. */
+static inline bool chaos(void)
+{
+    const char *v = getenv("WEFT_CHAOS");
+    return v && strtoull(v, NULL, 0) != 0;
+}
+
 /* -- events -- */
 
 /* Waits until *flag is at least `least`, in a task (even a cancelled one) or on a plain thread. */

@@ -753,7 +753,7 @@ START_TEST(joining_in_any_order_runs_each_child_once_and_keeps_memory_flat)
     struct join_orders o = { .turns = 1000 };
     ck_assert_int_eq(weft_run(join_in_orders, &o, ON(worker_counts[_i])), 0);
     long before = resident_kib();
-    o.turns = SCALED(300000, 30000, 10000);
+    o.turns = chaos() ? 10000 : SCALED(300000, 30000, 10000); /* then a join is several switches */
     ck_assert_int_eq(weft_run(join_in_orders, &o, ON(worker_counts[_i])), 0);
     ck_assert_int_eq(atomic_load(&o.ran), 3 * (1000 + o.turns));
     ck_assert_int_lt(resident_kib() - before, SCALED(8 * 1024, 64 * 1024, 256 * 1024));
@@ -1071,6 +1071,8 @@ START_TEST(on_one_worker_yielding_tasks_take_turns)
 {
     struct fair f = { .most_apart = 0 };
     ck_assert_int_eq(weft_run(be_fair, &f, ON(1)), 0);
+    if (chaos())
+        return; /* turns are taken by chance: none is left out for ever, and no more is said */
     ck_assert_int_le(atomic_load(&f.most_apart), 2);
 }
 END_TEST

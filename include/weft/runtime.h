@@ -46,6 +46,12 @@ typedef struct weft_report {
     const char *text;
 } weft_report;
 
+/* WEFT_CLOCK_VIRTUAL, for tests: the time of the runtime's tasks stands still while anything can run, and leaps to the
+ * earliest timer when nothing can: an hour of sleeps takes milliseconds. It does not leap while a call is on the offload
+ * pool, a task waits on a descriptor, or a plain thread has a scope on the runtime and does not wait in it. A plain
+ * thread's own deadlines are in real time, so none may apply to what it starts there. docs/testing.md. */
+enum weft_clock { WEFT_CLOCK_REAL, WEFT_CLOCK_VIRTUAL };
+
 typedef struct weft_options {
     int workers;          /* worker threads; 0: WEFT_WORKERS from the environment, else the processors this
                              process may use when the runtime starts: those of its affinity mask, or the CPU
@@ -59,6 +65,9 @@ typedef struct weft_options {
     bool dump_on_quit;    /* SIGQUIT writes weft_dump to standard error, and ends nothing */
     void (*report)(const weft_report *r, void *arg); /* NULL: one line to standard error */
     void *report_arg;
+    uint64_t chaos_seed;  /* not 0: this seed perturbs the schedule, for tests; 0: WEFT_CHAOS from the environment, else
+                             none. docs/testing.md */
+    int clock;            /* enum weft_clock */
     uint64_t reserved[8]; /* zero */
 } weft_options;
 

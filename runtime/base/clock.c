@@ -5,6 +5,7 @@
 #include <time.h>
 
 uint64_t weft__ticks_per_us = 1000;
+at_int weft__clock_virtuals;
 
 int64_t weft__now(void)
 {

@@ -1,13 +1,33 @@
 /* base/clock.h - the only place where time is read.
  *
  * Two clocks: nanoseconds of CLOCK_MONOTONIC, by which deadlines are kept, and the processor's tick counter,
- * 10 ns instead of 24 to read, by which runs are measured and rules in time are applied. */
+ * 10 ns instead of 24 to read, by which runs are measured and rules in time are applied. A runtime may have a virtual
+ * clock in place of the first (struct weft__clock), and with one worker of the second (sched/chaos.c), too: what belongs
+ * to a runtime reads weft__clock_now and weft__sched_ticks; weft__now and weft__ticks are the machine's. */
 #ifndef WEFT_BASE_CLOCK_H
 #define WEFT_BASE_CLOCK_H
 
 #include <stdint.h>
 
+#include "base/atomic.h"
+
 int64_t weft__now(void);
+
+/* The clock of one runtime: the monotonic one, or a virtual one that stands still until it is moved (engine/leap.c). */
+struct weft__clock {
+    bool is_virtual;  /* never changes */
+    at_word now;      /* ns, if it is virtual */
+    at_word outside;  /* how many of its tasks wait for what is outside: descriptors */
+};
+enum { WEFT__VIRTUAL_BEGIN = 1000000000 }; /* where every virtual clock begins */
+
+/* How many runtimes have a virtual clock. */
+extern at_int weft__clock_virtuals;
+
+static inline int64_t weft__clock_now(const struct weft__clock *c)
+{
+    return c->is_virtual ? (int64_t)at_load_acquire(&c->now) : weft__now();
+}
 
 /* Called once before the first conversion, from any number of threads. */
 void weft__clock_init(void);

@@ -114,6 +114,7 @@ static int64_t next_strike(struct weft__frame *f)
 static void thread_wait(struct weft__frame *f, int64_t until)
 {
     struct weft__task *t = f->task;
+    ati_store(&f->timed, until != INT64_MAX || next_strike(f) != INT64_MAX);
     if (!weft__wait_commit(t))
         return;
     for (;;) {
@@ -143,7 +144,7 @@ void weft__nap(struct weft__frame *f)
     struct weft__sleeper sleeper = { .timer = { .kind = WEFT__TIMER_WAKE } };
     sleeper.token = weft__await_begin_shielded(f);
     bool first = false;
-    if (weft__timer_arm(&w->timers, &sleeper.timer, weft__now() + NAP_NS, &first) < 0) {
+    if (weft__timer_arm(&w->timers, &sleeper.timer, weft__frame_now(f) + NAP_NS, &first) < 0) {
         if (weft__await_give_up(f))
             weft__yield_now();
         return;
@@ -199,6 +200,8 @@ enum weft__cause weft__await_until(struct weft__frame *f, int64_t until)
     struct weft__task *t = f->task;
     if (weft__await_hook)
         weft__await_hook(f);
+    if (weft__chaos_somewhere())
+        weft__chaos_delay(); /* W3 is done: it may be fired before it sleeps */
     if (weft__phase_of(at_load(&t->state)) != WEFT__FIRED) {
         if (weft__is_thread(f))
             thread_wait(f, until);
@@ -216,8 +219,9 @@ enum weft__cause weft__await(struct weft__frame *f)
 
 int weft__enter_read(struct weft__frame *f)
 {
-    uint64_t turn = weft__is_thread(f) ? 0 : own(weft__self()->began);
-    if (turn != 0 && f->read_in == turn && weft__ticks() - turn > weft__us_to_ticks(WEFT__SLICE_US))
+    struct weft__sched *s = weft__self();
+    uint64_t turn = weft__is_thread(f) ? 0 : own(s->began);
+    if (turn != 0 && f->read_in == turn && weft__sched_ticks(s) - turn > weft__us_to_ticks(WEFT__SLICE_US))
         f->budget = 0;
     return weft__enter_call(f);
 }
@@ -230,7 +234,7 @@ void weft__has_read(struct weft__frame *f)
 
 int weft__enter_call(struct weft__frame *f)
 {
-    if (--f->budget <= 0) {
+    if (--f->budget <= 0 || (weft__chaos_somewhere() && weft__chaos_once_in(8))) {
         f->budget = WEFT__BUDGET;
         weft__strike_overdue(f);
         if (!weft__is_thread(f))

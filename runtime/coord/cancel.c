@@ -117,7 +117,7 @@ void weft__strike_overdue(struct weft__frame *f)
         for (; s; s = s->outer ? weft__scope_of(s->outer) : NULL) {
             int64_t at = (int64_t)at_load(&s->deadline);
             if (at != INT64_MAX && now == 0)
-                now = weft__now();
+                now = weft__frame_now(f);
             if (at != INT64_MAX && at <= now)
                 weft__cancel_scope(s, WEFT__MARK_DEADLINE);
             if (marks(s) & WEFT__MARK_SHIELD)

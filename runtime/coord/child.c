@@ -115,7 +115,7 @@ static struct weft__task *block_for(struct weft__scope *s, struct weft__sched *w
         *rc = -ENOMEM;
         return NULL;
     }
-    ati_store(&t->bits, weft__task_bits(0, g->default_class, 0));
+    ati_store(&t->bits, g->default_bits);
     spawned_at(t, site);
     return t;
 }
@@ -130,7 +130,7 @@ static inline weft_task spawn(weft_scope *ps, weft_fn *fn, void *arg, void *site
         return -EINVAL;
     if (w && s->owner == own(w->frame) && fn && (t = weft__task_alloc(&w->blocks)) != NULL) {
         /* The way of nearly all spawns: the owner's own, on a worker. */
-        ati_store(&t->bits, weft__task_bits(0, w->group->default_class, 0));
+        ati_store(&t->bits, w->group->default_bits);
         spawned_at(t, site);
         at_store(&t->fn, (uint64_t)(uintptr_t)fn);
         at_store(&t->u.arg, (uint64_t)(uintptr_t)arg);
@@ -229,6 +229,7 @@ static inline void frame_begin(struct weft__frame *f, struct weft__task *t, stru
     own_set(f->waits, 0);
     own_set(f->left, 0);
     f->site = (void *)(uintptr_t)at_load(&weft__members[weft__task_index(t)].site);
+    at_store(&f->chaos, 0);
     ati_store(&f->attached, 0);
     f->down = NULL;
     if (bits & (WEFT__TASK_COPY | WEFT__TASK_SIDE)) {
@@ -358,8 +359,10 @@ bool weft__may_inline(struct weft__frame *f, struct weft__task *t)
     enum { MARGIN = 2048 }; /* this call's own frames */
     uint32_t bits = ati_load(&t->bits);
     uint32_t pin = bits >> 16;
-    if ((bits & (WEFT__TASK_QUEUED | WEFT__TASK_FP | WEFT__TASK_STARTED)) ||
-            pin != weft__task_pin(f->task) || f->keep_fp)
+    const uint32_t never = WEFT__TASK_QUEUED | WEFT__TASK_FP | WEFT__TASK_STARTED;
+    if ((bits & (never | WEFT__TASK_CHAOS)) && ((bits & never) || weft__chaos_once_in(2)))
+        return false;
+    if (pin != weft__task_pin(f->task) || f->keep_fp)
         return false;
     size_t left = (size_t)((char *)__builtin_frame_address(0) - f->stack->low);
     return left >= weft__stack_guarantee((int)(bits >> 8 & 255)) + MARGIN;

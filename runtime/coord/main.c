@@ -44,6 +44,7 @@ static void register_hooks(void)
     weft__hooks.stop = weft__roots_stop;
     weft__hooks.dump = weft_dump;
     weft__hooks.gdb = &weft__gdb;
+    weft__hooks.roots_rest = weft__roots_rest;
     weft__timers_on_call(weft__deadline_struck);
     weft__panic_who = who_runs;
     hooks_rc = weft__fork_watch(forget_worker);

@@ -3,7 +3,7 @@
  * Owns      the runtime's list of such roots: everything that runs on it is under one of them, and it does not end
  *           before they have.
  * Callers   open and close: the scope's owner. shutdown: any thread. stop: the I/O thread, when a signal asked. end: who
- *           destroys the runtime.
+ *           destroys the runtime. rest: who is about to move a virtual clock (engine/leap.c).
  * Holds     R   a root that is opened once the runtime is closing is cancelled at once; one that was opened before is
  *               found in the list. Both under the lock, so none is missed. */
 #include <errno.h>
@@ -108,4 +108,17 @@ int weft_runtime_shutdown(weft_runtime *rt, int64_t grace)
         weft__futex_wait(&rt->roots_open, ati_load(&rt->roots_open), next < until ? next : until);
     }
     return 0;
+}
+
+bool weft__roots_rest(weft_runtime *rt)
+{
+    bool rest = true;
+    weft__lock(&rt->roots_lock);
+    for (struct weft__link *l = rt->roots.next; l != &rt->roots && rest; l = l->next) {
+        const struct weft__frame *f = container_of(l, struct weft__scope_extra, root_link)->scope->owner;
+        /* acquire: meets W4; who is seen to wait has said whether it is until a time. */
+        rest = weft__phase_of(at_load_acquire(&f->task->state)) == WEFT__WAITING && !ati_load(&f->timed);
+    }
+    weft__unlock(&rt->roots_lock);
+    return rest;
 }

@@ -50,7 +50,7 @@ static void begin(weft_scope *ps, int64_t within, unsigned mark)
         return;
     }
     if (within != INT64_MAX) {
-        at_store(&s->deadline, (uint64_t)weft__time_add(weft__now(), within > 0 ? within : 0));
+        at_store(&s->deadline, (uint64_t)weft__time_add(weft__frame_now(f), within > 0 ? within : 0));
         if (within <= 0)
             mark |= WEFT__MARK_DEADLINE;
         f->epoch_ok = 0;
@@ -97,6 +97,8 @@ static int take_options(struct weft__scope *s, const weft_scope_options *o)
             return -EINVAL;
     if (o->failures_max < 0 || (!o->failures && o->failures_max > 0) || (o->on && !weft__is_thread(s->owner)))
         return -EINVAL;
+    if (o->on && o->on->group.clock.is_virtual && weft__earliest_deadline(s->owner) != INT64_MAX)
+        return -EINVAL; /* a plain thread's deadlines are in real time (engine/leap.c) */
     if (!o->name && !o->failures && !o->on)
         return 0;
     struct weft__scope_extra *x = weft__scope_extra(s);
@@ -154,7 +156,7 @@ int weft__deadline_arm(struct weft__scope *s)
 {
     struct weft__sched *w = weft__self();
     int rc = 0;
-    if (!w || (int64_t)at_load(&s->deadline) == INT64_MAX)
+    if (!w || (int64_t)at_load(&s->deadline) == INT64_MAX || (w->group->clock.is_virtual && weft__is_thread(s->owner)))
         return 0; /* a plain thread keeps its own deadlines in its own waits */
     if (weft__is_thread(s->owner) && weft__scope_group(s) != w->group)
         return 0; /* so does one that waits for a runtime within the scope, which ends before the scope does */

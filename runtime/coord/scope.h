@@ -108,6 +108,8 @@ void weft__root_open(struct weft__scope *s);
 void weft__root_close(struct weft__scope_extra *x);
 /* Cancels all of a runtime, and waits. */
 void weft__roots_end(weft_runtime *rt);
+/* Whether all plain threads that opened one only wait for their tasks (engine/leap.c). */
+bool weft__roots_rest(weft_runtime *rt);
 /* Cancels all of it, because of a signal. */
 void weft__roots_stop(weft_runtime *rt, int signo);
 
@@ -130,6 +132,12 @@ bool weft__cancel_scope(struct weft__scope *s, unsigned why);
 void weft__mark_failed(struct weft__scope *s);
 /* The same for one task, whose life is held (coord/cancel.c). */
 void weft__cancel_task(struct weft__frame *f);
+
+/* The time that counts for the frame: its runtime's, or a plain thread's. */
+static inline int64_t weft__frame_now(const struct weft__frame *f)
+{
+    return f->group ? weft__clock_now(&f->group->clock) : weft__now();
+}
 
 /* The earliest deadline that applies; a shield hides what is outside it. */
 int64_t weft__earliest_deadline(struct weft__frame *f);

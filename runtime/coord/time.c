@@ -10,12 +10,13 @@
 
 int64_t weft_now(void)
 {
-    return weft__now();
+    struct weft__sched *s = ati_load(&weft__clock_virtuals) ? weft__self() : NULL;
+    return s ? weft__clock_now(&s->group->clock) : weft__now();
 }
 
 int64_t weft_after(int64_t within)
 {
-    return weft__time_add(weft__now(), within);
+    return weft__time_add(weft_now(), within);
 }
 
 int64_t weft_deadline(void)
@@ -29,7 +30,7 @@ int64_t weft_remaining(void)
     int64_t at = weft_deadline();
     if (at == WEFT_NEVER)
         return WEFT_NEVER;
-    int64_t left = at - weft__now();
+    int64_t left = at - weft_now();
     return left > 0 ? left : 0;
 }
 

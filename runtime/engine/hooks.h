@@ -6,6 +6,8 @@
 
 #include "sched/sched.h"
 
+struct weft_runtime;
+
 struct weft__hooks {
     struct weft__sched_ops sched;
     struct weft__sched_ops sched_marking; /* of a runtime that looks at how much of its stacks is used */
@@ -17,6 +19,8 @@ struct weft__hooks {
     int (*dump)(int fd);
     /* coord/gdb.c. Nobody reads it here: being referred to, it is linked into static programs too. */
     const void *gdb;
+    /* Whether all plain threads with a scope open on the runtime only wait for their tasks (engine/leap.c). */
+    bool (*roots_rest)(struct weft_runtime *rt);
 };
 
 extern struct weft__hooks weft__hooks;

@@ -27,6 +27,7 @@
  * It blocks only after two looks at all parked: under traffic it ticks on, so that no wake has to pay a kick.
  * Tested    tests/models/idle.pml, stress/idle.c, tests/idle_test.c (an idle runtime uses nothing) */
 #include "base/clock.h"
+#include "engine/leap.h"
 #include "engine/worker.h"
 
 enum { SLICE_US = 1000 };
@@ -56,13 +57,23 @@ static int64_t earliest_of_all(struct weft_runtime *rt)
     return earliest;
 }
 
+/* When to look at timers again of which the first is at `at`. On a virtual clock: at once if it is due, else in a tick,
+ * when whoever keeps time from moving may be gone (engine/leap.c). */
+static int64_t in_real_time(struct weft_runtime *rt, int64_t at)
+{
+    const struct weft__clock *c = &rt->group.clock;
+    if (!c->is_virtual || at == INT64_MAX)
+        return at;
+    return at <= weft__clock_now(c) ? INT64_MIN : weft__now() + 1000 * (int64_t)WEFT__TICK_US;
+}
+
 /* R9. True if it woke a worker. */
 static bool hand_out(struct weft_runtime *rt, const uint32_t *tasks, uint32_t n)
 {
     if (n == 0)
         return false;
     struct weft__group *g = &rt->group;
-    uint64_t now = weft__ticks();
+    uint64_t now = weft__group_ticks(g);
     struct weft__sched *s = weft__idle_searching(&g->idle) == 0 ? weft__idle_claim(g) : NULL;
     if (s) {
         for (uint32_t i = 0; i < n; i++)
@@ -88,7 +99,7 @@ static uint32_t harvest(struct weft_runtime *rt)
 static int64_t earliest_left_alone(struct weft_runtime *rt, int64_t after)
 {
     int64_t earliest = INT64_MAX;
-    uint64_t now = weft__ticks();
+    uint64_t now = weft__group_ticks(&rt->group);
     for (int i = 0; i < rt->group.n; i++) {
         int64_t at = weft__worker_left_alone(rt->workers[i], now);
         if (at > after && at < earliest)
@@ -105,21 +116,22 @@ static bool wake_for_timers(struct weft_runtime *rt, int64_t now)
     if (weft__idle_parked(idle) == 0 || weft__idle_searching(idle) > 0 ||
             earliest_left_alone(rt, INT64_MIN) > now)
         return false;
-    return awake_are_absent(rt, weft__ticks()) ? weft__idle_notify_anyway(&rt->group) : weft__idle_notify(&rt->group);
+    return awake_are_absent(rt, weft__group_ticks(&rt->group)) ? weft__idle_notify_anyway(&rt->group) : weft__idle_notify(&rt->group);
 }
 
 /* T7. A worker is stuck if it has work and not begun a turn since the last tick. */
 static void tick(struct weft_runtime *rt)
 {
     struct weft__group *g = &rt->group;
-    uint64_t now = weft__ticks();
+    uint64_t now = weft__group_ticks(g);
     bool work = weft__group_has_work(g);
     for (int i = 0; i < g->n; i++) {
         struct weft__sched *s = g->all[i];
         uint64_t turns = at_load(&s->count.ran);
         bool stuck = turns == rt->seen_turns[i] || weft__sched_absent(s, now);
         rt->seen_turns[i] = turns;
-        if (stuck && at_load(&s->since) != 0 && weft__sched_has_work(s))
+        if (stuck && at_load(&s->since) != 0 &&
+                (weft__sched_has_work(s) || (g->chaos_seed != 0 && weft__inject_len(&s->pinned) > 0)))
             work = true;
     }
     if (weft__idle_parked(&g->idle) == 0)
@@ -133,7 +145,7 @@ static void tick(struct weft_runtime *rt)
 /* A slice ends before the earliest timer is due. */
 static void trim_until(struct weft_runtime *rt, int64_t until)
 {
-    int64_t earliest = earliest_of_all(rt);
+    int64_t earliest = in_real_time(rt, earliest_of_all(rt));
     weft__trim_slice(rt, earliest < until ? earliest : until);
 }
 
@@ -166,7 +178,7 @@ void *weft__io_thread(void *runtime)
                 block = false;
             }
         }
-        earliest = block ? earliest_of_all(rt) : earliest_left_alone(rt, seen);
+        earliest = in_real_time(rt, block ? earliest_of_all(rt) : earliest_left_alone(rt, seen));
         if (block)
             until = earliest < trim ? earliest : trim;
         else if (earliest < until)
@@ -174,7 +186,7 @@ void *weft__io_thread(void *runtime)
         /* Who parks with an earlier timer than it sees here kicks; none is looked at before `again` anyway. */
         at_store(&rt->io_until, (uint64_t)(until > again ? until : INT64_MIN));
         at_fence_full(); /* meets P2 */
-        earliest = block ? earliest_of_all(rt) : earliest_left_alone(rt, seen);
+        earliest = in_real_time(rt, block ? earliest_of_all(rt) : earliest_left_alone(rt, seen));
         if (earliest < until)
             until = earliest;
         if (until < again)
@@ -185,14 +197,16 @@ void *weft__io_thread(void *runtime)
             ati_store_release(&rt->poller.armed, 0);
             harvest(rt);
             at_fence_full(); /* T5, meets P1/P2 of who found armed still set */
-            if (awake_are_absent(rt, weft__ticks()) && weft__idle_searching(&rt->group.idle) == 0)
+            if (awake_are_absent(rt, weft__group_ticks(&rt->group)) && weft__idle_searching(&rt->group.idle) == 0)
                 weft__poller_arm(&rt->poller);
         }
         if (ati_load(&rt->asked_stop) | ati_load(&rt->asked_dump))
             weft__signals_serve(rt);
-        seen = weft__now();
+        if (parked)
+            weft__leap(rt);
+        seen = weft__clock_now(&rt->group.clock);
         if (wake_for_timers(rt, seen))
-            again = seen + 1000 * (int64_t)WEFT__TIMERS_US;
+            again = weft__now() + 1000 * (int64_t)WEFT__TIMERS_US;
         if (!all_parked(rt))
             tick(rt);
     }

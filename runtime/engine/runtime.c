@@ -59,6 +59,12 @@ static int from_environment(const char *name, long most)
     return n >= 1 && n <= most && *end == 0 ? (int)n : 0;
 }
 
+static uint64_t chaos_seed(const weft_options *o)
+{
+    const char *env = getenv("WEFT_CHAOS");
+    return o->chaos_seed ? o->chaos_seed : env ? strtoull(env, NULL, 0) : 0;
+}
+
 static int worker_count(const weft_options *o)
 {
     if (o->workers > 0)
@@ -77,6 +83,8 @@ static int check_options(const weft_options *o)
     for (unsigned i = 0; i < sizeof o->reserved / sizeof o->reserved[0]; i++)
         if (o->reserved[i] != 0)
             return -EINVAL;
+    if (o->clock != WEFT_CLOCK_REAL && o->clock != WEFT_CLOCK_VIRTUAL)
+        return -EINVAL;
     if (o->workers < 0 || o->workers > WORKERS_MOST || weft__stack_class(o->stack_bytes) < 0)
         return -EINVAL;
     return 0;
@@ -112,7 +120,9 @@ static struct weft__worker *worker_new(weft_runtime *rt, int i)
         bytes[k] = 0;
     w->rt = rt;
     weft__timers_init(&w->timers);
-    if (weft__sched_init(&w->sched, &rt->group, (uint32_t)i) < 0) {
+    if (weft__sched_init(&w->sched, &rt->group, (uint32_t)i) < 0 ||
+            weft__chaos_init(&w->sched, rt->group.chaos_seed, rt->group.clock.is_virtual && rt->group.n == 1) < 0) {
+        weft__sched_fini(&w->sched);
         weft__mem_free(w);
         return NULL;
     }
@@ -128,9 +138,14 @@ static void free_all(weft_runtime *rt)
             continue;
         weft__sched_return_blocks(&w->sched);
         weft__timers_fini(&w->timers);
+        weft__chaos_fini(&w->sched);
         weft__sched_fini(&w->sched);
         weft__mem_free(w);
     }
+    if (rt->group.chaos_seed != 0)
+        ati_add(&weft__chaos_runtimes, (uint32_t)-1);
+    if (rt->group.clock.is_virtual)
+        ati_add(&weft__clock_virtuals, (uint32_t)-1);
     weft__stack_pool_fini(&rt->group.stacks);
     weft__poller_fini(&rt->poller);
     weft__mem_free(rt->workers);
@@ -158,6 +173,7 @@ static int make(weft_runtime *rt, const weft_options *o)
     rt->group.cores = weft__cpus_affinity();
     rt->group.ops = from_environment("WEFT_STACK_MARKS", 1) ? &weft__hooks.sched_marking : &weft__hooks.sched;
     rt->group.default_class = weft__stack_class(o->stack_bytes ? o->stack_bytes : 65536);
+    rt->group.default_bits = weft__task_bits(0, rt->group.default_class, rt->group.chaos_seed ? WEFT__TASK_CHAOS : 0);
     rt->group.idle.kick = weft__poller_kick;
     rt->group.idle.io = &rt->poller;
     rt->report = o->report;
@@ -207,6 +223,13 @@ int weft__runtime_start(weft_runtime **out, const weft_options *o)
     weft__clock_init();
     ati_store(&weft__stack_scale, (uint32_t)from_environment("WEFT_STACK", STACK_SCALE_MOST));
     rt->group.n = worker_count(o);
+    rt->group.chaos_seed = chaos_seed(o);
+    rt->group.clock.is_virtual = o->clock == WEFT_CLOCK_VIRTUAL;
+    at_store(&rt->group.clock.now, WEFT__VIRTUAL_BEGIN);
+    if (rt->group.chaos_seed != 0)
+        ati_add(&weft__chaos_runtimes, 1);
+    if (rt->group.clock.is_virtual)
+        ati_add(&weft__clock_virtuals, 1);
     rt->poller.set = rt->poller.outer = rt->poller.kick_fd = -1;
     if ((rc = make(rt, o)) < 0 || (rc = weft__poller_init(&rt->poller)) < 0) {
         free_all(rt);

@@ -12,6 +12,7 @@
 #include "base/errno.h"
 #include "base/fork.h"
 #include "base/rng.h"
+#include "engine/leap.h"
 #include "sched/errand.h"
 
 enum { STEAL_MOST = 64, STRIKE_LEAST = 16, POLL_LEAST_US = 50, LOOP_US = 1000, TOGETHER_US = 20, BACKOFF_MOST = 63 };
@@ -51,7 +52,7 @@ static uint32_t poll_into_ring(struct weft__worker *w)
     uint32_t woken[2 * WEFT__POLL_BATCH];
     int events;
     uint32_t n = weft__poller_harvest(&w->rt->poller, woken, &events);
-    w->polled_at = weft__ticks();
+    w->polled_at = weft__sched_ticks(s);
     w->turns_at_poll = at_load(&s->count.ran);
     weft__count(&s->count.polls, 1);
     weft__count(&s->count.events, (uint64_t)events);
@@ -88,8 +89,10 @@ static uint32_t expire(struct weft__worker *w, struct weft__timers *t, int64_t n
     do {
         n = t == &w->timers ? weft__timers_expire(t, now, woken, most) : weft__timers_help_expire(t, now, woken, most);
         weft__sched_prefetch(woken, n);
-        all += push_all(&w->sched, woken, n, weft__ticks());
+        all += push_all(&w->sched, woken, n, weft__sched_ticks(&w->sched));
     } while (n == STEAL_MOST && !ring_is_full_enough(&w->sched));
+    if (all > 0 && own(w->sched.chaos))
+        weft__chaos_struck(&w->sched, all, now);
     return all;
 }
 
@@ -106,7 +109,7 @@ static uint32_t expire_due(struct weft__worker *w, bool all, uint64_t ticks)
         if (at == INT64_MAX)
             continue;
         if (now == 0)
-            now = weft__now();
+            now = weft__clock_now(&s->group->clock);
         if (at <= now)
             n += expire(w, &v->timers, now);
     }
@@ -126,8 +129,8 @@ void weft__worker_due(struct weft__sched *s, int64_t at)
     int64_t looked_at = own(weft__worker_of(s)->looked_at);
     if (at > looked_at && at - looked_at > 1000 * LOOP_US)
         return; /* the loop gets a turn before that; most timeouts are long, and the clock costs more than the timer */
-    int64_t now = weft__now();
-    uint64_t due = weft__ticks() + due_in(at > now ? at - now : 0);
+    int64_t now = weft__clock_now(&s->group->clock);
+    uint64_t due = weft__sched_ticks(s) + due_in(at > now ? at - now : 0);
     if (due < own(s->loop_due))
         own_set(s->loop_due, due);
 }
@@ -153,7 +156,7 @@ static void set_loop_due(struct weft__worker *w, uint64_t now)
         if (at < earliest)
             earliest = at;
     }
-    int64_t looked_at = weft__now();
+    int64_t looked_at = weft__clock_now(&s->group->clock);
     own_set(w->looked_at, looked_at);
     own_set(s->loop_due, now + weft__us_to_ticks(LOOP_US));
     if (earliest != INT64_MAX && !ring_is_full_enough(s) && (left = earliest - looked_at) < 1000 * LOOP_US)
@@ -185,7 +188,7 @@ static uint32_t steal_ring(struct weft__sched *s, struct weft__sched *victim)
     uint32_t n = weft__ready_grab(&victim->ring, tasks, STEAL_MOST);
     for (uint32_t i = 0; i < n; i++)
         if (!weft__ready_push(&s->ring, tasks[i]))
-            weft__sched_push(s, weft__task_at(tasks[i]), weft__ticks());
+            weft__sched_push(s, weft__task_at(tasks[i]), weft__sched_ticks(s));
     return n;
 }
 
@@ -219,12 +222,17 @@ static uint32_t steal_next(struct weft__sched *s, struct weft__sched *victim, ui
 
 static bool steal(struct weft__sched *s, uint64_t now)
 {
-    uint32_t n = (uint32_t)s->group->n, first = weft__rng_next(&s->rng);
+    uint32_t n = (uint32_t)s->group->n, first = weft__rng_next(&s->rng), got;
+    if (s->group->chaos_seed != 0) {
+        got = weft__chaos_steal(s);
+        weft__count(&s->count.stolen, got);
+        return got > 0;
+    }
     for (uint32_t i = 0; i < n; i++) {
         struct weft__sched *victim = s->group->all[(first + i) % n];
         if (victim == s)
             continue;
-        uint32_t got = steal_ring(s, victim);
+        got = steal_ring(s, victim);
         if (!got)
             got = steal_deque(s, victim);
         if (!got)
@@ -249,7 +257,9 @@ static void balance(struct weft__sched *s, uint32_t mine, uint64_t now)
     uint64_t since = at_load(&victim->since);
     bool longer = theirs > 2 * mine && (mine == 0 || theirs > 16);
     bool stranded = theirs > 0 && since != 0 && (int64_t)(now - since) > (int64_t)weft__us_to_ticks(WEFT__AGE_US);
-    if (longer || stranded)
+    if (s->group->chaos_seed != 0)
+        got = weft__chaos_balance(s);
+    else if (longer || stranded)
         got = steal_ring(s, victim);
     else if (mine == 0 && theirs == 0 && weft__deque_size(&victim->deque) > 1)
         got = steal_deque(s, victim);
@@ -373,12 +383,12 @@ static bool somebody_is_absent(struct weft__worker *w, uint64_t now)
 /* R5 */
 static bool search(struct weft__worker *w)
 {
-    uint64_t start = weft__ticks(), now = start;
+    uint64_t start = weft__sched_ticks(&w->sched), now = start;
     if (!weft__idle_search(&w->sched))
         return false;
     bool poller = may_poll(w, now);
     enum found found = find(w, poller, now);
-    if (found || !poller || !should_spin(w))
+    if (found || !poller || !should_spin(w) || w->sched.group->clock.is_virtual) /* time stands still meanwhile */
         return found;
     bool shared = somebody_is_absent(w, now);
     do {
@@ -388,7 +398,7 @@ static bool search(struct weft__worker *w)
             for (int i = 0; i < 4; i++)
                 at_relax();
         found = find(w, may_poll(w, now), now);
-        now = weft__ticks();
+        now = weft__sched_ticks(&w->sched);
     } while (!found && now - start < weft__us_to_ticks(WEFT__SPIN_US) && !ati_load(&w->rt->stopping));
     spin_ended(w, found == SOMETHING); /* of a timer it is known when it will be; no need to look out for it */
     return found;
@@ -410,7 +420,7 @@ static bool work_in_sight(struct weft__worker *w, uint64_t now, int *absent_work
             work = true;
     }
     int64_t earliest = earliest_of_all(w);
-    return work || (earliest != INT64_MAX && earliest <= weft__now());
+    return work || (earliest != INT64_MAX && earliest <= weft__clock_now(&g->clock)) || weft__leap(w->rt);
 }
 
 /* R7 */
@@ -420,7 +430,7 @@ static void park(struct weft__worker *w)
     int absent;
     give_up_role(w);
     weft__idle_announce(s); /* P1, P2 */
-    if (work_in_sight(w, weft__ticks(), &absent) && weft__idle_retract(s))
+    if (work_in_sight(w, weft__sched_ticks(s), &absent) && weft__idle_retract(s))
         return; /* P3, U */
     if (absent + (int)weft__idle_parked(&s->group->idle) >= s->group->n)
         weft__poller_arm(&w->rt->poller); /* P4 */
@@ -457,7 +467,7 @@ static void loop(struct weft__worker *w)
     struct weft__sched *s = &w->sched;
     for (;;) {
         bool is_new;
-        uint64_t now = weft__ticks();
+        uint64_t now = weft__sched_ticks(s);
         struct weft__task *t = NULL;
         if (!own(s->picked))
             look_around(w, now);

@@ -32,6 +32,7 @@ static void *pool_thread(void *arg)
             job->run(job);
             weft__fork_expect_parent();
             weft__lock(&p->lock);
+            p->open--;
         } else if (p->stopping) {
             weft__unlock(&p->lock);
             return NULL;
@@ -71,6 +72,7 @@ int weft__pool_submit(struct weft__pool *p, struct weft__job *job)
     if (rc == 0) {
         list_push_tail(&p->jobs, &job->link);
         p->queued++;
+        p->open++;
     }
     if (wake)
         ati_add(&p->posted, 1);
@@ -87,6 +89,7 @@ bool weft__pool_withdraw(struct weft__pool *p, struct weft__job *job)
     if (mine) {
         list_remove(&job->link);
         p->queued--;
+        p->open--;
     }
     weft__unlock(&p->lock);
     return mine;

@@ -20,6 +20,7 @@ enum { WEFT__POOL_MOST = 64 };
 struct weft__pool {
     struct weft__lock lock;
     struct weft__link jobs; /* first in, first out */
+    int open; /* submitted, and not yet run to the end or withdrawn */
     int idle, threads, queued; /* a woken thread is idle until it runs, so jobs are counted against it */
     bool stopping;
     const sigset_t *mask; /* for what is forked from the threads */

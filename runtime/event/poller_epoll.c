@@ -482,6 +482,8 @@ uint32_t weft__poller_harvest(struct weft__poller *p, uint32_t *woken, int *even
     uint32_t found = 0;
     *events = n > 0 ? n : 0;
     prefetch_waiters(ev, n);
+    if (n > 0 && weft__chaos_somewhere())
+        weft__chaos_delay();
     for (int i = 0; i < n; i++)
         found += take_event(&ev[i], woken + found);
     return found;

@@ -22,6 +22,7 @@
 
 #include "base/list.h"
 #include "base/mem.h"
+#include "sched/chaos.h"
 
 struct weft__timer_entry {
     int64_t at;
@@ -257,6 +258,8 @@ static uint32_t claim_all(const weft__token *due, uint32_t n, uint32_t *woken)
     uint32_t won = 0;
     for (uint32_t i = 0; i < n; i++)
         at_prefetch(weft__token_task(due[i]));
+    if (n > 0 && weft__chaos_somewhere())
+        weft__chaos_delay();
     for (uint32_t i = 0; i < n; i++)
         if (weft__wait_claim(due[i], WEFT__CAUSE_EVENT) == WEFT__FIRED_ENQUEUE)
             woken[won++] = weft__task_index(weft__token_task(due[i]));

@@ -77,10 +77,8 @@ static int thread_ready(struct weft__frame *f, struct weft__slot *s, unsigned ev
     }
 }
 
-int weft__ready_wait(struct weft__frame *f, struct weft__slot *s, unsigned events, bool front)
+static int task_ready(struct weft__frame *f, struct weft__slot *s, unsigned events, bool front)
 {
-    if (weft__is_thread(f))
-        return thread_ready(f, s, events);
     struct weft__io_wait w = { .events = 0 };
     int rc = weft__slot_register(s, &weft__runtime_of(f->group)->poller);
     if (rc < 0)
@@ -104,4 +102,17 @@ int weft__ready_wait(struct weft__frame *f, struct weft__slot *s, unsigned event
     }
     weft__slot_forget(s, &w);
     return -ECANCELED;
+}
+
+int weft__ready_wait(struct weft__frame *f, struct weft__slot *s, unsigned events, bool front)
+{
+    if (weft__is_thread(f))
+        return thread_ready(f, s, events);
+    struct weft__clock *c = &f->group->clock;
+    if (!c->is_virtual)
+        return task_ready(f, s, events, front);
+    at_add(&c->outside, 1); /* H1 (engine/leap.c) */
+    int rc = task_ready(f, s, events, front);
+    at_add(&c->outside, (uint64_t)-1);
+    return rc;
 }

@@ -110,7 +110,7 @@ static void say_ms(struct out *o, uint64_t ticks)
 
 /* What is known of it when its life was held. */
 struct view {
-    uint64_t state, waits, left;
+    uint64_t state, waits, waited; /* ticks */
     weft_task id, owner, below;
     bool cancelled, held;
     char name[WEFT__NAME_BYTES], scope_name[WEFT__NAME_BYTES];
@@ -158,7 +158,8 @@ NOT_INSTRUMENTED static void look_inside(struct view *v, struct weft__task *t)
         v->fn = (const void *)(uintptr_t)f->fn;
         v->site = f->site;
         v->waits = own(f->waits);
-        v->left = own(f->left);
+        uint64_t left = own(f->left), now = f->group ? weft__group_ticks(f->group) : 0;
+        v->waited = left != 0 && now > left ? now - left : 0;
         v->below = f->below ? f->below->id : 0; /* it waits for this one's end */
         side = f->side;
     } else if (v->state == weft__state(weft__id_generation(v->id), 0, 0, WEFT__NEW)) {
@@ -196,11 +197,11 @@ static bool look_at(struct view *v, struct weft__task *t)
     return true;
 }
 
-static void say_wait(struct out *o, const struct view *v, uint64_t now)
+static void say_wait(struct out *o, const struct view *v)
 {
     uint64_t what = v->waits & ((UINT64_C(1) << 56) - 1);
-    if (v->left != 0)
-        say_ms(o, now > v->left ? now - v->left : 0);
+    if (v->waited != 0)
+        say_ms(o, v->waited);
     switch ((enum weft__waits)(v->waits >> 56)) {
     case WEFT__WAITS_NOT:
         break;
@@ -232,7 +233,7 @@ static void say_wait(struct out *o, const struct view *v, uint64_t now)
     }
 }
 
-static void say_task(struct out *o, const struct view *v, uint64_t now)
+static void say_task(struct out *o, const struct view *v)
 {
     say(o, "task %lld", (long long)v->id);
     if (v->name[0])
@@ -251,11 +252,11 @@ static void say_task(struct out *o, const struct view *v, uint64_t now)
         break;
     case WEFT__WAITING:
         say(o, " waiting");
-        say_wait(o, v, now);
+        say_wait(o, v);
         break;
     case WEFT__READY:
         say(o, " ready, waited");
-        say_wait(o, v, now);
+        say_wait(o, v);
         break;
     }
     if (v->below)
@@ -287,13 +288,12 @@ int weft_dump(int fd)
     o.fd = fd;
     int found = 0;
     uint32_t used = weft__tasks ? weft__task_table_used() : 0;
-    uint64_t now = weft__ticks();
     for (uint32_t i = 0; i < used && o.rc == 0; i++) {
         struct view v;
         if (!look_at(&v, weft__task_at(i)))
             continue;
         found++;
-        say_task(&o, &v, now);
+        say_task(&o, &v);
     }
     say(&o, "%d tasks\n", found);
     flush(&o);

@@ -11,7 +11,7 @@
  *               ring at most 3 x its length (a next streak, then ring and deque in turn, pinned each fourth
  *               turn); in inject until the next look, after 61 turns or 1 ms, if its worker's share reaches to it. A spawned
  *               task waits behind newer ones, which keeps fork-join in few stacks; but of those that wait
- *               longest one begins each 10 ms, if no thief takes them (engine/worker.c).
+ *               longest one begins each 10 ms, if no thief takes them (engine/worker.c). With a seed: sched/chaos.c.
  * Source    the run queues of Go and Tokio; direct switch as in Photon; the rules in time are ours.
  * Tested    tests/sched_test.c, stress/mix.c */
 #include "sched/sched.h"
@@ -126,7 +126,12 @@ void weft__group_put(struct weft__group *g, struct weft__task *t)
         at_add(&g->visitors, (uint64_t)-1);
 }
 
-static void put_next(struct weft__sched *s, struct weft__task *t)
+void weft__group_put_to(struct weft__group *g, struct weft__task *t, struct weft__sched *s)
+{
+    put_pinned(g, s, weft__task_index(t), weft__self());
+}
+
+void weft__sched_put_next(struct weft__sched *s, struct weft__task *t)
 {
     uint64_t mine = (uint64_t)weft__task_index(t) + 1, old;
     ati_store(&t->u.run.ready_at, stamp(own(s->began)));
@@ -175,12 +180,14 @@ void weft__ready(struct weft__task *t)
     struct weft__frame *f = (struct weft__frame *)(uintptr_t)at_load(&t->side);
     struct weft__group *g = own(f->group);
     struct weft__sched *s = weft__self();
-    if (!s || s->group != g || weft__task_pin(t) != 0)
+    if (g->chaos_seed != 0)
+        weft__chaos_ready(g, s, t);
+    else if (!s || s->group != g || weft__task_pin(t) != 0)
         weft__group_put(g, t);
     else if (own(own(s->frame)->task))
-        put_next(s, t);
+        weft__sched_put_next(s, t);
     else
-        weft__sched_push(s, t, weft__ticks());
+        weft__sched_push(s, t, weft__sched_ticks(s));
 }
 
 bool weft__fire(weft__token k, enum weft__cause cause)
@@ -189,6 +196,8 @@ bool weft__fire(weft__token k, enum weft__cause cause)
     /* Looked at before the claim: a plain thread may see its wait ended before we wake it, go away, and leave its block
      * to a task. While the claim can still be won it has not. */
     bool thread = weft__task_has(t, WEFT__TASK_THREAD);
+    if (weft__chaos_somewhere())
+        weft__chaos_delay();
     enum weft__fired f = weft__wait_claim(k, cause);
     if (f == WEFT__FIRED_ENQUEUE && thread)
         wake_thread(t);
@@ -199,7 +208,7 @@ bool weft__fire(weft__token k, enum weft__cause cause)
 
 /* ---- the pick */
 
-static struct weft__task *drawn(uint32_t index, bool *is_new)
+struct weft__task *weft__sched_drawn(uint32_t index, bool *is_new)
 {
     struct weft__task *t = weft__task_at(index);
     *is_new = false;
@@ -229,7 +238,7 @@ static struct weft__task *from_deque(struct weft__sched *s, bool *is_new)
 static struct weft__task *from_ring(struct weft__sched *s, bool *is_new)
 {
     uint32_t index;
-    return weft__ready_pop(&s->ring, &index) ? drawn(index, is_new) : NULL;
+    return weft__ready_pop(&s->ring, &index) ? weft__sched_drawn(index, is_new) : NULL;
 }
 
 static struct weft__task *from_pinned(struct weft__sched *s, bool *is_new)
@@ -237,7 +246,7 @@ static struct weft__task *from_pinned(struct weft__sched *s, bool *is_new)
     uint32_t index;
     if (at_load(&s->pinned.count) == 0 || weft__inject_take(&s->pinned, &index, 1) == 0)
         return NULL;
-    return drawn(index, is_new);
+    return weft__sched_drawn(index, is_new);
 }
 
 static struct weft__task *from_next(struct weft__sched *s)
@@ -262,6 +271,8 @@ static struct weft__task *from_next(struct weft__sched *s)
 
 struct weft__task *weft__sched_pick(struct weft__sched *s, bool *is_new)
 {
+    if (s->group->chaos_seed != 0)
+        return weft__chaos_pick(s, is_new);
     *is_new = false;
     struct weft__task *t;
     int ring_first = own(s->ring_first);
@@ -464,11 +475,17 @@ static void fp_leave(struct weft__sched *s, struct weft__frame *f)
     weft__fp_load(s->loop.fp);
 }
 
+/* The time at which the present turn ends. */
+static uint64_t turn_over(struct weft__sched *s, struct weft__frame *f, enum weft__chaos_over how)
+{
+    return own(s->chaos) ? weft__chaos_turn_over(s, f, how) : weft__ticks();
+}
+
 void weft__suspend(void)
 {
     struct weft__sched *s = weft__self();
     struct weft__frame *f = own(s->frame);
-    uint64_t now = weft__ticks();
+    uint64_t now = turn_over(s, f, WEFT__OVER_WAIT);
     bool is_new, fp = f->keep_fp;
     end_turn(s, own(f->task), now);
     if (fp)
@@ -489,13 +506,13 @@ void weft__yield_now(void)
 {
     struct weft__sched *s = weft__self();
     struct weft__frame *f = own(s->frame);
-    uint64_t now = weft__ticks();
+    uint64_t now = turn_over(s, f, WEFT__OVER_YIELD);
     bool is_new, fp = f->keep_fp;
     struct weft__task *t = NULL;
     end_turn(s, f->task, now);
     if (!loop_is_due(s, now) && !weft__task_slow(f->task)) {
         t = next_task(s, NULL, now, &is_new);
-        if (!t && !own(s->picked)) { /* nobody else is ready */
+        if (!t && !own(s->picked) && !(own(s->chaos) && weft__chaos_far_yield(s))) { /* nobody else is ready */
             begin_turn(s, f->task, true, now);
             return;
         }
@@ -525,7 +542,7 @@ void weft__sched_ended(struct weft__stack *k)
 {
     struct weft__sched *s = weft__self();
     struct weft__frame *f = (struct weft__frame *)(void *)k->room;
-    uint64_t now = weft__ticks();
+    uint64_t now = turn_over(s, f, WEFT__OVER_END);
     bool is_new;
     end_turn(s, NULL, now);
     struct weft__task *t = loop_is_due(s, now) ? NULL : next_task(s, k, now, &is_new);

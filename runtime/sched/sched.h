@@ -11,6 +11,7 @@
 #include "base/clock.h"
 #include "base/list.h"
 #include "machine/context.h"
+#include "sched/chaos.h"
 #include "sched/deque.h"
 #include "sched/idle.h"
 #include "sched/inject.h"
@@ -64,8 +65,10 @@ struct weft__frame {
     uint64_t waits; /* of its last wait: {enum weft__waits : 8 | what for : 56} */
     uint64_t left;  /* ticks at which it last left its worker */
     void *site;     /* where it was spawned */
+    at_word chaos; /* {number : 48 | worker of its last turn + 1 : 16}; 0 until its first turn ends (sched/chaos.c) */
     /* Under the lock of the owner scope (coord/tree.c). */
     at_int attached;
+    at_int timed; /* a plain thread that waits until a time, too (engine/leap.c) */
     struct weft_scope *down;
     _Alignas(16) uint64_t copy[2]; /* a small copied argument */
 };
@@ -113,6 +116,7 @@ struct weft__sched {
     /* Written by the worker alone. */
     struct weft__frame *frame; /* who runs now */
     struct weft__group *group;
+    struct weft__chaos *chaos; /* NULL: the schedule is not perturbed, nor its time virtual */
     uint32_t id;
     int until_loop;      /* turns left before the loop is due */
     uint64_t loop_due;   /* ticks at which it is due in any case */
@@ -152,12 +156,16 @@ struct weft__group {
     int n, cores;
     struct weft__sched **all;
     const struct weft__sched_ops *ops;
+    uint64_t chaos_seed; /* 0: none */
+    struct weft__clock clock;
+    at_word numbers; /* sched/chaos.c */
     struct weft__idle idle;
     struct weft__inject inject;
     struct weft__inject errands; /* sched/errand.h */
     at_word visitors; /* others than its own workers that are at its queues: it is not freed under them */
     struct weft__stack_pool stacks;
     int default_class;
+    uint32_t default_bits; /* of a spawned task: that class, and CHAOS with a seed */
 };
 
 /* The calling thread's worker, or NULL. It is the only way to it: after a suspension a compiler may go on using
@@ -198,13 +206,32 @@ bool weft__fire(weft__token k, enum weft__cause cause);
  * has claimed it. */
 void weft__sched_push(struct weft__sched *s, struct weft__task *t, uint64_t now);
 
+/* Pushes it to the next slot of the worker, the caller, which runs a task. */
+void weft__sched_put_next(struct weft__sched *s, struct weft__task *t);
+/* What was drawn from a ring or a shared queue, claimed if it is new. */
+struct weft__task *weft__sched_drawn(uint32_t index, bool *is_new);
+
 /* Puts a NEW (QUEUED) or READY task into a queue from which only `pin` (or anyone) takes it, waking. */
 void weft__group_put(struct weft__group *g, struct weft__task *t);
+/* The same into the queue of one worker. */
+void weft__group_put_to(struct weft__group *g, struct weft__task *t, struct weft__sched *s);
 
 /* Tasks that have slept are cold: fetches what they will touch first, all at once instead of one miss after the other.
  * They are READY and in no queue yet, so their frames stay where they are. */
 void weft__sched_prefetch(const uint32_t *tasks, uint32_t n);
 
+/* The worker's ticks, by which it decides: the processor's, unless they are virtual. */
+static inline uint64_t weft__sched_ticks(const struct weft__sched *s)
+{
+    return own(s->chaos) ? weft__chaos_ticks(s) : weft__ticks();
+}
+/* Those by which its group's workers are judged by another thread. Where they are virtual that is the one worker's last
+ * turn; nothing but itself is late then. */
+static inline uint64_t weft__group_ticks(const struct weft__group *g)
+{
+    const struct weft__sched *s = g->all[0];
+    return g->n == 1 && g->clock.is_virtual ? at_load(&s->since) : weft__ticks();
+}
 /* Whether somebody has looked too long at one task for its queue to be left alone (R1). */
 static inline bool weft__sched_absent(const struct weft__sched *s, uint64_t now)
 {

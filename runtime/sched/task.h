@@ -72,6 +72,7 @@ enum {
     WEFT__TASK_COPY = 4,      /* arg and side hold a copied argument, until started */
     WEFT__TASK_QUEUED = 16, /* born into a queue other than a deque: only who draws it may claim it */
     WEFT__TASK_STARTED = 8,   /* side points to its frame */
+    WEFT__TASK_CHAOS = 64,    /* its joiner inlines it by chance (sched/chaos.c) */
     WEFT__TASK_FP = 32,       /* has floating-point control words of its own: not inlined */
 };
 

@@ -14,6 +14,26 @@
 #include "coord/side.h"
 #include "sched/errand.h"
 
+/* ---- no seed */
+
+at_int weft__chaos_runtimes;
+
+void weft__chaos_delay(void)
+{
+}
+
+bool weft__chaos_once_in(uint32_t n)
+{
+    (void)n;
+    return false;
+}
+
+uint64_t weft__chaos_ticks(const struct weft__sched *s)
+{
+    (void)s;
+    return 0;
+}
+
 /* ---- base */
 
 static _Alignas(128) char arena[1 << 16], spaces[4][1 << 21];
