@@ -95,10 +95,10 @@ static weft_task start(struct weft__scope *s, struct weft__sched *w, struct weft
     return id;
 }
 
-/* Where it was spawned, for reports. */
-static inline void spawned_at(const struct weft__task *t, void *site)
+/* Where it was spawned, for reports. Where side is needed for something else, that takes it along (coord/side.c). */
+static inline void spawned_at(struct weft__task *t, void *site)
 {
-    at_store(&weft__members[weft__task_index(t)].site, (uint64_t)(uintptr_t)site);
+    at_store(&t->side, (uint64_t)(uintptr_t)site);
 }
 
 /* A block for a child of `s`, or NULL and why. */
@@ -228,7 +228,7 @@ static inline void frame_begin(struct weft__frame *f, struct weft__task *t, stru
     f->named = NULL;
     own_set(f->waits, 0);
     own_set(f->left, 0);
-    f->site = (void *)(uintptr_t)at_load(&weft__members[weft__task_index(t)].site);
+    f->site = (void *)(uintptr_t)at_load(&t->side);
     at_store(&f->chaos, 0);
     ati_store(&f->attached, 0);
     f->down = NULL;

@@ -21,6 +21,7 @@ static struct weft__side *make(const void *arg, size_t bytes)
 
 static void hang(struct weft__task *t, struct weft__side *d, unsigned flags)
 {
+    d->site = (void *)(uintptr_t)at_load(&t->side);
     at_store(&t->side, (uint64_t)(uintptr_t)d);
     ati_store(&t->bits, ati_load(&t->bits) | WEFT__TASK_SIDE | flags);
 }
@@ -31,6 +32,7 @@ int weft__side_copy(struct weft__task *t, const void *arg, size_t bytes)
     if (bytes <= sizeof words) {
         if (bytes > 0)
             memcpy(words, arg, bytes);
+        at_store(&weft__members[weft__task_index(t)].site, at_load(&t->side));
         at_store(&t->u.arg, words[0]);
         at_store(&t->side, words[1]);
         ati_store(&t->bits, ati_load(&t->bits) | WEFT__TASK_COPY);
@@ -78,10 +80,12 @@ void weft__side_unpack(struct weft__frame *f, struct weft__task *t, uint32_t bit
     if (bits & WEFT__TASK_COPY) {
         f->copy[0] = at_load(&t->u.arg);
         f->copy[1] = side;
+        f->site = (void *)(uintptr_t)at_load(&weft__members[weft__task_index(t)].site);
         f->arg = f->copy;
         return;
     }
     f->side = (struct weft__side *)(uintptr_t)side;
+    f->site = f->side->site;
     f->arg = f->side->bytes > 0 ? f->side->data : f->side->arg;
     f->keep_fp = f->side->keep_fp;
     if (f->keep_fp)

@@ -10,6 +10,7 @@ enum { WEFT__NAME_BYTES = 32 };
 
 struct weft__side {
     int *result;
+    void *site; /* where the task was spawned */
     char name[WEFT__NAME_BYTES]; /* written under HELD (coord/task.c) */
     bool keep_fp;
     void *arg;    /* the argument, if it is not copied here */

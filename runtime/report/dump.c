@@ -165,12 +165,11 @@ NOT_INSTRUMENTED static void look_inside(struct view *v, struct weft__task *t)
     } else if (v->state == weft__state(weft__id_generation(v->id), 0, 0, WEFT__NEW)) {
         /* What the spawner wrote, by the acquire of the state. */
         v->fn = (const void *)(uintptr_t)at_load(&t->fn);
-        v->site = (const void *)(uintptr_t)at_load(&weft__members[weft__task_index(t)].site);
-        if (bits & WEFT__TASK_SIDE)
-            side = (const struct weft__side *)(uintptr_t)at_load_acquire(&t->side);
-        if (ati_load_acquire(&t->bits) != bits) { /* it was started meanwhile */
-            side = NULL;
-            v->site = NULL;
+        uint64_t there = at_load_acquire(bits & WEFT__TASK_COPY ? &weft__members[weft__task_index(t)].site : &t->side);
+        if (at_load_acquire(&t->state) == v->state) { /* else it was started meanwhile */
+            if (bits & WEFT__TASK_SIDE)
+                side = (const struct weft__side *)(uintptr_t)there;
+            v->site = side ? side->site : (const void *)(uintptr_t)there;
         }
     } else {
         return; /* it is between the two */

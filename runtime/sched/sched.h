@@ -64,7 +64,7 @@ struct weft__frame {
     /* For reports: own(), since whoever reads them is not waited for. */
     uint64_t waits; /* of its last wait: {enum weft__waits : 8 | what for : 56} */
     uint64_t left;  /* ticks at which it last left its worker */
-    void *site;     /* where it was spawned */
+    void *site;     /* where it was spawned: a return address */
     at_word chaos; /* {number : 48 | worker of its last turn + 1 : 16}; 0 until its first turn ends (sched/chaos.c) */
     /* Under the lock of the owner scope (coord/tree.c). */
     at_int attached;

@@ -89,7 +89,7 @@ struct weft__task {
             at_int last_run; /* how long its last turn was, in ticks >> 10 */
         } run;
     } u;
-    at_word side; /* NEW: options or a copied argument; afterwards struct weft__frame * */
+    at_word side; /* NEW: where it was spawned, or options, or a copied argument; afterwards struct weft__frame * */
     at_int link;  /* next in an inject or free list: index + 1, 0 none */
     at_int bits;  /* {pin : 16 | stack class : 8 | WEFT__TASK_* : 8}; pin is worker + 1, 0 any */
 };
@@ -112,9 +112,9 @@ static inline uint32_t weft__task_bits(uint32_t pin, int class_index, unsigned f
     return pin << 16 | (uint32_t)class_index << 8 | flags;
 }
 
-/* Beside each block. NEW: where it was spawned, a return address. Afterwards its neighbours in its scope's list of members
- * (coord/tree.c), index + 1, 0 none: here and not in the frame, so that leaving a list does not touch the cold stacks of
- * the neighbours. */
+/* Beside each block: its neighbours in its scope's list of members (coord/tree.c), index + 1, 0 none: here and not in the
+ * frame, so that leaving a list does not touch the cold stacks of the neighbours. NEW, with a copied argument: where it
+ * was spawned. (Of all tasks it would cost skynet a fifth: eight share a line, and are others' after a steal.) */
 union weft__member {
     at_word site;
     struct {
