@@ -37,10 +37,11 @@ if [ "${2-}" = deb ]; then
     runtime=("$build"/libweft0_*.deb) dev=("$build"/libweft-dev_*.deb)
     [ "${#runtime[@]} ${#dev[@]}" = "1 1" ] || fail "not one libweft0 and one libweft-dev in $build"
     prefix=$work/stage/usr
-    # contents DEB: its files, from below usr; versions and the processor's name as stars
+    # contents DEB: its files, from below usr; versions, the processor's name and the manual's pages as stars
     contents() {
         dpkg-deb --fsys-tarfile "$1" | tar -t | sed -n 's,^\./usr/\(.*[^/]\)$,\1,p' |
-            sed -E 's,^lib/[a-z0-9_]+-linux-gnu/,lib/,; s,[0-9]+\.[0-9]+\.[0-9]+$,*,' | LC_ALL=C sort
+            sed -E 's,(^|/)lib/[a-z0-9_]+-linux-gnu/,\1lib/,; s,[0-9]+\.[0-9]+\.[0-9]+(-gdb\.py)?$,*\1,
+                s,^(share/man/man3)/(weft|weft_[a-z_]+|WEFT_[A-Z]+)\.3$,\1/*.3,' | LC_ALL=C sort -u
     }
     diff - <(contents "${runtime[0]}") <<'LIST' || fail "libweft0 has other files (< expected, > found)"
 lib/libweft.so.*
@@ -59,6 +60,8 @@ lib/libweft.so
 lib/pkgconfig/weft.pc
 share/doc/libweft-dev/copyright
 share/doc/weft/LICENSE
+share/gdb/auto-load/usr/lib/libweft.so.*-gdb.py
+share/man/man3/*.3
 share/weft/weft.json
 LIST
         diff - <(contents "${dev[0]}") || fail "libweft-dev has other files (< expected, > found)"
@@ -88,6 +91,10 @@ if grep -vE '^weft_[a-z][a-z0-9_]*@@WEFT_0$' <<<"$shown"; then
     fail "libweft.so shows these"
 fi
 passed "libweft.so shows weft_* only, $(wc -l <<<"$shown") symbols"
+for name in weft $(sed 's/@.*//' <<<"$shown"); do
+    [ -s "$prefix/share/man/man3/$name.3" ] || fail "the manual has no $name(3)"
+done
+passed "each has its page in the manual"
 dynamic=$(readelf -d "$library/libweft.so")
 [[ $dynamic == *'[libweft.so.0]'* ]] || fail "the name of libweft.so is another: $dynamic"
 ! grep -E 'NEEDED|RPATH|RUNPATH|TEXTREL' <<<"$dynamic" | grep -vE '\[(libc|ld-linux)[^ ]*\]' || fail "libweft.so needs this"

@@ -5,14 +5,17 @@
  * Descriptors that weft opened (net.h) have to be closed by weft_close: after a close(2), whatever gets the number
  * next may wait for ever. Debug builds end the process when they see that.
  *
- * All calls here: a wait that was cancelled took nothing (write_all and read_all say otherwise). On a plain
- * thread they block it, by poll(2). At most 0x7ffff000 bytes a call.
+ * Reads and writes move at most 0x7ffff000 bytes a call (write_all and read_all say otherwise). A plain thread
+ * waits by poll(2), so that it is told to leave in time; only what can be moved in no other way blocks for as long
+ * as the kernel likes (regular files).
  *
+ * context    task: suspends, cancellation point (nothing was moved); plain thread: blocks it
  * errors     those of the system call, and
- *            -EBADF       not open, or closed while the call waited
- *            -ECANCELED   told to leave
- *            -EXDEV       another runtime waits on this descriptor
- *            -ENOMEM      no room to register it
+ *            -EBADF             not open, or closed while the call waited
+ *            -ECANCELED         told to leave
+ *            -EINVAL            NULL with a length, lengths that overflow, more than IOV_MAX pieces
+ *            -EXDEV             another runtime waits on this descriptor
+ *            -ENOMEM, -ENOSPC   no room to register it
  */
 #ifndef WEFT_IO_H
 #define WEFT_IO_H
@@ -24,49 +27,62 @@
 extern "C" {
 #endif
 
+/* What weft_wait_fd waits for. */
 #define WEFT_READABLE 1
 #define WEFT_WRITABLE 2
 
-/* Reads what is there, at least one byte, waiting for it; 0 at the end.
+/* Reads what is there, at least one byte, waiting for it.
  *
- * context    task: suspends, cancellation point; plain thread: blocks it
+ * returns    how many bytes; 0 the end (or nothing was asked for); a negative errno
  * source     one waiter word for each direction, edge-triggered, event/poller.c */
 WEFT_CHECK WEFT_API int weft_read(int fd, void *buf, size_t n);
 WEFT_CHECK WEFT_API int weft_readv(int fd, const struct iovec *v, int n);
 
-/* Writes what fits, at least one byte, waiting for room. Never raises SIGPIPE on a socket. */
+/* Writes what fits, at least one byte, waiting for room. Never raises SIGPIPE on a socket.
+ *
+ * returns    how many bytes; a negative errno */
 WEFT_CHECK WEFT_API int weft_write(int fd, const void *buf, size_t n);
 WEFT_CHECK WEFT_API int weft_writev(int fd, const struct iovec *v, int n);
 
-/* Writes everything. On an error or a cancel an unknown part was written.
+/* Writes everything, however much.
  *
- * returns    0; a negative errno */
+ * returns    0; a negative errno
+ * on error   an unknown part was written
+ * context    task: suspends, cancellation point (an unknown part was written); plain thread: blocks it */
 WEFT_CHECK WEFT_API int weft_write_all(int fd, const void *buf, size_t n);
 
-/* Reads exactly n bytes. On an error or a cancel an unknown part was read and is lost.
+/* Reads exactly n bytes.
  *
- * returns    n; 0 the end came before the first byte; -ENODATA it came later; a negative errno */
+ * returns    n; 0 the end came before the first byte; -ENODATA it came later; -EINVAL n is more than INT_MAX; a
+ *            negative errno
+ * on error   an unknown part was read and is lost
+ * context    task: suspends, cancellation point (an unknown part was read and is lost); plain thread: blocks it */
 WEFT_CHECK WEFT_API int weft_read_all(int fd, void *buf, size_t n);
 
 /* Waits until `fd` is readable or writable (or has hung up, or has an error), for descriptors that another
  * library reads. Several tasks may wait; they are served in order.
  *
  * returns    the events that came, WEFT_READABLE | WEFT_WRITABLE; -EPERM this kind cannot be polled;
- *            -EINVAL; on a plain thread, which asks with a descriptor of its own, also -EMFILE
- * context    task: suspends, cancellation point; plain thread: blocks it */
+ *            -EINVAL; on a plain thread, which asks with a descriptor of its own, also -EMFILE, -ENFILE
+ * context    task: suspends, cancellation point (no event is lost); plain thread: blocks it */
 WEFT_CHECK WEFT_API int weft_wait_fd(int fd, int events);
 
 /* Closes it: calls that wait on it return -EBADF; the number is closed once the last call in flight is out.
- * Not a cancellation point.
  *
- * returns    0; -EBADF */
+ * returns    0; -EBADF not open, or being closed
+ * context    any thread: never suspends, not a cancellation point */
 WEFT_API int weft_close(int fd);
 
-/* For WEFT_AUTO: closes *fd unless it is negative. */
+/* For WEFT_AUTO: closes *fd unless it is negative.
+ *
+ * context    any thread: never suspends, not a cancellation point */
 WEFT_API void weft_close_auto(const int *fd);
 
 /* Forgets what weft knows of a descriptor that another library is about to close or to hand to another
- * runtime. Calls that wait on it return -EBADF. It stays open. */
+ * runtime. Calls that wait on it return -EBADF. It stays open.
+ *
+ * returns    0; -EBADF
+ * context    any thread: never suspends, not a cancellation point */
 WEFT_API int weft_fd_forget(int fd);
 
 #ifdef __cplusplus

@@ -1,6 +1,8 @@
 /* weft/report.h - what the workers have done so far, and what every task does now.
  *
  * Read without stopping anybody: each number is exact when its worker is idle and slightly old while it runs.
+ *
+ * context    any thread: never suspends
  */
 #ifndef WEFT_REPORT_H
 #define WEFT_REPORT_H
@@ -13,6 +15,7 @@ extern "C" {
 
 typedef struct weft_runtime weft_runtime;
 
+/* What one worker has done since it was started. */
 typedef struct weft_worker_stats {
     uint64_t ran;      /* turns: a task was started or resumed */
     uint64_t inlined;  /* children run as a plain call by their joiner */
@@ -29,8 +32,7 @@ typedef struct weft_worker_stats {
 
 /* Fills out[0 .. n-1] with the first n workers' numbers. `rt` NULL is the caller's own runtime.
  *
- * returns    the number of workers, which may be more than n; -EINVAL
- * context    any thread; never suspends */
+ * returns    the number of workers, which may be more than n; -EINVAL, also for NULL outside of a runtime */
 WEFT_API int weft_stats(weft_runtime *rt, weft_worker_stats *out, int n);
 
 /* Writes a line for every live task of the process: id, name, state, what it waits for and since when, its function,
@@ -43,8 +45,7 @@ WEFT_API int weft_stats(weft_runtime *rt, weft_worker_stats *out, int n);
  * ended just then may be missing, or be there.
  *
  * returns    how many there are; the negative errno of write(2)
- * context    any thread, or a task, whose worker it blocks for as long; waits for no task and no lock of theirs. Not
- *            for signal handlers */
+ * context    any thread: never suspends, blocks it. It waits for no task and no lock of theirs, only for write(2) */
 WEFT_API int weft_dump(int fd);
 
 #ifdef __cplusplus

@@ -34,6 +34,7 @@
 extern "C" {
 #endif
 
+/* A set of worker threads and what runs on them. */
 typedef struct weft_runtime weft_runtime;
 
 /* What the runtime has to say: a failure nobody will see, a limit that was met, a task that ignores its
@@ -52,65 +53,75 @@ typedef struct weft_report {
  * thread's own deadlines are in real time, so none may apply to what it starts there. docs/testing.md. */
 enum weft_clock { WEFT_CLOCK_REAL, WEFT_CLOCK_VIRTUAL };
 
+/* How a runtime is to be. All zero, or NULL, are the defaults. */
 typedef struct weft_options {
     int workers;          /* worker threads; 0: WEFT_WORKERS from the environment, else the processors this
                              process may use when the runtime starts: those of its affinity mask, or the CPU
                              quota of its cgroup (v1, v2) or of one above it, if that is less; of a quota a part
                              of a processor counts as one, so 2.5 are 3 workers and 0.2 is one. At most 1024 */
-    size_t stack_bytes;   /* guaranteed to each task; 0: 64 KiB; at most 8 MiB. WEFT_STACK=4 in the environment makes
-                             each stack four times as large (2 to 64), up to that; docs/stacks.md says who needs it */
+    size_t stack_bytes;   /* guaranteed to each task; 0: 64 KiB; at most 8 MiB. WEFT_STACK=4 in the environment
+                             makes each stack four times as large (2 to 64), up to that; docs/stacks.md says who
+                             needs it */
     bool no_crash_report; /* leave SIGSEGV and SIGBUS alone: no report of a stack overflow */
-    bool stop_on_signals; /* the first SIGINT or SIGTERM tells all of the runtime to leave (then weft_run returns -EINTR
-                             if main left for it), the second ends the process, whatever main does */
+    bool stop_on_signals; /* the first SIGINT or SIGTERM tells all of the runtime to leave (then weft_run returns
+                             -EINTR if main left for it), the second ends the process, whatever main does */
     bool dump_on_quit;    /* SIGQUIT writes weft_dump to standard error, and ends nothing */
     void (*report)(const weft_report *r, void *arg); /* NULL: one line to standard error */
-    void *report_arg;
+    void *report_arg;     /* the second argument of `report` */
     uint64_t chaos_seed;  /* not 0: this seed perturbs the schedule, for tests; 0: WEFT_CHAOS from the environment, else
                              none. docs/testing.md */
     int clock;            /* enum weft_clock */
     uint64_t reserved[8]; /* zero */
 } weft_options;
 
-/* Starts a runtime, runs fn(arg) as its first task (its name is "main"), ends the runtime and returns fn's result. On return no
- * thread and no descriptor of it is left.
+/* Starts a runtime, runs fn(arg) as its first task (its name is "main"), ends the runtime and returns fn's result.
+ * On return no thread and no descriptor of it is left.
  *
  * returns    fn's result; -EDEADLK called within a task; -EINTR a signal told main to leave (stop_on_signals);
- *            -EINVAL bad options; -ENOMEM, -EAGAIN, -EMFILE it could not start; -ECHILD in a forked child, see above,
+ *            -EINVAL bad options; -ENOMEM, -EAGAIN, -EMFILE, -ENFILE it could not start; -ECHILD in a forked child,
  *            as from every other call
- * context    plain thread: blocks it */
+ * context    plain thread: blocks it, not a cancellation point. What the caller is told, fn is told */
 WEFT_CHECK WEFT_API int weft_run(weft_fn *fn, void *arg, const weft_options *o);
 
 /* Starts a runtime that several mains use in turn, or at once from several threads.
  *
- * returns    0; -EINVAL, -ENOMEM, -EAGAIN, -EMFILE; *out is then untouched */
+ * returns    0; -EINVAL, -ENOMEM, -EAGAIN, -EMFILE, -ENFILE; *out is then untouched
+ * context    any thread: never suspends, blocks it. It takes milliseconds */
 WEFT_CHECK WEFT_API int weft_runtime_create(weft_runtime **out, const weft_options *o);
 
 /* Cancels what still runs, awaits it, ends the threads and frees all. Sets *rt to NULL; accepts NULL.
  *
- * context    plain thread (aborts inside a task of the same runtime) */
+ * context    plain thread: blocks it, not a cancellation point. Aborts in a task of the same runtime; in one of
+ *            another it blocks that worker */
 WEFT_API void weft_runtime_destroy(weft_runtime **rt);
 
 /* Tells all that runs on `rt` to leave, for the reason "shutdown", lets nothing new last, and waits for the end of it
- * all, `grace` at most. Who has not left by then is reported by name ("shutdown") and runs on; the runtime still cannot
- * be destroyed before it has ended, so what remains is to end the process. NULL is the caller's own runtime.
+ * all, `grace` at most. Who has not left by then is reported by name ("shutdown") and runs on; the runtime still
+ * cannot be destroyed before it has ended, so what remains is to end the process. NULL is the caller's own runtime.
  *
  * returns    0 nothing runs there any more; -ETIMEDOUT; -EINVAL;
  *            in a task, which does not wait: -EINPROGRESS of `rt`, -EDEADLK of another runtime; all was told
- * context    any thread; a plain thread waits, though not for its own scopes with .on, only for their children */
+ * context    task: never suspends; plain thread: blocks it, not a cancellation point. It does not wait for scopes
+ *            of its own with .on, only for their children */
 WEFT_CHECK WEFT_API int weft_runtime_shutdown(weft_runtime *rt, int64_t grace);
 
-/* Runs fn(arg) as a task of `rt`, named "main", and waits for it. Its error detail stays with the task.
+/* Runs fn(arg) as a task of `rt`, named "main", and waits for it. If it failed, the caller has its error detail
+ * (weft_error_text).
  *
- * returns    fn's result; -EDEADLK called within a task; -EINVAL; -ENOMEM; -ECANCELED the caller was told to
- *            leave, or the runtime ended
- * context    plain thread: blocks it */
+ * returns    fn's result; -EDEADLK called within a task; -EINVAL; -ENOMEM; if fn was told to leave, and left with
+ *            -ECANCELED: -EINTR a signal told it (stop_on_signals), else -ECANCELED
+ * context    plain thread: blocks it, not a cancellation point. What the caller is told, fn is told */
 WEFT_CHECK WEFT_API int weft_runtime_run(weft_runtime *rt, weft_fn *fn, void *arg);
 
-/* The size in bytes of a public type by its name ("weft_scope"), for bindings; 0 if there is none. */
+/* The size in bytes of a public type by its name ("weft_scope"), for bindings; 0 if there is none.
+ *
+ * context    any thread: never suspends */
 WEFT_API size_t weft_sizeof(const char *type);
 
-/* The version a program is compiled against; weft_version() says which one it runs with, as "0.1.0". Before 1.0 a
- * program needs the minor version it was compiled against. */
+/* The version a program is compiled against, and weft_version() says which one it runs with, as "0.1.0". Before 1.0 a
+ * program needs the minor version it was compiled against.
+ *
+ * context    any thread, signal handler: never suspends */
 #define WEFT_VERSION_MAJOR 0
 #define WEFT_VERSION_MINOR 1
 #define WEFT_VERSION_PATCH 0

@@ -15,6 +15,8 @@
  *
  * Between begin and end must be no way out: a forgotten end aborts, naming both scopes. WEFT_SCOPE is for
  * code with returns in the middle.
+ *
+ * context    any thread: never suspends
  */
 #ifndef WEFT_SCOPE_H
 #define WEFT_SCOPE_H
@@ -29,14 +31,14 @@ extern "C" {
 
 typedef struct weft_runtime weft_runtime;
 
+/* A scope, as a variable; what is in it is weft's own. */
 struct weft_scope {
     uint64_t opaque[16];
 };
 
 /* Begins a scope whose work is told to stop after `within` (WEFT_NEVER: no deadline; 0 or less: at once).
- * Cannot fail. The scope must stay where it is until its end.
- *
- * context    task or plain thread; never suspends */
+ * Cannot fail: where a plain thread has no memory for it, its end returns -ENOMEM. The scope must stay where it
+ * is until its end. */
 WEFT_API void weft_scope_begin(weft_scope *s, int64_t within);
 
 /* Begins a scope that hides every cancel and deadline from further out, so that cleanup can suspend; it is
@@ -51,6 +53,7 @@ typedef struct weft_failure {
     char text[108];
 } weft_failure;
 
+/* How a scope is to be. All zero, or NULL, are the defaults. */
 typedef struct weft_scope_options {
     const char *name;       /* shown in reports; has to live as long as the scope; NULL: none */
     weft_runtime *on;       /* plain threads: where the children run; NULL in a task */
@@ -59,7 +62,7 @@ typedef struct weft_scope_options {
     uint64_t reserved[8];   /* zero */
 } weft_scope_options;
 
-/* The same with options; NULL or zeroed options are weft_scope_begin. Bad options fail the scope: its end
+/* Begins a scope with options; with NULL or zeroed ones it is weft_scope_begin. Bad options fail the scope: its end
  * returns -EINVAL. */
 WEFT_API void weft_scope_begin_with(weft_scope *s, int64_t within, const weft_scope_options *o);
 
@@ -73,12 +76,15 @@ WEFT_API void weft_scope_begin_with(weft_scope *s, int64_t within, const weft_sc
  *              -ECANCELED told from further out, -ETIMEDOUT its own deadline, 0 weft_scope_cancel;
  *            - rc, the body's own count or descriptor, even when late.
  *            -EINVAL it is not open, or another's.
- * context    task: suspends; plain thread: blocks it. Not a cancellation point.
+ * context    owner; task: suspends, not a cancellation point; plain thread: blocks it. Aborts if a younger scope
+ *            of the owner's is still open
  * ordering   what the children wrote is visible on return */
 WEFT_CHECK WEFT_API int weft_scope_end(weft_scope *s, int rc);
 
 /* What WEFT_SCOPE runs at the closing brace: nothing if the scope was ended, else cancels and awaits the
- * children and reports their failures. */
+ * children and reports their failures.
+ *
+ * context    owner; task: suspends, not a cancellation point; plain thread: blocks it */
 WEFT_API void weft_scope_drop(weft_scope *s);
 
 /* Declares a scope and begins it; leaving by return, break or goto cancels and awaits the children. It is a
@@ -90,26 +96,31 @@ WEFT_API void weft_scope_drop(weft_scope *s);
 /* Tells everything in the scope to leave: the body, the children, and what they spawned. Idempotent; the
  * first reason counts (at most 31 bytes are kept).
  *
- * context    any thread while the scope is open; never suspends; not a cancellation point */
+ * context    any thread: never suspends, not a cancellation point. While the scope is open */
 WEFT_API void weft_scope_cancel(weft_scope *s, const char *reason);
 
 /* Moves the scope's deadline, to earlier or later, WEFT_NEVER to none. A deadline that has already struck is
- * not undone. Should there be no memory to keep it, the scope fails with -ENOMEM, which tells all in it to leave. Only by
- * the scope's owner. */
+ * not undone. Should there be no memory to keep it, the scope fails with -ENOMEM, which tells all in it to leave.
+ *
+ * context    owner; any thread: never suspends */
 WEFT_API void weft_scope_set_deadline(weft_scope *s, int64_t at);
+
+/* Its own deadline, WEFT_NEVER if it has none. */
 WEFT_API int64_t weft_scope_deadline(const weft_scope *s);
 
-/* Waits until the scope has no children, without ending it; more can be spawned afterwards. Only by the
- * scope's owner, as innermost scope.
+/* Waits until the scope has no children, without ending it; more can be spawned afterwards.
  *
  * returns    0; -ECANCELED; -EINVAL the scope is not the caller's innermost
- * context    task: suspends, cancellation point; plain thread: blocks it */
+ * context    owner; task: suspends, cancellation point (the children go on); plain thread: blocks it
+ * ordering   what the children wrote is visible when 0 is returned */
 WEFT_CHECK WEFT_API int weft_scope_wait(weft_scope *s);
 
 /* Whether its own deadline has struck. Exact also after its end. */
 WEFT_API bool weft_scope_expired(const weft_scope *s);
 
-/* How many children have not ended. Owner only; others may change it meanwhile. */
+/* How many children have not ended; others may change it meanwhile.
+ *
+ * context    owner; any thread: never suspends */
 WEFT_API int weft_scope_alive(const weft_scope *s);
 
 /* How many children have failed so far; more than failures_max if there was no room. Also after its end. */

@@ -2,6 +2,8 @@
  *
  * A task is owned by a scope (scope.h), which does not end before it. It is reaped at its end; its id stays
  * valid for ever and just says that it has ended. Results go through the argument.
+ *
+ * context    any thread: never suspends
  */
 #ifndef WEFT_TASK_H
 #define WEFT_TASK_H
@@ -12,6 +14,7 @@
 extern "C" {
 #endif
 
+/* What owns tasks: scope.h. */
 typedef struct weft_scope weft_scope;
 
 /* Positive: names one task, never reused. Negative: the errno why there is none. */
@@ -27,12 +30,13 @@ typedef int64_t weft_task;
  * The child may start up to 2 ms late if its parent computes on without calling weft.
  *
  * returns    the task; -EINVAL the scope is not open, fn is NULL, or options are out of range; -ENOMEM
- * context    task, or plain thread (the scope was begun by a task, or with .on); never suspends. Whoever is neither
- *            the scope's owner nor below it has to know that the scope is not just ending
+ * context    any thread: never suspends, not a cancellation point. A plain thread's own scope, or one around it, has
+ *            .on. Whoever is neither the scope's owner nor below it has to know that the scope is not just ending
  * source     Chase-Lev deque of ids, sched/deque.c */
 WEFT_API weft_task weft_spawn(weft_scope *s, weft_fn *fn, void *arg);
 WEFT_API weft_task weft_spawn_copy(weft_scope *s, weft_fn *fn, const void *arg, size_t bytes);
 
+/* How a task is to be. All zero, or NULL, are the defaults. */
 typedef struct weft_spawn_options {
     const char *name;   /* shown in reports, copied, at most 31 bytes; NULL: none */
     size_t stack_bytes; /* guaranteed to fn; 0: the runtime's default; at most 8 MiB */
@@ -40,9 +44,10 @@ typedef struct weft_spawn_options {
     int pin;            /* k: only worker k runs it, counted from 1; 0: any worker */
     bool keep_fp;       /* the task has its own floating-point control words (rounding, masks) */
     int *result;        /* fn's result is stored here before the task has ended; NULL: nowhere */
-    uint64_t reserved[8];
+    uint64_t reserved[8]; /* zero */
 } weft_spawn_options;
 
+/* The same with options; with NULL it is weft_spawn. */
 WEFT_API weft_task weft_spawn_with(weft_scope *s, weft_fn *fn, void *arg, const weft_spawn_options *o);
 
 /* Waits until the task has ended. Any number of times, by anyone, at any later time.
@@ -52,44 +57,48 @@ WEFT_API weft_task weft_spawn_with(weft_scope *s, weft_fn *fn, void *arg, const 
  *
  * returns    0 it has ended; -ECANCELED the caller was told to leave; -EDEADLK t is the caller; -EINVAL t
  *            names no task; a negative t itself
- * context    task: suspends, cancellation point; plain thread: blocks it
+ * context    task: suspends, cancellation point (the task goes on); plain thread: blocks it
  * ordering   what the task wrote is visible when 0 is returned */
 WEFT_CHECK WEFT_API int weft_task_join(weft_task t);
 
 /* Asks a task to leave: every wait in it and in its scopes returns -ECANCELED from now on. An unstarted
  * one is started all the same, and told at its first wait. `reason` is copied (at most 31 bytes) or NULL.
  *
- * returns    0; -ESRCH it has ended; -EINVAL
- * context    any thread; never suspends */
+ * returns    0; -ESRCH it has ended; -EINVAL t names no task
+ * context    any thread: never suspends, not a cancellation point */
 WEFT_API int weft_task_cancel(weft_task t, const char *reason);
 
-/* Whether it has not ended yet. Any thread. */
+/* Whether it has not ended yet. */
 WEFT_API bool weft_task_alive(weft_task t);
 
 /* Copies its name, or "" if it has none, always terminated.
  *
- * returns    the name's length; -ESRCH it has ended; -EINVAL */
+ * returns    the name's length, of which bytes - 1 were copied at most; -ESRCH it has ended; -EINVAL */
 WEFT_API int weft_task_name(weft_task t, char *out, size_t bytes);
 
-/* Writes the ids of at most n live tasks, of every runtime in the process.
+/* Writes the ids of at most n live tasks, of every runtime in the process. Workers keep running, so tasks that begin
+ * or end meanwhile may be missing.
  *
- * returns    how many there are, which may be more than n; -EINVAL
- * context    any thread; workers keep running, so tasks that begin or end meanwhile may be missing */
+ * returns    how many there are, which may be more than n; -EINVAL */
 WEFT_API int weft_task_list(weft_task *out, size_t n);
 
 /* The caller's own id; 0 outside a task. */
 WEFT_API weft_task weft_task_self(void);
 
-/* Renames the calling task; nothing outside a task. */
+/* Renames the calling task. At most 31 bytes are kept, and NULL is "". Outside a task, or without memory, it does
+ * nothing. */
 WEFT_API void weft_task_set_name(const char *name);
 
 /* Lets every other ready task of this worker have a turn.
  *
  * returns    0; -ECANCELED, after yielding all the same
- * context    task: may suspend, cancellation point; plain thread: yields the processor */
+ * context    task: suspends, cancellation point (nothing is lost); plain thread: yields the processor */
 WEFT_CHECK WEFT_API int weft_yield(void);
 
-/* Whether the caller was told to leave: 0 or -ECANCELED. Looks at the clock, too. Never suspends. */
+/* Whether the caller was told to leave. Looks at the clock, too.
+ *
+ * returns    0; -ECANCELED
+ * context    any thread: never suspends, cancellation point (nothing is lost) */
 WEFT_CHECK WEFT_API int weft_check(void);
 
 /* Why, if the caller was told to leave: the reason given, "deadline", "a sibling failed" or "cancelled".
