@@ -455,9 +455,12 @@ struct depth {
 
 static NOINLINE int go_down(int bytes)
 {
-    volatile char here[1024];
+    char here[1024];
     here[0] = here[1023] = (char)(bytes | 1);
-    return bytes > 2048 ? go_down(bytes - 1100) + here[0] : here[1023];
+    __asm__ volatile("" : : "r"(here) : "memory"); /* a frame for each, also by a compiler that would make a loop of it */
+    int below = bytes > 2048 ? go_down(bytes - 1100) : 0;
+    __asm__ volatile("" : : "r"(here) : "memory");
+    return below + here[1023];
 }
 
 static int use_some(void *arg)

@@ -303,7 +303,8 @@ static void mark_stack(struct weft__frame *f, struct weft__stack *k)
     weft__report(weft__runtime_of(f->group), "stack", f->id, weft__frame_name(f), 0, text);
 }
 
-static inline void body(struct weft__frame *f, struct weft__task *t, struct weft__stack *k, bool marks)
+static inline __attribute__((always_inline)) void body(
+        struct weft__frame *f, struct weft__task *t, struct weft__stack *k, bool marks)
 {
     struct weft__scope *s = (struct weft__scope *)at_load(&t->scope);
     (void)at_load_acquire(&t->state); /* meets the release in weft__task_begin */
