@@ -32,6 +32,11 @@
 #include <sanitizer/asan_interface.h>
 #include <sanitizer/lsan_interface.h>
 #endif
+#ifdef WEFT__VALGRIND /* -DWEFT_VALGRIND=ON: valgrind is told what is a stack, when there is a new one */
+#include <valgrind/valgrind.h>
+#else
+#define VALGRIND_STACK_REGISTER(low, high) ((void)(low), (void)(high))
+#endif
 
 /* It reads what belongs to others. */
 #if defined(WEFT__TSAN) || defined(WEFT__ASAN)
@@ -220,8 +225,10 @@ static struct weft__stack *made(struct weft__stack_pool *p, struct found f, int 
     own_set(k->high, (char *)k);
     own_set(k->slab, f.slab);
     own_set(k->class_index, class_index);
-    if (rc == 0)
+    if (rc == 0) {
+        (void)VALGRIND_STACK_REGISTER(f.slot + WEFT__GUARD_BYTES, (char *)k);
         return k;
+    }
     weft__lock(&p->lock);
     own_set(k->next, p->bare[class_index]);
     p->bare[class_index] = k;
