@@ -309,6 +309,12 @@ const char *weft__detail_text(struct weft__frame *f, int code)
     (void)f, (void)code;
     NOT_HERE;
 }
+size_t weft__stack_mark(struct weft__stack *s)
+{
+    (void)s;
+    NOT_HERE;
+    return 0;
+}
 void weft__report_left(struct weft_runtime *rt)
 {
     (void)rt;
