@@ -298,7 +298,8 @@ static void mark_stack(struct weft__frame *f, struct weft__stack *k)
     char text[160];
     if (used <= guaranteed / 10 * 8 || !first_time(f->fn))
         return;
-    snprintf(text, sizeof text, "function %p, with what it joined by a call, used %zu of %zu bytes of stack that were guaranteed",
+    snprintf(text, sizeof text,
+            "function %p, with what it joined by a call, used %zu of %zu bytes of stack that were guaranteed",
             (void *)(uintptr_t)f->fn, used, guaranteed);
     weft__report(weft__runtime_of(f->group), "stack", f->id, weft__frame_name(f), 0, text);
 }

@@ -42,8 +42,9 @@ static void on_fault(int signo, siginfo_t *info, void *context)
             snprintf(below, sizeof below, ", run by its joiner on the stack of %s", whose);
         }
         if (weft__stack_in_guard(f->stack, info->si_addr))
-            snprintf(text, sizeof text, "weft: stack overflow in %s, spawned at %p%s: %zu KiB were guaranteed, fault at %p\n",
-                    who, f->site, below, weft__stack_guarantee(f->stack->class_index) / 1024, info->si_addr);
+            snprintf(text, sizeof text,
+                    "weft: stack overflow in %s, spawned at %p%s: %zu KiB were guaranteed, fault at %p\n", who, f->site,
+                    below, weft__stack_guarantee(f->stack->class_index) / 1024, info->si_addr);
         else
             snprintf(text, sizeof text, "weft: signal %d in %s, spawned at %p%s, fault at %p\n", signo, who, f->site,
                     below, info->si_addr);

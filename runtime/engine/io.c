@@ -116,7 +116,8 @@ static bool wake_for_timers(struct weft_runtime *rt, int64_t now)
     if (weft__idle_parked(idle) == 0 || weft__idle_searching(idle) > 0 ||
             earliest_left_alone(rt, INT64_MIN) > now)
         return false;
-    return awake_are_absent(rt, weft__group_ticks(&rt->group)) ? weft__idle_notify_anyway(&rt->group) : weft__idle_notify(&rt->group);
+    bool absent = awake_are_absent(rt, weft__group_ticks(&rt->group));
+    return absent ? weft__idle_notify_anyway(&rt->group) : weft__idle_notify(&rt->group);
 }
 
 /* T7. A worker is stuck if it has work and not begun a turn since the last tick. */

@@ -6,12 +6,14 @@
  *
  *     a handler, on a thread of the program's      a runtime that ends
  *     G1  handlers + 1                             G3  takes itself out of the table
- *     G2  each runtime in the table: asked |= ...,     -- full fence --
- *         kick its I/O thread; handlers - 1        G4  waits while a handler is at work
+ *     G2  each runtime in the table: says what         -- full fence --
+ *         was asked, kicks its I/O thread;         G4  waits while a handler is at work
+ *         handlers - 1
  *
  * Forbidden: G2 touches a runtime that G4 did not wait for. (G1 is a fence: either it comes before G3's, and G4 waits,
  * or G2 finds the table without it.)
- * In a forked child a signal does what it did before weft took it: nobody there serves it, and the kick would be the parent's.
+ * In a forked child a signal does what it did before weft took it: nobody there serves it, and the kick would be the
+ * parent's.
  * All of weft's own threads block all signals. A second signal to stop needs nobody: it gets its default disposition. */
 #include <sched.h>
 #include <signal.h>

@@ -90,8 +90,8 @@ static int task_ready(struct weft__frame *f, struct weft__slot *s, unsigned even
             rc = 0; /* told to leave, but an edge is there: the caller tries once more, and is refused next time */
         return (at_load(&s->life) & WEFT__SLOT_CLOSING) ? -EBADF : 0;
     }
-    weft__waits_for(f, events == WEFT_READABLE ? WEFT__WAITS_READ : events == WEFT_WRITABLE ? WEFT__WAITS_WRITE : WEFT__WAITS_READY,
-            (uint64_t)s->fd);
+    static const enum weft__waits waits[] = { WEFT__WAITS_READY, WEFT__WAITS_READ, WEFT__WAITS_WRITE, WEFT__WAITS_READY };
+    weft__waits_for(f, waits[events & 3], (uint64_t)s->fd);
     switch (weft__await(f)) {
     case WEFT__CAUSE_EVENT:
         return 0; /* whoever fired it has taken the record off */
