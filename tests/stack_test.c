@@ -563,6 +563,8 @@ START_TEST(the_memory_of_an_ended_runtime_is_unmapped)
 {
     int n = SCALED(1000, 500, 200), maps = 0;
     long space = 0;
+    if (fake_stacks())
+        return;
     if (_i)
         weft__fault_set(WEFT__FAULT_GUARD, 1, LONG_MAX, -EINVAL); /* two mappings a stack */
     for (int run = 0; run < 6; run++) {

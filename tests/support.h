@@ -58,6 +58,13 @@
 #define ASAN 0
 #endif
 
+/* AddressSanitizer has a second stack for each, of its own: nothing is said of mappings then. */
+static inline bool fake_stacks(void)
+{
+    const char *options = getenv("ASAN_OPTIONS");
+    return ASAN && options && strstr(options, "use_after_return=1");
+}
+
 /* How many: plainly, under AddressSanitizer, and under ThreadSanitizer, which has room for 8,000
  * coroutines. */
 #define SCALED(plain, asan, tsan) (TSAN ? (tsan) : ASAN ? (asan) : (plain))

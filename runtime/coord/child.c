@@ -274,12 +274,12 @@ static inline struct weft__sched *returned(void)
     return w;
 }
 
-/* True once for each function; when there have been very many, no more. */
-static bool first_time(weft_fn *fn)
+/* True once for each site; when there have been very many, no more. */
+static bool first_time(const void *site)
 {
     enum { MOST = 256 };
     static at_word said[MOST];
-    uint64_t mine = (uint64_t)(uintptr_t)fn;
+    uint64_t mine = (uint64_t)(uintptr_t)site;
     for (int i = 0; i < MOST; i++) {
         uint64_t there = at_load(&said[i]);
         if (there == 0 && at_cas(&said[i], 0, mine))
@@ -295,12 +295,12 @@ static bool first_time(weft_fn *fn)
 static void mark_stack(struct weft__frame *f, struct weft__stack *k)
 {
     size_t used = weft__stack_mark(k), guaranteed = weft__stack_guarantee(own(k->class_index));
-    char text[160];
-    if (used <= guaranteed / 10 * 8 || !first_time(f->fn))
+    char text[200];
+    if (used <= guaranteed / 10 * 8 || !first_time(f->site))
         return;
     snprintf(text, sizeof text,
-            "function %p, with what it joined by a call, used %zu of %zu bytes of stack that were guaranteed",
-            (void *)(uintptr_t)f->fn, used, guaranteed);
+            "spawned at %p, function %p, used with what it joined by a call %zu of %zu bytes of stack that were guaranteed",
+            f->site, (void *)(uintptr_t)f->fn, used, guaranteed);
     weft__report(weft__runtime_of(f->group), "stack", f->id, weft__frame_name(f), 0, text);
 }
 

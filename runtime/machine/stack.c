@@ -159,9 +159,6 @@ static struct weft__stack_slab *slab_new(int class_index)
         return NULL;
     }
     madvise(m, s->bytes, MADV_NOHUGEPAGE); /* refused by kernels without huge pages, which is as good */
-#ifdef WEFT__ASAN
-    __lsan_register_root_region(m, s->bytes); /* what only a parked task points to is no leak */
-#endif
     s->memory = m;
     return s;
 }
@@ -171,6 +168,20 @@ static struct found nth_of(struct weft__stack_slab *s, size_t i)
     char *slot = s->memory + i * s->slot;
     struct weft__stack *k = (struct weft__stack *)(void *)(slot + s->slot - colour(i) - sizeof *k);
     return (struct found){ .stack = k, .slab = s, .slot = slot };
+}
+
+/* What only a parked task points to is no leak. All but the guards, which LeakSanitizer cannot read. */
+static void tell_lsan(const struct weft__stack_slab *s, size_t i, bool begins)
+{
+#ifdef WEFT__ASAN
+    char *low = s->memory + i * s->slot + WEFT__GUARD_BYTES;
+    if (begins)
+        __lsan_register_root_region(low, s->slot - WEFT__GUARD_BYTES);
+    else
+        __lsan_unregister_root_region(low, s->slot - WEFT__GUARD_BYTES);
+#else
+    (void)s, (void)i, (void)begins;
+#endif
 }
 
 /* A stack never used before. With the pool locked: no new page is touched. */
@@ -189,6 +200,7 @@ static struct found cut(struct weft__stack_pool *p, int class_index)
         p->slabs[class_index] = s;
     }
     p->made++;
+    tell_lsan(s, s->used, true);
     return nth_of(s, s->used++);
 }
 
@@ -389,8 +401,9 @@ void weft__stack_pool_fini(struct weft__stack_pool *p)
                     __tsan_destroy_fiber(t->fiber);
             }
 #endif
+            for (size_t i = s->used; i > 0; i--)
+                tell_lsan(s, i - 1, false);
 #ifdef WEFT__ASAN
-            __lsan_unregister_root_region(s->memory, s->bytes);
             __asan_unpoison_memory_region(s->memory, s->bytes);
 #endif
             munmap(s->memory, s->bytes);
