@@ -173,11 +173,12 @@ END_TEST
 
 static const weft_options stopping = { .workers = 2, .stop_on_signals = true };
 
+/* To its own thread: ThreadSanitizer keeps a signal back until the thread that got it calls libc. */
 static void *send_when_begun(void *arg)
 {
     struct told *t = arg;
     wait_for(&t->began, 1);
-    kill(getpid(), t->inside);
+    raise(t->inside);
     return NULL;
 }
 
@@ -232,7 +233,7 @@ static void *send_again_and_again(void *arg)
     struct told *t = arg;
     wait_for(&t->began, 1);
     for (int i = 0; i < 1000; i++) {
-        kill(getpid(), t->inside);
+        raise(t->inside);
         usleep(1000);
     }
     return NULL;
@@ -285,7 +286,7 @@ START_TEST(a_signal_reaches_each_runtime_that_asked)
         pthread_create(&threads[i], NULL, run_stopping, &t[i]);
     for (int i = 0; i < COUNT(t); i++)
         ck_assert(wait_for(&t[i].began, 10));
-    kill(getpid(), SIGTERM);
+    raise(SIGTERM);
     for (int i = 0; i < COUNT(t); i++) {
         pthread_join(threads[i], NULL);
         ck_assert_int_eq(t[i].rc, -EINTR);
@@ -363,9 +364,8 @@ int main(void)
     tcase_add_test(tc, a_main_that_finishes_has_its_result);
     tcase_add_test(tc, a_signal_reaches_each_runtime_that_asked);
     tcase_add_test(tc, signals_that_were_not_asked_for_are_left_alone);
-    if (!TSAN) { /* which keeps signals back until their thread calls libc */
-        tcase_add_loop_test(tc, the_second_signal_ends_the_process, 0, 2);
+    tcase_add_loop_test(tc, the_second_signal_ends_the_process, 0, 2);
+    if (!TSAN) /* a worker's signals are blocked, so it has to come to the thread that waits for it all */
         tcase_add_test(tc, sigquit_writes_what_all_do);
-    }
     return run_suite(s);
 }
