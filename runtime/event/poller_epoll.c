@@ -121,9 +121,7 @@ void weft__poller_kick(void *poller)
 void weft__poller_wait(struct weft__poller *p, int64_t until, bool *fired)
 {
     struct epoll_event ev[2];
-    int64_t within = until == INT64_MAX ? 0 : until - weft__now();
-    if (within < 0)
-        within = 0;
+    int64_t now = weft__now(), within = until != INT64_MAX && until > now ? until - now : 0;
     struct timespec ts = { .tv_sec = within / 1000000000, .tv_nsec = within % 1000000000 };
     int rc = weft__fault(WEFT__FAULT_EPOLL_WAIT);
     long n = rc < 0 ? rc : syscall(SYS_epoll_pwait2, p->outer, ev, 2, until == INT64_MAX ? NULL : &ts, NULL, 0);
