@@ -799,7 +799,7 @@ static int after_exec(const char *allowed)
     pthread_sigmask(SIG_SETMASK, NULL, &mask);
     if (sigismember(&mask, SIGTERM) || sigismember(&mask, SIGALRM))
         return 2;
-    if (!TSAN && !ASAN && (sigaction(SIGSEGV, NULL, &fault) < 0 || fault.sa_handler != SIG_DFL))
+    if (!TSAN && !ASAN && !UBSAN && (sigaction(SIGSEGV, NULL, &fault) < 0 || fault.sa_handler != SIG_DFL))
         return 3;
     return weft_run(return_7, NULL, ON(2)) == 7 ? 0 : 4;
 }

@@ -51,6 +51,15 @@
 #define ASAN 1
 #endif
 #endif
+/* Of clang, which has handlers of its own for faults. */
+#if defined(__has_feature)
+#if __has_feature(undefined_behavior_sanitizer)
+#define UBSAN 1
+#endif
+#endif
+#ifndef UBSAN
+#define UBSAN 0
+#endif
 #ifndef TSAN
 #define TSAN 0
 #endif
