@@ -26,10 +26,10 @@ void weft__root_open(struct weft__scope *s)
     x->is_root = true;
     list_push_tail(&rt->roots, &x->root_link);
     ati_add(&rt->roots_open, 1);
-    bool closing = rt->closing != NULL;
+    const char *closing = rt->closing;
     weft__unlock(&rt->roots_lock);
     if (closing)
-        weft_scope_cancel((weft_scope *)(void *)s, rt->closing);
+        weft_scope_cancel((weft_scope *)(void *)s, closing);
 }
 
 void weft__root_close(struct weft__scope_extra *x)

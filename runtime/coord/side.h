@@ -28,6 +28,21 @@ void weft__side_unpack(struct weft__frame *f, struct weft__task *t, uint32_t bit
 
 /* ---- coord/task.c */
 
+/* HELD is a lock on the end of one life. False: the task has ended, or somebody else holds it. */
+static inline bool weft__life_try_hold(struct weft__task *t, weft_task id)
+{
+    uint64_t life = at_load(&t->life);
+    return (life & WEFT__LIFE_ID) == (uint64_t)id && !(life & WEFT__LIFE_HELD) &&
+            at_cas(&t->life, life, life | WEFT__LIFE_HELD);
+}
+static inline void weft__life_release(struct weft__task *t)
+{
+    uint64_t life;
+    do {
+        life = at_load(&t->life);
+    } while (!at_cas(&t->life, life, life & ~WEFT__LIFE_HELD));
+}
+
 /* Reports each task of the runtime as one that was told to leave and has not. */
 void weft__report_left(struct weft_runtime *rt);
 

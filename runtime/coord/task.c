@@ -262,14 +262,10 @@ int weft_task_join(weft_task id)
 static int hold(weft_task id, struct weft__task **out)
 {
     int rc = look_up(id, out);
-    while (rc == 1) {
-        uint64_t life = at_load(&(*out)->life);
-        if ((life & WEFT__LIFE_ID) != (uint64_t)id)
+    while (rc == 1 && !weft__life_try_hold(*out, id)) {
+        if ((at_load(&(*out)->life) & WEFT__LIFE_ID) != (uint64_t)id)
             return 0;
-        if (life & WEFT__LIFE_HELD)
-            sched_yield();
-        else if (at_cas(&(*out)->life, life, life | WEFT__LIFE_HELD))
-            return 1;
+        sched_yield();
     }
     return rc;
 }
@@ -280,14 +276,6 @@ static void mark_life(struct weft__task *t, uint64_t mark)
     do {
         life = at_load(&t->life);
     } while (!at_cas(&t->life, life, life | mark));
-}
-
-static void release(struct weft__task *t)
-{
-    uint64_t life;
-    do {
-        life = at_load(&t->life);
-    } while (!at_cas(&t->life, life, life & ~WEFT__LIFE_HELD));
 }
 
 /* Its frame, if it was started. acquire: meets the release in frame_begin. */
@@ -342,7 +330,7 @@ int weft_task_cancel(weft_task id, const char *reason)
         weft__cancel_task(f);
     else
         at_add(&weft__cancel_epoch, 1); /* it sees the mark at its first wait */
-    release(t);
+    weft__life_release(t);
     return 0;
 }
 
@@ -385,7 +373,7 @@ int weft_task_name(weft_task id, char *out, size_t bytes)
             d = f->side;
     } while (!d && !f && weft__task_has(t, WEFT__TASK_SIDE));
     int n = snprintf(out, bytes, "%s", d ? d->name : "");
-    release(t);
+    weft__life_release(t);
     return n;
 }
 
@@ -400,7 +388,7 @@ void weft_task_set_name(const char *name)
         f->side = weft__mem_zeroed(sizeof *f->side);
     if (f->side)
         snprintf(f->side->name, sizeof f->side->name, "%s", name ? name : "");
-    release(t);
+    weft__life_release(t);
 }
 
 /* Of a task whose life is held. */
@@ -420,7 +408,7 @@ void weft__report_left(struct weft_runtime *rt)
         if (id == 0 || hold(id, &t) != 1)
             continue;
         bool left = group_of(t) == &rt->group;
-        release(t);
+        weft__life_release(t);
         char name[WEFT__NAME_BYTES] = "";
         if (left && weft_task_name(id, name, sizeof name) >= 0)
             weft__report(rt, "shutdown", id, name, -ETIMEDOUT, "was told to leave, and is still there");

@@ -122,21 +122,6 @@ static void copy_name(char *out, const char *name)
     snprintf(out, WEFT__NAME_BYTES, "%s", name);
 }
 
-static bool try_hold(struct weft__task *t, weft_task id)
-{
-    uint64_t life = at_load(&t->life);
-    return (life & WEFT__LIFE_ID) == (uint64_t)id && !(life & WEFT__LIFE_HELD) &&
-            at_cas(&t->life, life, life | WEFT__LIFE_HELD);
-}
-
-static void release(struct weft__task *t)
-{
-    uint64_t life;
-    do {
-        life = at_load(&t->life);
-    } while (!at_cas(&t->life, life, life & ~WEFT__LIFE_HELD));
-}
-
 NOT_INSTRUMENTED static void look_at_scope(struct view *v, const struct weft__scope *s)
 {
     v->scope = s;
@@ -187,11 +172,11 @@ static bool look_at(struct view *v, struct weft__task *t)
     if (v->id == 0)
         return false;
     v->cancelled = (life & WEFT__LIFE_CANCELLED) != 0;
-    v->held = try_hold(t, v->id);
+    v->held = weft__life_try_hold(t, v->id);
     v->state = at_load_acquire(&t->state);
     if (v->held) {
         look_inside(v, t);
-        release(t);
+        weft__life_release(t);
     }
     return true;
 }

@@ -191,6 +191,35 @@ static void same(int me)
     ends(f, &outer);
 }
 
+/* Who cancels was not waited for, as a timer that strikes or a runtime that ends: they come to an end before the scope's
+ * memory does, but an errand of theirs would not. */
+static at_word cancelled;
+
+static void setup_late(void)
+{
+    setup();
+    cancelled = 0;
+    weft__scope_of(&outer)->spawned = 1;
+    struct weft__frame *f = person(FIRST, &outer);
+    weft_scope_begin(&inner, WEFT_NEVER);
+    ex_expect(weft__attach(f) == 0);
+}
+
+static void late(int me)
+{
+    if (me == CANCELLER) {
+        cancel(&inner);
+        ex_send(&cancelled);
+    } else if (me == RUNNER) {
+        run();
+    } else if (me == FIRST) {
+        waiter();
+        weft_ignore(weft_scope_end(&inner, 0));
+        ex_receive(&cancelled, false);
+        ex_gone(&inner, sizeof inner, "a scope");
+    }
+}
+
 /* Two cancels: whoever comes second leaves the walk to the first. */
 static void twice(int me)
 {
@@ -226,6 +255,7 @@ const struct ex_scenario walk_scenarios[] = {
     { "walk", "nested", 4, setup_nested, nested, check, 1, "an inner scope ends, with its child and its owner", NULL },
     { "walk", "beside", 4, setup_beside, beside, check, 0, "and somebody waits beside them", NULL },
     { "walk", "same", 4, setup_same, same, check, 0, "two scopes of one owner end", NULL },
+    { "walk", "late", 4, setup_late, late, check, 1, "a scope ends that is just being cancelled", NULL },
     { "walk", "top", 4, setup_nested, top, check, 1, "the scope that was cancelled ends", NULL },
     { "walk", "twice", 4, setup_twice, twice, check, 1, "a scope and the one around it", NULL },
     { 0 },
