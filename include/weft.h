@@ -10,6 +10,7 @@
 #include <weft/report.h>
 #include <weft/runtime.h>
 #include <weft/scope.h>
+#include <weft/sync.h>
 #include <weft/task.h>
 #include <weft/time.h>
 

@@ -6,10 +6,7 @@
 #include <pthread.h>
 #include <stdio.h>
 #include <string.h>
-#include <weft/io.h>
-#include <weft/net.h>
-#include <weft/report.h>
-#include <weft/runtime.h>
+#include <weft.h>
 
 #include "base/fork.h"
 #include "coord/await.h"
@@ -141,6 +138,7 @@ size_t weft_sizeof(const char *type)
         { "weft_listen_options", sizeof(weft_listen_options) },
         { "weft_connect_options", sizeof(weft_connect_options) },
         { "weft_addr", sizeof(weft_addr) },
+        { "weft_event", sizeof(weft_event) },
         { "weft_worker_stats", sizeof(weft_worker_stats) },
     };
     for (size_t i = 0; type && i < sizeof types / sizeof types[0]; i++)

@@ -214,6 +214,51 @@ static void say_wait(struct out *o, const struct view *v)
     case WEFT__WAITS_NAP:
         say(o, ", refused too often");
         break;
+    case WEFT__WAITS_SEND:
+        say(o, ", to send to channel 0x%llx", (unsigned long long)what);
+        break;
+    case WEFT__WAITS_RECV:
+        say(o, ", to receive from channel 0x%llx", (unsigned long long)what);
+        break;
+    case WEFT__WAITS_DRAIN:
+        say(o, ", for what was received from channel 0x%llx to be done", (unsigned long long)what);
+        break;
+    case WEFT__WAITS_SELECT:
+        say(o, ", for one of the cases at 0x%llx", (unsigned long long)what);
+        break;
+    case WEFT__WAITS_MUTEX:
+        say(o, ", for mutex 0x%llx", (unsigned long long)what);
+        break;
+    case WEFT__WAITS_RWLOCK_READ:
+        say(o, ", to read under lock 0x%llx", (unsigned long long)what);
+        break;
+    case WEFT__WAITS_RWLOCK_WRITE:
+        say(o, ", to write under lock 0x%llx", (unsigned long long)what);
+        break;
+    case WEFT__WAITS_COND:
+        say(o, ", for condition 0x%llx", (unsigned long long)what);
+        break;
+    case WEFT__WAITS_EVENT:
+        say(o, ", for event 0x%llx", (unsigned long long)what);
+        break;
+    case WEFT__WAITS_NOTIFY:
+        say(o, ", to be notified by 0x%llx", (unsigned long long)what);
+        break;
+    case WEFT__WAITS_SEM:
+        say(o, ", for permits of semaphore 0x%llx", (unsigned long long)what);
+        break;
+    case WEFT__WAITS_BARRIER:
+        say(o, ", at barrier 0x%llx", (unsigned long long)what);
+        break;
+    case WEFT__WAITS_WAITGROUP:
+        say(o, ", for wait-group 0x%llx", (unsigned long long)what);
+        break;
+    case WEFT__WAITS_ONCE:
+        say(o, ", for another's run of once 0x%llx", (unsigned long long)what);
+        break;
+    case WEFT__WAITS_PROMISE:
+        say(o, ", for promise 0x%llx", (unsigned long long)what);
+        break;
     }
 }
 

@@ -190,20 +190,41 @@ void weft__ready(struct weft__task *t)
         weft__sched_push(s, t, weft__sched_ticks(s));
 }
 
-bool weft__fire(weft__token k, enum weft__cause cause)
+static inline bool claim(weft__token k, enum weft__cause cause, struct weft__claimed *c)
 {
     struct weft__task *t = weft__token_task(k);
     /* Looked at before the claim: a plain thread may see its wait ended before we wake it, go away, and leave its block
      * to a task. While the claim can still be won it has not. */
-    bool thread = weft__task_has(t, WEFT__TASK_THREAD);
+    c->thread = weft__task_has(t, WEFT__TASK_THREAD);
     if (weft__chaos_somewhere())
         weft__chaos_delay();
     enum weft__fired f = weft__wait_claim(k, cause);
-    if (f == WEFT__FIRED_ENQUEUE && thread)
-        wake_thread(t);
-    else if (f == WEFT__FIRED_ENQUEUE)
-        weft__ready(t);
+    c->task = f == WEFT__FIRED_ENQUEUE ? t : NULL;
     return f != WEFT__TOO_LATE;
+}
+
+bool weft__claim_wait(weft__token k, enum weft__cause cause, struct weft__claimed *c)
+{
+    return claim(k, cause, c);
+}
+
+void weft__ready_claimed(const struct weft__claimed *c)
+{
+    if (!c->task)
+        return;
+    if (c->thread)
+        wake_thread(c->task);
+    else
+        weft__ready(c->task);
+}
+
+bool weft__fire(weft__token k, enum weft__cause cause)
+{
+    struct weft__claimed c;
+    if (!claim(k, cause, &c))
+        return false;
+    weft__ready_claimed(&c);
+    return true;
 }
 
 /* ---- the pick */

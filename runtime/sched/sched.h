@@ -84,7 +84,23 @@ enum weft__waits {
     WEFT__WAITS_WRITE,
     WEFT__WAITS_READY,    /* the same, either direction */
     WEFT__WAITS_BLOCKING, /* a call in the pool: the function's address */
-    WEFT__WAITS_NAP       /* refused too often */
+    WEFT__WAITS_NAP,      /* refused too often */
+    /* These, of an object's address. */
+    WEFT__WAITS_SEND,
+    WEFT__WAITS_RECV,
+    WEFT__WAITS_DRAIN,    /* until all items that were taken off a channel are done with */
+    WEFT__WAITS_SELECT,   /* the cases' */
+    WEFT__WAITS_MUTEX,
+    WEFT__WAITS_RWLOCK_READ,
+    WEFT__WAITS_RWLOCK_WRITE,
+    WEFT__WAITS_COND,
+    WEFT__WAITS_EVENT,
+    WEFT__WAITS_NOTIFY,
+    WEFT__WAITS_SEM,
+    WEFT__WAITS_BARRIER,
+    WEFT__WAITS_WAITGROUP,
+    WEFT__WAITS_ONCE,
+    WEFT__WAITS_PROMISE
 };
 
 /* What the rooms below register (engine/runtime.c): the scheduler runs tasks without knowing what ends them. */
@@ -201,6 +217,14 @@ void weft__ready(struct weft__task *t);
 
 /* Fires a wait. True: this call ended it. */
 bool weft__fire(weft__token k, enum weft__cause cause);
+
+/* The two halves of it, for whoever holds a lock that is to be let go in between. `task` NULL: it had not slept yet. */
+struct weft__claimed {
+    struct weft__task *task;
+    bool thread;
+};
+bool weft__claim_wait(weft__token k, enum weft__cause cause, struct weft__claimed *c);
+void weft__ready_claimed(const struct weft__claimed *c);
 
 /* Pushes a ready task to the worker's ring, or half of that ring and the task to inject. For the worker, or who
  * has claimed it. */

@@ -1,0 +1,83 @@
+/* sync/waiter.c - who waits at an object, and how one of them is served. See waiter.h. */
+#include "sync/waiter.h"
+
+#include <sched.h>
+
+enum { SLICE = 32, PATIENCE = 100 };
+
+int weft__waiter_begin(struct weft__frame *f, struct weft__waiting *w, struct weft__waiter *at)
+{
+    at->link.next = at->link.prev = NULL;
+    at->wait = w;
+    at->which = 0;
+    ati_store(&w->done, 0);
+    return weft__await_begin(f, &w->token);
+}
+
+void weft__waiter_give_up(struct weft__frame *f)
+{
+    if (!weft__await_give_up(f))
+        (void)weft__await(f); /* a cancel, too late */
+}
+
+void weft__waiting_settle(const struct weft__waiting *w)
+{
+    for (int n = 0; ati_load_acquire(&w->done) == 0; n++) {
+        at_relax();
+        if (n >= PATIENCE) /* the server was descheduled */
+            sched_yield();
+    }
+}
+
+bool weft__waiter_await(struct weft__frame *f, struct weft__waiter *at, struct weft__lock *lock)
+{
+    if (weft__await(f) != WEFT__CAUSE_CANCEL) {
+        weft__waiting_settle(at->wait);
+        return true;
+    }
+    weft__lock(lock);
+    if (list_linked(&at->link)) /* else a server was too late */
+        list_remove(&at->link);
+    return false;
+}
+
+struct weft__waiter *weft__waiters_claim(struct weft__link *head, struct weft__claimed *who)
+{
+    struct weft__waiter *at;
+    while ((at = weft__waiters_first(head)) != NULL) {
+        list_remove(&at->link);
+        if (weft__claim_wait(at->wait->token, WEFT__CAUSE_EVENT, who))
+            return at;
+    }
+    return NULL;
+}
+
+/* Serves a slice. False: there are no more; then the object may be gone. */
+static bool serve_some(struct weft__link *all, struct weft__lock *lock, int rc)
+{
+    struct weft__claimed who[SLICE];
+    struct weft__waiter *served[SLICE];
+    int n = 0;
+    while (n < SLICE && (served[n] = weft__waiters_claim(all, &who[n])) != NULL)
+        served[n++]->wait->rc = rc;
+    bool more = !weft__waiters_none(all);
+    weft__unlock(lock);
+    for (int i = 0; i < n; i++)
+        weft__waiter_release(served[i], &who[i]);
+    return more;
+}
+
+void weft__waiters_serve_all(struct weft__link *head, struct weft__lock *lock, int rc)
+{
+    if (weft__waiters_none(head)) {
+        weft__unlock(lock);
+        return;
+    }
+    /* Those who come between two slices are for somebody else: the present ones get a list of their own, which is still
+     * under the object's lock. */
+    struct weft__link all = *head;
+    all.next->prev = all.prev->next = &all;
+    list_init(head);
+    while (serve_some(&all, lock, rc))
+        weft__lock(lock);
+}
