@@ -36,6 +36,8 @@ static const struct workload workloads[] = {
             true },
     { "fib", work_fib, { { "n", 32, 2, 60 } }, false },
     { "idle_memory", work_idle_memory, { { "n", MILLION / 10, 1, 100 * MILLION } }, false },
+    { "mutex", work_mutex,
+            { { "n", 10 * MILLION, 1, 1000 * MILLION }, { "tasks", 100, 1, MILLION }, TOGGLE("hold") }, false },
     { "run_blocking", work_run_blocking,
             { { "n", MILLION / 10, 1, 1000 * MILLION }, { "tasks", 1, 1, MILLION } }, false },
     { "skynet", work_skynet,

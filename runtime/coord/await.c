@@ -14,6 +14,7 @@
 #include "base/fork.h"
 #include "base/mem.h"
 #include "coord/error.h"
+#include "coord/orphan.h"
 
 enum { REFUSALS = 1000, NAP_NS = 1000000 };
 
@@ -28,6 +29,8 @@ static void thread_gone(void *frame)
     if (weft__forked)
         return;
     weft__detail_free(f);
+    if (f->held != 0)
+        weft__orphaned(f);
     weft__task_recycle(NULL, f->task, (weft_task)weft__id_of_thread(f));
     weft__mem_free(f);
 }

@@ -20,6 +20,7 @@
 #include "base/mem.h"
 #include "coord/await.h"
 #include "coord/error.h"
+#include "coord/orphan.h"
 #include "coord/side.h"
 
 /* ---- spawn */
@@ -220,6 +221,7 @@ static inline void frame_begin(struct weft__frame *f, struct weft__task *t, stru
     f->read_in = 0;
     f->budget = WEFT__BUDGET;
     f->refusals = 0;
+    f->held = 0;
     f->keep_fp = false;
     f->fn = (weft_fn *)(uintptr_t)at_load(&t->fn);
     f->arg = (void *)(uintptr_t)at_load(&t->u.arg);
@@ -260,6 +262,8 @@ static void frame_end(struct weft__frame *f, int rc)
     if (f->keep_fp)
         weft__fp_load(weft__self()->loop.fp);
     weft__life_end(t, f->id);
+    if (f->held != 0)
+        weft__orphaned(f);
     /* Nobody holds the life any more, so nobody looks at these. */
     weft__mem_free(f->side);
     weft__detail_free(f);
@@ -385,7 +389,7 @@ void weft__run_inline(struct weft__sched *w, struct weft__scope *s, struct weft_
         weft__breathe(); /* an inline join is a dispatch */
     int rc = f.fn(f.arg);
     w = returned();
-    if (rc < 0 || f.inner || ati_load(&f.attached) || f.side || f.detail)
+    if (rc < 0 || f.inner || ati_load(&f.attached) || f.side || f.detail || f.held != 0)
         frame_end(&f, rc);
     else
         weft__life_end(t, id);

@@ -139,6 +139,8 @@ size_t weft_sizeof(const char *type)
         { "weft_connect_options", sizeof(weft_connect_options) },
         { "weft_addr", sizeof(weft_addr) },
         { "weft_event", sizeof(weft_event) },
+        { "weft_mutex", sizeof(weft_mutex) },
+        { "weft_cond", sizeof(weft_cond) },
         { "weft_worker_stats", sizeof(weft_worker_stats) },
     };
     for (size_t i = 0; type && i < sizeof types / sizeof types[0]; i++)

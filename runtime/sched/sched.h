@@ -54,6 +54,7 @@ struct weft__frame {
     uint64_t read_in; /* the turn (its `began`) in which it last read something */
     int budget;
     int refusals;
+    int held; /* mutexes (sync/mutex.c) */
     bool keep_fp;
     uint32_t fp[2];
     weft_fn *fn;

@@ -5,13 +5,24 @@
 
 enum { SLICE = 32, PATIENCE = 100 };
 
-int weft__waiter_begin(struct weft__frame *f, struct weft__waiting *w, struct weft__waiter *at)
+static void begin(struct weft__waiting *w, struct weft__waiter *at)
 {
     at->link.next = at->link.prev = NULL;
     at->wait = w;
     at->which = 0;
     ati_store(&w->done, 0);
+}
+
+int weft__waiter_begin(struct weft__frame *f, struct weft__waiting *w, struct weft__waiter *at)
+{
+    begin(w, at);
     return weft__await_begin(f, &w->token);
+}
+
+void weft__waiter_begin_shielded(struct weft__frame *f, struct weft__waiting *w, struct weft__waiter *at)
+{
+    begin(w, at);
+    w->token = weft__await_begin_shielded(f);
 }
 
 void weft__waiter_give_up(struct weft__frame *f)

@@ -55,6 +55,12 @@ static inline void weft__waiters_add(struct weft__link *head, struct weft__waite
         list_init(head);
     list_push_tail(head, &w->link);
 }
+static inline void weft__waiters_add_first(struct weft__link *head, struct weft__waiter *w)
+{
+    if (!head->next)
+        list_init(head);
+    list_push_tail(head->next, &w->link); /* before the first */
+}
 static inline struct weft__waiter *weft__waiters_first(const struct weft__link *head)
 {
     return weft__waiters_none(head) ? NULL : container_of(head->next, struct weft__waiter, link);
@@ -62,6 +68,8 @@ static inline struct weft__waiter *weft__waiters_first(const struct weft__link *
 
 /* A1. 0; -ECANCELED, -ENOMEM: it does not wait. */
 int weft__waiter_begin(struct weft__frame *f, struct weft__waiting *w, struct weft__waiter *at);
+/* The same, and no cancel applies. */
+void weft__waiter_begin_shielded(struct weft__frame *f, struct weft__waiting *w, struct weft__waiter *at);
 /* Instead of A3: there was something to be had after all. Also if it was told to leave meanwhile. */
 void weft__waiter_give_up(struct weft__frame *f);
 /* A3 to A5, at one object. True: served, see rc. False: told to leave; the object's lock is held, and the waiter out of

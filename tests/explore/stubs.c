@@ -11,6 +11,7 @@
 #include "base/panic.h"
 #include "coord/await.h"
 #include "coord/error.h"
+#include "coord/orphan.h"
 #include "coord/side.h"
 #include "sched/errand.h"
 
@@ -314,6 +315,11 @@ size_t weft__stack_mark(struct weft__stack *s)
     (void)s;
     NOT_HERE;
     return 0;
+}
+void weft__orphaned(const struct weft__frame *f)
+{
+    (void)f;
+    NOT_HERE;
 }
 void weft__report_left(struct weft_runtime *rt)
 {

@@ -1,0 +1,13 @@
+/* sync/mutex.h - for who has to lock again, whatever comes: sync/cond.c. */
+#ifndef WEFT_SYNC_MUTEX_H
+#define WEFT_SYNC_MUTEX_H
+
+#include <weft/sync.h>
+
+#include "coord/await.h"
+
+bool weft__mutex_is_held(const weft_mutex *m, const struct weft__frame *f);
+/* Not ended by cancels. 0; -EOWNERDEAD. */
+int weft__mutex_lock_again(weft_mutex *m, struct weft__frame *f);
+
+#endif
