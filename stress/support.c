@@ -1,7 +1,8 @@
 /* stress/support.c - the command line, counts, and what is printed when something is wrong.
  *
- * The dump reads the runtime's own structures while everything goes on: it may be slightly wrong, and it is the
- * last thing the program does. */
+ * What the tasks do, weft_dump says; what the workers' queues hold is read here from the runtime's own structures while
+ * everything goes on: it may be slightly wrong, and it is the last thing the program does.
+ * Tested    stress/stall_test.sh */
 #include "support.h"
 
 #include <signal.h>
@@ -23,38 +24,6 @@ static _Atomic(weft_runtime *) watched;
 static int failed;
 
 /* ---- what everybody does */
-
-static const char *phase_name(uint64_t state)
-{
-    static const char *const names[] = { "free", "new", "running", "preparing", "waiting", "fired", "ready" };
-    unsigned p = (unsigned)weft__phase_of(state);
-    return p < sizeof names / sizeof names[0] ? names[p] : "?";
-}
-
-static void dump_tasks(int most)
-{
-    uint32_t used = weft__tasks ? weft__task_table_used() : 0;
-    int shown = 0, all = 0;
-    for (uint32_t i = 0; i < used; i++) {
-        struct weft__task *t = weft__task_at(i);
-        uint64_t state = at_load_acquire(&t->state), life = at_load_acquire(&t->life);
-        if (weft__phase_of(state) == WEFT__FREE)
-            continue;
-        all++;
-        if (shown++ >= most)
-            continue;
-        char name[32] = "";
-        weft_task id = (weft_task)(life & WEFT__LIFE_ID);
-        if (id != 0)
-            weft_ignore(weft_task_name(id, name, sizeof name));
-        fprintf(stderr, "  task %lld \"%s\" block %u %s%s%s%s%s level %u cause %u pin %u fn %p\n", (long long)id,
-                name, i, phase_name(state), ati_load(&t->bits) & WEFT__TASK_THREAD ? " thread" : "",
-                ati_load(&t->bits) & WEFT__TASK_QUEUED ? " queued" : "", life & WEFT__LIFE_JOINERS ? " joined" : "",
-                life & WEFT__LIFE_CANCELLED ? " cancelled" : "", (unsigned)(state >> WEFT__LEVEL_SHIFT & 0xffff),
-                (unsigned)(state >> WEFT__CAUSE_SHIFT & 15), weft__task_pin(t), (void *)(uintptr_t)t->fn);
-    }
-    fprintf(stderr, "  %d tasks and threads\n", all);
-}
 
 static void dump_workers(weft_runtime *rt)
 {
@@ -84,14 +53,14 @@ static void dump_workers(weft_runtime *rt)
     }
 }
 
-static void dump(int tasks)
+static void dump(void)
 {
     weft_runtime *rt = atomic_load(&watched);
     alarm(20); /* should the dump get stuck itself */
     if (rt)
         dump_workers(rt);
-    dump_tasks(tasks);
     fflush(stderr);
+    weft_ignore(weft_dump(2));
 }
 
 void stress_fail(const char *file, int line, const char *format, ...)
@@ -105,7 +74,7 @@ void stress_fail(const char *file, int line, const char *format, ...)
     vfprintf(stderr, format, args);
     va_end(args);
     fprintf(stderr, "\nafter %.3f s of: %s\n", (double)(weft_now() - began) / 1e9, command);
-    dump(20);
+    dump();
     abort();
 }
 
@@ -126,7 +95,7 @@ static void *watch(void *arg)
             fflush(stdout);
             fprintf(stderr, "%s: stall: nothing has moved for %lld s, after %.3f s of: %s\n", program,
                     (long long)(patience / 1000000000), (double)(weft_now() - began) / 1e9, command);
-            dump(500);
+            dump();
             if (getenv("STRESS_STAY")) { /* for a debugger */
                 alarm(0);
                 fprintf(stderr, "process %d stays\n", (int)getpid());

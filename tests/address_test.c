@@ -182,6 +182,18 @@ START_TEST(any_of_both_families_becomes_any_of_one)
 }
 END_TEST
 
+START_TEST(more_room_than_an_int_counts_is_room)
+{
+    static const size_t bytes[] = { (size_t)INT32_MAX, (size_t)INT32_MAX + 1, (size_t)UINT32_MAX + 2, SIZE_MAX };
+    weft_addr a;
+    char text[128];
+    ck_assert_int_eq(weft_addr_parse(&a, good[_i].text), 0);
+    int n = weft_addr_text(&a, text, sizeof text);
+    for (int i = 0; i < COUNT(bytes); i++)
+        ck_assert_int_eq(weft_addr_text(&a, text, bytes[i]), n);
+}
+END_TEST
+
 int main(void)
 {
     Suite *s = suite_create("address");
@@ -195,5 +207,6 @@ int main(void)
     tcase_add_test(tc, a_socket_without_a_name_has_a_text);
     tcase_add_test(tc, a_host_that_is_far_too_long_is_refused);
     tcase_add_test(tc, any_of_both_families_becomes_any_of_one);
+    tcase_add_loop_test(tc, more_room_than_an_int_counts_is_room, 0, COUNT(good));
     return run_suite(s);
 }

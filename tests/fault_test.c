@@ -102,9 +102,16 @@ END_TEST
 
 /* How many stacks can be guarded by mprotect is read from a file. Without a descriptor for that a guess has to do, but
  * not for ever. */
+static int begin_and_sleep(void *arg)
+{
+    atomic_fetch_add((atomic_int *)arg, 1);
+    return weft_sleep(weft_ms(50));
+}
+
 static int guard_by_map_without_descriptors(void *arg)
 {
     struct rlimit before, none;
+    atomic_int begun = 0;
     (void)arg;
     getrlimit(RLIMIT_NOFILE, &before);
     none = before;
@@ -113,13 +120,13 @@ static int guard_by_map_without_descriptors(void *arg)
     setrlimit(RLIMIT_NOFILE, &none);
     weft_scope s;
     weft_scope_begin(&s, WEFT_NEVER);
-    weft_spawn(&s, sleep_a_little, NULL);
-    int rc = weft_yield();
+    weft_spawn(&s, begin_and_sleep, &begun);
+    bool both = wait_for(&begun, 1);
     bool guessed = at_load(&weft__stack_limit) == 0;
     setrlimit(RLIMIT_NOFILE, &before);
-    weft_spawn(&s, sleep_a_little, NULL);
-    rc = weft_yield();
-    rc = weft_scope_end(&s, rc);
+    weft_spawn(&s, begin_and_sleep, &begun);
+    both = both && wait_for(&begun, 2);
+    int rc = weft_scope_end(&s, both ? 0 : -ETIME);
     return rc < 0 ? rc : !guessed ? -EPROTO : at_load(&weft__stack_limit) == 0 ? -ENODATA : 0;
 }
 

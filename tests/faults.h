@@ -172,8 +172,9 @@ static void fail_each(const struct fault *f, const char *scenario, int (*one)(vo
     }
     ck_assert_msg(TSAN || row == FAULT_ROW, "%s, %s: always one more to fail", scenario, f->name);
     if (!TSAN && !ASAN) { /* which map shadow of their own for each thread and task */
-        int maps = mappings_now();
-        ck_assert_msg(maps <= before.maps + 16, "%s, %s: %d mappings, before %d", scenario, f->name, maps, before.maps);
+        /* By chance the other worker starts the tasks, and its cache gets stacks of its own: of a slab two mappings each. */
+        int maps = mappings_now(), more = chaos() ? 192 : 16;
+        ck_assert_msg(maps <= before.maps + more, "%s, %s: %d mappings, before %d", scenario, f->name, maps, before.maps);
     }
     ck_assert_msg(weft__task_table_used() <= before.blocks + 1024, "%s, %s: blocks are lost", scenario, f->name);
 }

@@ -110,9 +110,10 @@ static weft_runtime *start(int workers)
     return rt;
 }
 
+/* Under chaos a tenth of it, but no less than under AddressSanitizer. */
 static int many(int plain, int asan, int tsan)
 {
-    return SCALED(plain, asan, tsan);
+    return fewer(plain / 10 > asan ? plain / 10 : asan, SCALED(plain, asan, tsan));
 }
 
 static const struct {
@@ -138,6 +139,7 @@ START_TEST(the_memory_of_a_burst_comes_back)
             b.n = b.at_once ? many(0, 5000, 2000) : many(0, 100000, 20000);
         else if (b.deep && b.at_once && getenv("WEFT_TEST_LONG"))
             b.n = 100000;
+        b.n = fewer(b.at_once ? 5000 : 50000, b.n);
         uint32_t trims = ati_load(&rt->trim.done);
         int rc = weft_runtime_run(rt, burst, &b);
         ck_assert_int_eq(rc, 0);
@@ -350,7 +352,7 @@ static void *busy_thread(void *arg)
 
 START_TEST(an_idle_runtime_trims_beside_one_that_is_busy)
 {
-    int rounds = many(5, 3, 2);
+    int rounds = fewer(2, many(5, 3, 2));
     struct busy_thread t = { .rt = start(2) };
     weft_runtime *idle = start(2);
     pthread_t thread = thread_start(busy_thread, &t);
@@ -377,7 +379,7 @@ START_TEST(a_trim_may_be_broken_off_at_any_time)
     weft_runtime *rt = start(_i + 1);
     uint64_t seed = 7;
     ati_store(&weft__trim_quiet_us, 1000);
-    for (int r = 0; r < many(300, 100, 50); r++) {
+    for (int r = 0; r < fewer(20, many(300, 100, 50)); r++) {
         struct burst b = { .n = many(10000, 3000, 1000), .at_once = r % 3 == 0, .deep = r % 2 ? 20000 : 0 };
         if (b.at_once)
             b.n = many(2000, 1000, 500);

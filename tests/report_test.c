@@ -99,11 +99,240 @@ START_TEST(a_runtime_is_looked_at_from_outside)
 }
 END_TEST
 
+/* -- a runtime as a whole -- */
+
+static weft_runtime_stats whole(weft_runtime *rt)
+{
+    weft_runtime_stats w;
+    memset(&w, 0xee, sizeof w);
+    if (weft_stats_all(rt, &w) != 0)
+        memset(&w, 0xee, sizeof w);
+    return w;
+}
+
+START_TEST(an_idle_runtime_has_nothing_before_it)
+{
+    static const weft_runtime_stats nothing = { .workers = WORKERS, .parked = WORKERS };
+    weft_runtime *rt = NULL;
+    weft_runtime_stats w, untouched;
+    memset(&w, 0xee, sizeof w);
+    untouched = w;
+    ck_assert_int_eq(weft_stats_all(NULL, &w), -EINVAL); /* there is no runtime of one's own */
+    ck_assert_int_eq(memcmp(&w, &untouched, sizeof w), 0);
+    ck_assert_int_eq(weft_runtime_create(&rt, ON(WORKERS)), 0);
+    ck_assert_int_eq(weft_stats_all(rt, NULL), -EINVAL);
+    for (int64_t end = weft_after(LIMIT); weft_now() < end; usleep(100)) {
+        w = whole(rt);
+        if (w.parked == WORKERS)
+            break;
+    }
+    weft_runtime_destroy(&rt);
+    ck_assert_int_eq(memcmp(&w, &nothing, sizeof w), 0);
+}
+END_TEST
+
+enum { SLEEPERS = 7, CALLS = 70, POOL = 64, CROWD = 1000 };
+
+struct watched {
+    struct gate gate;
+    atomic_int begun;
+    bool all;
+    weft_runtime_stats some, none;
+};
+
+static int sleep_long(void *arg)
+{
+    atomic_fetch_add(&((struct watched *)arg)->begun, 1);
+    return weft_sleep(weft_sec(3600));
+}
+
+static int sleep_on(void *arg)
+{
+    atomic_fetch_add(&((struct watched *)arg)->begun, 1);
+    return weft_sleep_until(WEFT_NEVER);
+}
+
+static int wait_at_gate(void *arg)
+{
+    return gate_wait(arg) ? 0 : -ETIME;
+}
+
+static int call_out(void *arg)
+{
+    return weft_blocking(wait_at_gate, &((struct watched *)arg)->gate);
+}
+
+/* Waits until a number is what is expected: that it is at last, not when. */
+static bool comes_to(const uint64_t *number, uint64_t value, weft_runtime_stats *w)
+{
+    for (int64_t end = weft_after(LIMIT); weft_now() < end; weft_ignore(weft_yield())) {
+        *w = whole(NULL);
+        if (*number == value)
+            return true;
+    }
+    return false;
+}
+
+static int arm_some(void *arg)
+{
+    struct watched *p = arg;
+    weft_scope s;
+    weft_scope_begin(&s, WEFT_NEVER); /* a deadline would be one more */
+    for (int i = 0; i < SLEEPERS; i++)
+        weft_spawn(&s, sleep_long, p);
+    p->all = comes_to(&p->some.timers, SLEEPERS, &p->some);
+    weft_scope_cancel(&s, NULL);
+    int rc = weft_scope_end(&s, 0);
+    p->none = whole(NULL);
+    return rc;
+}
+
+START_TEST(timers_are_counted_while_they_are_armed)
+{
+    struct watched p = { .gate = GATE_INIT };
+    ck_assert_int_eq(weft_run(arm_some, &p, ON(_i)), 0);
+    ck_assert_msg(p.all, "%llu timers", (unsigned long long)p.some.timers);
+    ck_assert_uint_eq(p.none.timers, 0);
+    ck_assert_uint_eq(p.none.workers, (unsigned)_i);
+}
+END_TEST
+
+static int fill_the_pool(void *arg)
+{
+    struct watched *p = arg;
+    weft_scope s;
+    weft_scope_begin(&s, WEFT_NEVER);
+    for (int i = 0; i < CALLS; i++)
+        weft_spawn(&s, call_out, p);
+    p->all = comes_to(&p->some.pool_queued, CALLS - POOL, &p->some) &&
+            comes_to(&p->some.pool_running, POOL, &p->some);
+    gate_open(&p->gate);
+    int rc = weft_scope_end(&s, 0);
+    comes_to(&p->none.pool_running, 0, &p->none); /* a call's task goes on before its thread has counted it */
+    return rc;
+}
+
+START_TEST(calls_on_the_pool_are_counted)
+{
+    static struct watched p = { .gate = GATE_INIT };
+    ck_assert_int_eq(weft_run(fill_the_pool, &p, ON(2)), 0);
+    ck_assert_msg(p.all, "%llu queued, %llu running", (unsigned long long)p.some.pool_queued,
+            (unsigned long long)p.some.pool_running);
+    ck_assert_uint_eq(p.some.pool_threads, POOL);
+    ck_assert_uint_eq(p.none.pool_threads, POOL);
+    ck_assert_uint_eq(p.none.pool_queued, 0);
+    ck_assert_uint_eq(p.none.pool_running, 0);
+}
+END_TEST
+
+static int cancel_crowd(void *arg)
+{
+    struct watched *p = arg;
+    weft_scope s;
+    weft_scope_begin(&s, WEFT_NEVER);
+    for (int i = 0; i < CROWD; i++)
+        weft_spawn(&s, sleep_on, p);
+    p->all = wait_for(&p->begun, CROWD);
+    weft_scope_cancel(&s, NULL);
+    p->some = whole(NULL); /* the only worker is here: it has done the first slice */
+    int rc = weft_scope_end(&s, 0);
+    p->none = whole(NULL);
+    return rc;
+}
+
+START_TEST(a_long_cancel_is_an_errand)
+{
+    struct watched p = { .gate = GATE_INIT };
+    ck_assert_int_eq(weft_run(cancel_crowd, &p, ON(1)), 0);
+    ck_assert(p.all);
+    ck_assert_uint_eq(p.some.errands, 1);
+    ck_assert_uint_eq(p.none.errands, 0);
+}
+END_TEST
+
+struct foreign {
+    struct watched w;
+    weft_runtime *rt;
+    int rc;
+};
+
+static void *spawn_from_outside(void *arg)
+{
+    struct foreign *f = arg;
+    weft_scope s;
+    weft_scope_begin_with(&s, WEFT_NEVER, &(weft_scope_options){ .on = f->rt });
+    for (int i = 0; i < 5; i++)
+        weft_spawn(&s, count_run, &f->w.begun);
+    f->rc = weft_scope_end(&s, 0);
+    return NULL;
+}
+
+/* The only worker does not look at the queue meanwhile. */
+static int let_it_fill(void *arg)
+{
+    struct foreign *f = arg;
+    pthread_t t = thread_start(spawn_from_outside, f);
+    for (int64_t end = weft_after(LIMIT); f->w.some.shared < 5 && weft_now() < end; usleep(100))
+        f->w.some = whole(NULL);
+    while (pthread_tryjoin_np(t, NULL) == EBUSY)
+        weft_ignore(weft_yield());
+    f->w.none = whole(NULL);
+    return 0;
+}
+
+START_TEST(what_other_threads_spawn_is_in_the_shared_queue)
+{
+    static struct foreign f;
+    ck_assert_int_eq(weft_runtime_create(&f.rt, ON(1)), 0);
+    int rc = weft_runtime_run(f.rt, let_it_fill, &f);
+    weft_runtime_destroy(&f.rt);
+    ck_assert_int_eq(rc, 0);
+    ck_assert_int_eq(f.rc, 0);
+    ck_assert_uint_eq(f.w.some.shared, 5);
+    ck_assert_uint_eq(f.w.some.parked, 0);
+    ck_assert_uint_eq(f.w.none.shared, 0);
+    ck_assert_int_eq(atomic_load(&f.w.begun), 5);
+}
+END_TEST
+
+START_TEST(processors_are_counted_anew_and_workers_stay)
+{
+    weft_runtime *rt = NULL;
+    cpu_set_t before, one;
+    ck_assert_int_eq(sched_getaffinity(0, sizeof before, &before), 0);
+    int cpus = weft_cpus();
+    size_t first = 0;
+    ck_assert_int_ge(cpus, 1);
+    ck_assert_int_le(cpus, CPU_COUNT(&before));
+    while (!CPU_ISSET(first, &before))
+        first++;
+    ck_assert_int_eq(weft_runtime_create(&rt, ON(WORKERS)), 0);
+    CPU_ZERO(&one);
+    CPU_SET(first, &one);
+    ck_assert_int_eq(sched_setaffinity(0, sizeof one, &one), 0);
+    int now = weft_cpus();
+    uint64_t workers = whole(rt).workers;
+    ck_assert_int_eq(sched_setaffinity(0, sizeof before, &before), 0);
+    int again = weft_cpus();
+    weft_runtime_destroy(&rt);
+    ck_assert_int_eq(now, 1);
+    ck_assert_uint_eq(workers, WORKERS);
+    ck_assert_int_eq(again, cpus);
+}
+END_TEST
+
 int main(void)
 {
     Suite *s = suite_create("report");
     TCase *tc = add_case(s, "figures");
     tcase_add_test(tc, the_figures_of_all_workers_add_up);
     tcase_add_test(tc, a_runtime_is_looked_at_from_outside);
+    tc = add_case(s, "a runtime");
+    tcase_add_test(tc, an_idle_runtime_has_nothing_before_it);
+    tcase_add_loop_test(tc, timers_are_counted_while_they_are_armed, 1, 4);
+    tcase_add_test(tc, calls_on_the_pool_are_counted);
+    tcase_add_test(tc, a_long_cancel_is_an_errand);
+    tcase_add_test(tc, what_other_threads_spawn_is_in_the_shared_queue);
+    tcase_add_test(tc, processors_are_counted_anew_and_workers_stay);
     return run_suite(s);
 }

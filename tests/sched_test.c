@@ -198,7 +198,8 @@ START_TEST(two_that_wake_each_other_do_not_starve_a_third)
     ck_assert_int_eq(weft_run(partners_and_a_third, &c, ON(1)), 0);
     ck_assert_int_eq(c.turns, c.n);
     ck_assert_int_gt(atomic_load(&c.joins), 0);
-    ck_assert_int_le(c.gap, 4 * (WEFT__NEXT_STREAK + 1));
+    /* Under chaos it is drawn in each turn with a chance of one in 48 at least. */
+    ck_assert_int_le(c.gap, chaos() ? 48 * 20 : 4 * (WEFT__NEXT_STREAK + 1));
 }
 END_TEST
 
@@ -354,7 +355,7 @@ START_TEST(pinned_tasks_never_change_their_thread)
 {
     struct pinned p[3] = { { .worker = 1 }, { .worker = 2 }, { .worker = 3 } };
     for (int k = 0; k < 3; k++)
-        p[k].turns = SCALED(12000, 5000, 1500);
+        p[k].turns = fewer(5000, SCALED(12000, 5000, 1500));
     ck_assert_int_eq(weft_run(run_pinned, p, ON(3)), 0);
     for (int k = 0; k < 3; k++) {
         ck_assert_int_eq(atomic_load(&p[k].moved), 0);

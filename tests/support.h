@@ -110,12 +110,25 @@ static inline bool forking(void)
     return !(v && strcmp(v, "no") == 0);
 }
 
+/* WEFT_CHAOS, or 0. */
+static inline uint64_t chaos_seed(void)
+{
+    const char *v = getenv("WEFT_CHAOS");
+    return v ? strtoull(v, NULL, 0) : 0;
+}
+
 /* Whether the schedule is perturbed (docs/testing.md). Tests whose subject is an order that chaos may relax, see
  * sched/chaos.c, ask. */
 static inline bool chaos(void)
 {
-    const char *v = getenv("WEFT_CHAOS");
-    return v && strtoull(v, NULL, 0) != 0;
+    return chaos_seed() != 0;
+}
+
+/* How many, `n` but no more than `most` under chaos: there each step takes longer, twenty seeds run each test, and it is
+ * the orders that differ which are to be many. */
+static inline int fewer(int most, int n)
+{
+    return chaos() && n > most ? most : n;
 }
 
 /* -- events -- */

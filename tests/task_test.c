@@ -400,7 +400,7 @@ START_TEST(a_pinned_task_stays_on_its_worker)
     struct pins pins = { .load = 500 };
     for (int i = 0; i < COUNT(pins.p); i++)
         pins.p[i] = (struct pinned){
-            .pin = i / 2 + 1, .turns = SCALED(20000, 4000, 2000), .threads = ID_SET_INIT
+            .pin = i / 2 + 1, .turns = fewer(4000, SCALED(20000, 4000, 2000)), .threads = ID_SET_INIT
         };
     ck_assert_int_eq(weft_run(run_pinned, &pins, ON(WORKERS)), 0);
     for (int i = 0; i < COUNT(pins.p); i++) {
@@ -753,7 +753,7 @@ START_TEST(joining_in_any_order_runs_each_child_once_and_keeps_memory_flat)
     struct join_orders o = { .turns = 1000 };
     ck_assert_int_eq(weft_run(join_in_orders, &o, ON(worker_counts[_i])), 0);
     long before = resident_kib();
-    o.turns = chaos() ? 10000 : SCALED(300000, 30000, 10000); /* then a join is several switches */
+    o.turns = fewer(3000, SCALED(300000, 30000, 10000));
     ck_assert_int_eq(weft_run(join_in_orders, &o, ON(worker_counts[_i])), 0);
     ck_assert_int_eq(atomic_load(&o.ran), 3 * (1000 + o.turns));
     ck_assert_int_lt(resident_kib() - before, SCALED(8 * 1024, 64 * 1024, 256 * 1024));
@@ -795,7 +795,7 @@ static int by_value(const void *a, const void *b)
 
 START_TEST(ids_are_never_reused_and_dead_ones_say_so)
 {
-    struct lifetimes l = { .n = SCALED(100000, 20000, 5000) };
+    struct lifetimes l = { .n = fewer(10000, SCALED(100000, 20000, 5000)) };
     l.ids = calloc((size_t)l.n, sizeof *l.ids);
     int rc = weft_run(spawn_in_turn, &l, ON(worker_counts[_i]));
     qsort(l.ids, (size_t)l.n, sizeof *l.ids, by_value);
@@ -981,7 +981,7 @@ static int spawn_for_ever(void *arg)
 
 START_TEST(spawning_into_one_living_scope_keeps_memory_flat)
 {
-    struct flat f = { .batch = 100, .batches = SCALED(10000, 1000, 200) };
+    struct flat f = { .batch = 100, .batches = fewer(1000, SCALED(10000, 1000, 200)) };
     if (getenv("WEFT_TEST_LONG"))
         f.batches *= 100;
     ck_assert_int_eq(weft_run(spawn_for_ever, &f, ON(worker_counts[_i])), 0);
@@ -1018,7 +1018,7 @@ static int many_yield(void *arg)
 
 START_TEST(many_tasks_yield)
 {
-    struct yielders y = { .n = SCALED(5000, 2000, 500), .turns = 50 };
+    struct yielders y = { .n = fewer(1000, SCALED(5000, 2000, 500)), .turns = 50 };
     ck_assert_int_eq(weft_run(many_yield, &y, ON(worker_counts[_i])), 0);
     ck_assert_int_eq(atomic_load(&y.total), y.n * y.turns);
 }
@@ -1212,7 +1212,7 @@ static int fib(void *arg)
 
 START_TEST(fork_and_join_has_the_right_answer)
 {
-    struct fib f = { .n = SCALED(23, 18, 14) };
+    struct fib f = { .n = fewer(18, SCALED(23, 18, 14)) };
     static const long answers[] = { [14] = 377, [18] = 2584, [23] = 28657 };
     ck_assert_int_eq(weft_run(fib, &f, ON(worker_counts[_i])), 0);
     ck_assert_int_eq(f.out, answers[f.n]);

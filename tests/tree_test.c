@@ -5,12 +5,17 @@
 
 #include "coord/scope.h"
 
-enum { MANY = SCALED(3000, 2000, 1000), SLICE = 256 };
+enum { MOST = SCALED(3000, 2000, 1000), SLICE = 256 };
+
+static int many(void)
+{
+    return fewer(1000, MOST);
+}
 
 /* How many of the tasks have been woken and have not run yet. */
 static int woken(void)
 {
-    static weft_task ids[MANY * 2 + 16];
+    static weft_task ids[MOST * 2 + 16];
     int n = weft_task_list(ids, COUNT(ids)), found = 0;
     for (int i = 0; i < n; i++)
         found += weft__phase_of(at_load(&weft__task_at(weft__id_index(ids[i]))->state)) == WEFT__READY;
@@ -57,7 +62,7 @@ static int pair(void *arg)
 static int link_of_chain(void *arg)
 {
     struct seen *p = arg;
-    if (atomic_load(&p->parked) >= MANY - 1)
+    if (atomic_load(&p->parked) >= many() - 1)
         return sleep_in(p);
     weft_scope s;
     weft_scope_begin(&s, WEFT_NEVER);
@@ -67,20 +72,21 @@ static int link_of_chain(void *arg)
 
 static const struct shape {
     weft_fn *fn;
-    int children, tasks;
+    int each; /* child: with so many tasks; 0: with all */
 } shapes[] = {
-    { leaf, MANY, MANY },
-    { in_scope, MANY, MANY },
-    { pair, MANY / 2, MANY },
-    { link_of_chain, 1, MANY },
+    { leaf, 1 },
+    { in_scope, 1 },
+    { pair, 2 },
+    { link_of_chain, 0 },
 };
 
 static bool grow(struct seen *p, weft_scope *s)
 {
     const struct shape *shape = &shapes[p->shape];
-    for (int i = 0; i < shape->children; i++)
+    int children = shape->each ? many() / shape->each : 1;
+    for (int i = 0; i < children; i++)
         weft_spawn(s, shape->fn, p);
-    return wait_for(&p->parked, shape->tasks);
+    return wait_for(&p->parked, many());
 }
 
 static int cancel_scope(void *arg)
@@ -103,7 +109,7 @@ START_TEST(a_cancel_wakes_a_slice_at_once_and_the_rest_in_turn)
     ck_assert_int_gt(p.at_once, 0);
     ck_assert_int_le(p.at_once, SLICE);
     ck_assert_int_eq(p.later, p.at_once); /* one walk is enough */
-    ck_assert_int_eq(atomic_load(&p.told), MANY);
+    ck_assert_int_eq(atomic_load(&p.told), many());
     ck_assert_int_eq(atomic_load(&p.wrong), 0);
 }
 END_TEST
@@ -124,7 +130,7 @@ static int cancel_task(void *arg)
     weft_scope s;
     weft_scope_begin(&s, WEFT_NEVER);
     weft_task t = weft_spawn_with(&s, parent_of_all, p, &(weft_spawn_options){ .result = &p->rc });
-    bool all = wait_for(&p->parked, shapes[p->shape].tasks + 1);
+    bool all = wait_for(&p->parked, many() + 1);
     weft_ignore(weft_yield());
     weft_ignore(weft_task_cancel(t, NULL));
     p->at_once = woken();
@@ -138,7 +144,7 @@ START_TEST(so_does_a_cancel_of_the_task_that_has_them)
     ck_assert_int_gt(p.at_once, 0);
     ck_assert_int_le(p.at_once, SLICE + 1); /* the task itself */
     ck_assert_int_eq(p.rc, -ECANCELED);
-    ck_assert_int_eq(atomic_load(&p.told), MANY);
+    ck_assert_int_eq(atomic_load(&p.told), many());
 }
 END_TEST
 
@@ -159,7 +165,7 @@ START_TEST(a_deadline_reaches_all_of_them)
     for (int i = 0; i < COUNT(workers); i++) {
         struct seen p = { .shape = _i };
         ck_assert_int_eq(weft_run(expire, &p, ON(workers[i])), -ETIMEDOUT);
-        ck_assert_int_eq(atomic_load(&p.told), MANY);
+        ck_assert_int_eq(atomic_load(&p.told), many());
     }
 }
 END_TEST
@@ -230,7 +236,7 @@ static int cancel_in_a_crowd(void *arg)
     for (int i = 0; i < 10; i++)
         weft_ignore(weft_yield());
     weft_scope_cancel(&s, NULL);
-    c->seen.later = wait_for(&c->seen.told, MANY);
+    c->seen.later = wait_for(&c->seen.told, many());
     atomic_store(&c->over, 1);
     weft_ignore(weft_scope_end(&s, 0));
     return weft_scope_end(&crowd, all ? 0 : -ETIME);
@@ -256,7 +262,7 @@ static int cancel_from_here(void *arg)
     struct two *t = arg;
     int64_t end = weft_after(LIMIT);
     weft_scope_cancel(t->scope, NULL);
-    while (atomic_load(&t->seen.told) < MANY)
+    while (atomic_load(&t->seen.told) < many())
         if (weft_now() > end)
             return -ETIME;
     return 0;
@@ -278,7 +284,7 @@ START_TEST(a_walk_does_not_need_the_worker_of_its_canceller)
     weft_runtime_destroy(&there);
     ck_assert(all);
     ck_assert_int_eq(rc, 0);
-    ck_assert_int_eq(atomic_load(&t.seen.told), MANY);
+    ck_assert_int_eq(atomic_load(&t.seen.told), many());
 }
 END_TEST
 
@@ -294,7 +300,7 @@ START_TEST(a_plain_thread_may_cancel_many)
     ck_assert_int_eq(weft_scope_end(&s, 0), 0);
     weft_runtime_destroy(&rt);
     ck_assert(all);
-    ck_assert_int_eq(atomic_load(&p.told), MANY);
+    ck_assert_int_eq(atomic_load(&p.told), many());
 }
 END_TEST
 
@@ -328,9 +334,9 @@ static int open_gate(void *arg)
     weft_scope s;
     weft_scope_begin(&s, WEFT_NEVER);
     g->task = weft_spawn(&s, awaited, g);
-    for (int i = 0; i < MANY; i++)
+    for (int i = 0; i < many(); i++)
         weft_spawn(&s, join_gate, g);
-    bool all = wait_for(&g->waiting, MANY);
+    bool all = wait_for(&g->waiting, many());
     atomic_store(&g->open, 1);
     while (weft_task_alive(g->task)) {
         int rc = weft_yield();
@@ -345,8 +351,9 @@ START_TEST(the_end_of_a_task_wakes_many_joiners_in_slices)
 {
     struct awaited g = { 0 };
     ck_assert_int_eq(weft_run(open_gate, &g, ON(1)), 0);
-    ck_assert_int_eq(atomic_load(&g.joined), MANY);
-    ck_assert_int_lt(g.at_once, MANY / 2);
+    ck_assert_int_eq(atomic_load(&g.joined), many());
+    if (!chaos()) /* where a worker's turns between two slices are drawn: what was woken may not have had its own yet */
+        ck_assert_int_lt(g.at_once, many() / 2);
 }
 END_TEST
 

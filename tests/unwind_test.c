@@ -162,7 +162,7 @@ START_TEST(in_an_inlined_child_they_end_at_its_joiners_entry)
     ck_assert_int_eq(weft_run(join_a_joiner, &two, ON(1)), 0);
     check_look(&one, MAIN + 3 + JOIN);
     check_look(&two, MAIN + 4 + 2 * JOIN);
-    if (!TSAN) /* which does not inline */
+    if (!TSAN && !chaos()) /* which do not inline, or not always */
         ck_assert_int_gt(two.libc.n, one.libc.n);
 }
 END_TEST

@@ -35,6 +35,39 @@ typedef struct weft_worker_stats {
  * returns    the number of workers, which may be more than n; -EINVAL, also for NULL outside of a runtime */
 WEFT_API int weft_stats(weft_runtime *rt, weft_worker_stats *out, int n);
 
+/* What a whole runtime has before it just now. Each number is kept by whoever changes it, and read here one by one without
+ * a lock: all are a moment old, and of different moments. For a sum of the workers' numbers there is weft_stats; how many
+ * tasks there are, weft_task_list(NULL, 0) counts. */
+typedef struct weft_runtime_stats {
+    uint64_t workers;        /* that it was started with: this does not change */
+    uint64_t parked;         /* workers that sleep; counted by who goes to sleep and who wakes one */
+    uint64_t searching;      /* workers that are awake and look for work */
+    uint64_t shared;         /* ready tasks in the queue of all workers: from other threads, events, full rings. What
+                              * stays there for long says that the workers do not get to it */
+    uint64_t errands;        /* the runtime's own long work that waits for its next slice: very many that are to be told
+                              * of a cancel, or of the end of a task */
+    uint64_t timers;         /* armed and not yet struck, on all workers: sleeps, deadlines of scopes */
+    uint64_t pool_threads;   /* for calls that block; they are started on demand and stay */
+    uint64_t pool_queued;    /* calls that wait for a thread of the pool */
+    uint64_t pool_running;   /* calls that have begun and not returned */
+    uint64_t reserved[7];    /* 0 */
+} weft_runtime_stats;
+
+/* Fills *out. `rt` NULL is the caller's own runtime.
+ *
+ * returns    0; -EINVAL, also for NULL outside of a runtime; -ECHILD in a child process
+ * on error   *out is untouched */
+WEFT_API int weft_stats_all(weft_runtime *rt, weft_runtime_stats *out);
+
+/* How many processors this process may use now: the lesser of the affinity mask of the calling thread and the CPU quota of
+ * the process's cgroup and those above it, a part rounded up. That is how many workers a runtime would have if it was
+ * started now without a number of its own. The workers of one that was started stay as many as they were; who finds more
+ * of them (weft_runtime_stats.workers) than processors for long may give the next one fewer.
+ *
+ * returns    at least 1
+ * context    any thread: never suspends, blocks it while it reads some files of /proc and /sys */
+WEFT_API int weft_cpus(void);
+
 /* Writes a line for every live task of the process: id, name, state, what it waits for and since when, its function,
  * where it was spawned, its scope and whose that is; and their number. 10^5 tasks take less than a second.
  *

@@ -291,3 +291,8 @@ int weft__cpus_quota(const char *root)
     fclose(f);
     return least;
 }
+
+int weft__cpus_now(void)
+{
+    return lesser(weft__cpus_quota(""), weft__cpus_affinity());
+}

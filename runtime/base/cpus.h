@@ -14,4 +14,7 @@ int weft__cpus_affinity(void);
  * fewer workers than a throttled period says so in WEFT_WORKERS or weft_options. */
 int weft__cpus_quota(const char *root);
 
+/* The lesser of the two, now. */
+int weft__cpus_now(void);
+
 #endif

@@ -142,6 +142,7 @@ size_t weft_sizeof(const char *type)
         { "weft_mutex", sizeof(weft_mutex) },
         { "weft_cond", sizeof(weft_cond) },
         { "weft_worker_stats", sizeof(weft_worker_stats) },
+        { "weft_runtime_stats", sizeof(weft_runtime_stats) },
     };
     for (size_t i = 0; type && i < sizeof types / sizeof types[0]; i++)
         if (strcmp(types[i].name, type) == 0)

@@ -40,7 +40,7 @@
 static bool hands_outside(struct weft_runtime *rt)
 {
     weft__lock(&rt->pool.lock);
-    bool calls = rt->pool.open > 0;
+    bool calls = ati_load(&rt->pool.open) > 0;
     weft__unlock(&rt->pool.lock);
     return calls || at_load_acquire(&rt->group.clock.outside) > 0 || !weft__hooks.roots_rest(rt);
 }

@@ -72,9 +72,7 @@ static int worker_count(const weft_options *o)
     int given = from_environment("WEFT_WORKERS", WORKERS_MOST);
     if (given > 0)
         return given;
-    int n = weft__cpus_affinity(), quota = weft__cpus_quota("");
-    if (quota > 0 && quota < n)
-        n = quota;
+    int n = weft__cpus_now();
     return n > WORKERS_MOST ? WORKERS_MOST : n;
 }
 

@@ -18,6 +18,12 @@ void weft__pool_init(struct weft__pool *p, const sigset_t *mask)
     list_init(&p->jobs);
 }
 
+/* Under the lock, so there is no other writer. */
+static void change(at_int *count, int by)
+{
+    ati_store(count, ati_load(count) + (uint32_t)by);
+}
+
 static void *pool_thread(void *arg)
 {
     struct weft__pool *p = arg;
@@ -26,13 +32,13 @@ static void *pool_thread(void *arg)
     for (;;) {
         struct weft__link *l = list_pop_head(&p->jobs);
         if (l) {
-            p->queued--;
+            change(&p->queued, -1);
             weft__unlock(&p->lock);
             struct weft__job *job = container_of(l, struct weft__job, link);
             job->run(job);
             weft__fork_expect_parent();
             weft__lock(&p->lock);
-            p->open--;
+            change(&p->open, -1);
         } else if (p->stopping) {
             weft__unlock(&p->lock);
             return NULL;
@@ -54,11 +60,11 @@ static int start_thread(struct weft__pool *p)
     int rc = -weft__fault(WEFT__FAULT_THREAD);
     if (rc == 0) {
         pthread_sigmask(SIG_SETMASK, &all, &before);
-        rc = pthread_create(&p->thread[p->threads], NULL, pool_thread, p);
+        rc = pthread_create(&p->thread[ati_load(&p->threads)], NULL, pool_thread, p);
         pthread_sigmask(SIG_SETMASK, &before, NULL);
     }
     if (rc == 0)
-        p->threads++;
+        change(&p->threads, 1);
     return -rc;
 }
 
@@ -66,13 +72,14 @@ int weft__pool_submit(struct weft__pool *p, struct weft__job *job)
 {
     int rc = 0;
     weft__lock(&p->lock);
-    bool wake = p->idle > p->queued;
-    if (!wake && p->threads < WEFT__POOL_MOST && (rc = start_thread(p)) < 0 && p->threads > 0)
+    int threads = (int)ati_load(&p->threads);
+    bool wake = p->idle > (int)ati_load(&p->queued);
+    if (!wake && threads < WEFT__POOL_MOST && (rc = start_thread(p)) < 0 && threads > 0)
         rc = 0;
     if (rc == 0) {
         list_push_tail(&p->jobs, &job->link);
-        p->queued++;
-        p->open++;
+        change(&p->queued, 1);
+        change(&p->open, 1);
     }
     if (wake)
         ati_add(&p->posted, 1);
@@ -88,8 +95,8 @@ bool weft__pool_withdraw(struct weft__pool *p, struct weft__job *job)
     bool mine = list_linked(&job->link);
     if (mine) {
         list_remove(&job->link);
-        p->queued--;
-        p->open--;
+        change(&p->queued, -1);
+        change(&p->open, -1);
     }
     weft__unlock(&p->lock);
     return mine;
@@ -100,7 +107,7 @@ void weft__pool_fini(struct weft__pool *p)
     weft__lock(&p->lock);
     p->stopping = true;
     ati_add(&p->posted, 1);
-    int n = p->threads;
+    int n = (int)ati_load(&p->threads);
     weft__unlock(&p->lock);
     weft__futex_wake(&p->posted, WEFT__POOL_MOST);
     for (int i = 0; i < n; i++)

@@ -20,8 +20,9 @@ enum { WEFT__POOL_MOST = 64 };
 struct weft__pool {
     struct weft__lock lock;
     struct weft__link jobs; /* first in, first out */
-    int open; /* submitted, and not yet run to the end or withdrawn */
-    int idle, threads, queued; /* a woken thread is idle until it runs, so jobs are counted against it */
+    int idle; /* a woken thread is idle until it runs, so jobs are counted against it */
+    at_int open; /* submitted, and not yet run to the end or withdrawn */
+    at_int threads, queued; /* like `open` written under the lock, and read by report/stats.c without it */
     bool stopping;
     const sigset_t *mask; /* for what is forked from the threads */
     at_int posted; /* futex word: counts wakes */

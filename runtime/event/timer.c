@@ -150,6 +150,7 @@ static const struct weft__timer_slot *take_out(struct weft__timers *t, uint32_t 
     t->slots[slot].place = t->free_slot;
     t->free_slot = slot + 1;
     struct weft__timer_entry last = t->heap[--t->n];
+    ati_store(&t->pending, t->n);
     if (i == t->n)
         return &t->slots[slot];
     if (i > 0 && before(&last, &t->heap[(i - 1) / 4]))
@@ -199,6 +200,7 @@ int weft__timer_arm(struct weft__timers *t, struct weft__timer *timer, int64_t a
         t->slots[slot] = (struct weft__timer_slot){ .what = what, .call = call };
         at_store_release(&timer->armed, key); /* who sees it armed sees its home */
         sift_up(t, t->n++, (struct weft__timer_entry){ .at = at, .key = key });
+        ati_store(&t->pending, t->n);
         bool top = t->heap[0].key == key;
         if (first)
             *first = top;

@@ -28,6 +28,7 @@ struct weft__sleeper {
 struct weft__timers {
     _Alignas(128) at_word earliest; /* INT64_MAX: none. Written under the lock, read by all */
     at_word struck; /* how many have, here; written under the lock */
+    at_int pending; /* n, for who does not take the lock; written under it */
     struct weft__lock lock;
     uint32_t n, capacity;
     uint64_t sequence;

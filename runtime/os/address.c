@@ -5,6 +5,7 @@
 
 #include <arpa/inet.h>
 #include <errno.h>
+#include <limits.h>
 #include <net/if.h>
 #include <netinet/in.h>
 #include <stddef.h>
@@ -134,6 +135,8 @@ int weft_addr_text(const weft_addr *a, char *out, size_t bytes)
     if (!a || !out || bytes == 0)
         return -EINVAL;
     out[0] = 0;
+    if (bytes > INT_MAX) /* as much as snprintf(3) has to accept */
+        bytes = INT_MAX;
     if (a->sa.ss_family == AF_UNIX) {
         n = unix_text(a, out, bytes);
     } else if (a->sa.ss_family == AF_INET) {
@@ -150,5 +153,5 @@ int weft_addr_text(const weft_addr *a, char *out, size_t bytes)
     } else {
         return -EINVAL;
     }
-    return n < (int)bytes ? n : -ENOSPC;
+    return n >= 0 && (size_t)n < bytes ? n : -ENOSPC;
 }

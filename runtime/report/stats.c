@@ -1,7 +1,22 @@
-/* report/stats.c - what the workers have done so far, read without stopping anybody. */
+/* report/stats.c - what the workers have done so far, and what is before them, read without stopping anybody.
+ *
+ * Owns      nothing. Every figure is an atomic word that somebody else keeps: a worker its counts; queues, heaps and the
+ *           pool their lengths, written under their locks; the idle word how many sleep.
+ * Callers   any thread.
+ * Holds     F1  no lock is taken, and nothing is written.
+ *           F2  each figure was true at some moment of the call; two of them need not have been at the same. Those that
+ *               are differences are not below 0.
+ * Processors  The number of workers stays as it was at the start, whatever affinity and quota become. It sizes the pins,
+ *           the deques and whom a thief may ask; and to keep awake fewer than there are would be a third reason not to
+ *           wake in S3 (sched/idle.c), which a publisher relies on being for ever decided by parked and searching alone:
+ *           a worker that may not wake while it has pinned tasks, or is the last to hold the polling role, would need
+ *           rules of its own. What it would save is little: workers without work sleep already, and of those with work
+ *           the kernel's quota stops the sum. So weft_cpus tells, and whoever starts the runtime decides.
+ * Tested    tests/report_test.c */
 #include <errno.h>
 #include <weft/report.h>
 
+#include "base/cpus.h"
 #include "base/fork.h"
 #include "engine/worker.h"
 
@@ -23,15 +38,57 @@ static void fill(weft_worker_stats *out, struct weft__sched *s)
     };
 }
 
-int weft_stats(weft_runtime *rt, weft_worker_stats *out, int n)
+/* The caller's own for NULL; NULL: it has none. */
+static struct weft__group *group_of(weft_runtime *rt)
 {
     struct weft__sched *s = weft__self();
+    return rt ? &rt->group : s ? s->group : NULL;
+}
+
+int weft_stats(weft_runtime *rt, weft_worker_stats *out, int n)
+{
     if (weft__forked)
         return -ECHILD;
-    struct weft__group *g = rt ? &rt->group : s ? s->group : NULL;
+    struct weft__group *g = group_of(rt);
     if (!g || n < 0 || (!out && n > 0))
         return -EINVAL;
     for (int i = 0; i < n && i < g->n; i++)
         fill(&out[i], g->all[i]);
     return g->n;
+}
+
+static uint64_t timers_of(const struct weft__group *g)
+{
+    uint64_t n = 0;
+    for (int i = 0; i < g->n; i++)
+        n += ati_load(&weft__worker_of(g->all[i])->timers.pending);
+    return n;
+}
+
+int weft_stats_all(weft_runtime *rt, weft_runtime_stats *out)
+{
+    if (weft__forked)
+        return -ECHILD;
+    struct weft__group *g = group_of(rt);
+    if (!g || !out)
+        return -EINVAL;
+    const struct weft__pool *p = &weft__runtime_of(g)->pool;
+    uint32_t open = ati_load(&p->open), queued = ati_load(&p->queued);
+    *out = (weft_runtime_stats){
+        .workers = (uint64_t)g->n,
+        .parked = weft__idle_parked(&g->idle),
+        .searching = weft__idle_searching(&g->idle),
+        .shared = weft__inject_len(&g->inject),
+        .errands = weft__inject_len(&g->errands),
+        .timers = timers_of(g),
+        .pool_threads = ati_load(&p->threads),
+        .pool_queued = queued,
+        .pool_running = open > queued ? open - queued : 0,
+    };
+    return 0;
+}
+
+int weft_cpus(void)
+{
+    return weft__cpus_now();
 }
