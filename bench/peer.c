@@ -31,6 +31,8 @@ struct workload {
     }
 
 static const struct workload workloads[] = {
+    { "chan_mpmc", work_chan_mpmc,
+            { { "n", 20 * MILLION, 4, 1000 * MILLION }, { "cap", 1024, 1, MILLION } }, false },
     { "echo", work_echo,
             { { "port", 9000, 1, 65535 }, { "work_us", 0, 0, MILLION }, { "hogs", 0, 0, 1023 } },
             true },
@@ -38,6 +40,8 @@ static const struct workload workloads[] = {
     { "idle_memory", work_idle_memory, { { "n", MILLION / 10, 1, 100 * MILLION } }, false },
     { "mutex", work_mutex,
             { { "n", 10 * MILLION, 1, 1000 * MILLION }, { "tasks", 100, 1, MILLION }, TOGGLE("hold") }, false },
+    { "pingpong", work_pingpong,
+            { { "n", 4 * MILLION, 1, 1000 * MILLION }, { "pairs", 1, 1, MILLION } }, false },
     { "run_blocking", work_run_blocking,
             { { "n", MILLION / 10, 1, 1000 * MILLION }, { "tasks", 1, 1, MILLION } }, false },
     { "skynet", work_skynet,

@@ -3,6 +3,7 @@
 #define WEFT_H
 
 #include <weft/base.h>
+#include <weft/chan.h>
 #include <weft/error.h>
 #include <weft/io.h>
 #include <weft/net.h>
@@ -10,6 +11,7 @@
 #include <weft/report.h>
 #include <weft/runtime.h>
 #include <weft/scope.h>
+#include <weft/select.h>
 #include <weft/sync.h>
 #include <weft/task.h>
 #include <weft/time.h>

@@ -14,6 +14,7 @@
 #include "base/fork.h"
 #include "coord/scope.h"
 #include "engine/worker.h"
+#include "sync/chan.h"
 
 /* -- what a child found -- */
 
@@ -369,6 +370,75 @@ static void call_net(void)
     SAYS(-ENOTCONN, weft_addr_peer(w.listener, &a));
 }
 
+/* At each of them a thread that is not there may hold the lock, and a task that is not there may wait. Those calls that
+ * would not wait, nor come to a lock, do what they always do. */
+static void call_sync(void)
+{
+    static weft_event event = { { UINT64_C(1) << 32 } };
+    static weft_notify notify = { { UINT64_C(1) << 32 } };
+    static weft_rwlock rwlock = { { UINT64_C(1) << 63 | UINT64_C(1) << 62, 1 } };
+    static weft_sem sem = { { UINT64_C(1) << 63, 1 } }, free_sem = WEFT_SEM_INIT(1);
+    static weft_barrier barrier = { { 2, 1 } };
+    static weft_waitgroup group = { { UINT64_C(1) << 63 | 1, 1 } };
+    static weft_once once = { { UINT64_C(1) << 32 } };
+    static weft_promise promise = { { UINT64_C(1) << 32 } };
+    SAYS(-ECHILD, weft_event_wait(&event));
+    weft_event_set(&event);
+    SAYS(-ECHILD, weft_notify_wait(&notify));
+    weft_notify_one(&notify);
+    weft_notify_all(&notify);
+    SAYS(-ECHILD, weft_rwlock_read(&rwlock));
+    SAYS(-ECHILD, weft_rwlock_write(&rwlock));
+    SAYS(-EAGAIN, weft_rwlock_try_read(&rwlock));
+    weft_rwlock_unlock(&rwlock);
+    SAYS(-ECHILD, weft_sem_acquire(&sem, 1));
+    SAYS(-EAGAIN, weft_sem_try_acquire(&sem, 1));
+    weft_sem_release(&sem, 1);
+    SAYS(0, weft_sem_acquire(&free_sem, 1));
+    weft_sem_release(&free_sem, 1);
+    SAYS(-ECHILD, weft_barrier_wait(&barrier));
+    weft_barrier_break(&barrier);
+    weft_barrier_reset(&barrier);
+    SAYS(-ECHILD, weft_waitgroup_wait(&group));
+    weft_waitgroup_add(&group, 1);
+    weft_waitgroup_done(&group);
+    weft_waitgroup_done(&group);
+    SAYS(-ECHILD, weft_once_run(&once, note_call, NULL));
+    SAYS(-ECHILD, weft_promise_wait(&promise, NULL));
+    SAYS(-ECHILD, weft_promise_set(&promise, 0, NULL));
+}
+
+/* Even if somebody in the parent has it locked just now. */
+static void call_channels(void)
+{
+    weft_chan *c = NULL, *sub = NULL;
+    weft_topic *t = NULL;
+    int v = 1;
+    SAYS(0, weft_chan_create(&c, sizeof v, 1, NULL));
+    SAYS(0, weft_topic_create(&t, sizeof v, NULL));
+    if (!c || !t)
+        return;
+    weft__lock(&c->lock);
+    SAYS(-ECHILD, weft_chan_send(c, &v, sizeof v));
+    SAYS(-ECHILD, weft_chan_recv(c, &v, sizeof v));
+    SAYS(-ECHILD, weft_chan_try_send(c, &v, sizeof v));
+    SAYS(-ECHILD, weft_chan_try_recv(c, &v, sizeof v));
+    weft_chan_close(c);
+    weft_chan_close_now(c);
+    SAYS(0, weft_chan_len(c));
+    SAYS(0, weft_chan_missed(c));
+    SAYS(-ECHILD, weft_chan_done(c));
+    SAYS(-ECHILD, weft_chan_wait_done(c));
+    weft_case cs[] = { weft_on_recv(c, &v, sizeof v), weft_on_fd(w.pair[0], WEFT_READABLE) };
+    SAYS(-ECHILD, weft_select(cs, 2));
+    SAYS(-ECHILD, weft_try_select(cs, 2));
+    SAYS(-ECHILD, weft_topic_subscribe(t, 1, &sub));
+    SAYS(-ECHILD, weft_topic_publish(t, &v, sizeof v));
+    weft_chan_destroy(&c);
+    weft_topic_destroy(&t);
+    SAYS(1, !c && !t);
+}
+
 static void call_rest(void)
 {
     int n = 3;
@@ -411,6 +481,8 @@ static void call_everything(void)
     call_io(w.pipe[0]);
     call_io(w.listener);
     call_net();
+    call_sync();
+    call_channels();
     call_rest();
     SAYS(0, atomic_load(&called));
 }

@@ -64,8 +64,8 @@ WEFT_API int weft_stats_all(weft_runtime *rt, weft_runtime_stats *out);
  * started now without a number of its own. The workers of one that was started stay as many as they were; who finds more
  * of them (weft_runtime_stats.workers) than processors for long may give the next one fewer.
  *
- * returns    at least 1
- * context    any thread: never suspends, blocks it while it reads some files of /proc and /sys */
+ * returns    at least 1; it reads some files of /proc and /sys
+ * context    any thread: never suspends */
 WEFT_API int weft_cpus(void);
 
 /* Writes a line for every live task of the process: id, name, state, what it waits for and since when, its function,

@@ -54,6 +54,21 @@ int weft__refuse(struct weft__frame *f);
 /* Sleeps 1 ms whatever was cancelled. */
 void weft__nap(struct weft__frame *f);
 
+/* ---- coord/task.c: the parts of weft_task_join, for who waits for other things, too */
+
+/* Lies in a frame, reachable under the lock of its bucket; fired with WEFT__CAUSE_EVENT. */
+struct weft__joiner {
+    struct weft__link link;
+    weft_task id;
+    weft__token token;
+};
+/* 1 it lives; 0 it has ended; what the join returns at once: -EINVAL, -EDEADLK, an id that is an errno. */
+int weft__join_look(const struct weft__frame *f, weft_task id);
+/* W3, of a task that lived. False: it has ended. */
+bool weft__join_publish(struct weft__joiner *j);
+/* After the wait, however it ended. */
+void weft__join_unpublish(struct weft__joiner *j);
+
 /* A thread's block has a generation, though no id that anybody sees. */
 uint64_t weft__id_of_thread(const struct weft__frame *f);
 

@@ -29,12 +29,6 @@ struct reason {
     char text[WEFT__NAME_BYTES];
 };
 
-struct joiner {
-    struct weft__link link;
-    weft_task id;
-    weft__token token;
-};
-
 static struct bucket {
     _Alignas(64) struct weft__lock lock;
     struct weft__link joiners;
@@ -55,7 +49,7 @@ static bool wake_joiners(weft_task id)
     int n = 0;
     weft__lock(&b->lock);
     for (struct weft__link *l = b->joiners.next, *next; l && l != &b->joiners && n < WAKE_SLICE; l = next) {
-        struct joiner *j = container_of(l, struct joiner, link);
+        struct weft__joiner *j = container_of(l, struct weft__joiner, link);
         next = l->next;
         if (j->id != id)
             continue;
@@ -200,28 +194,52 @@ static bool join_inline(struct weft__frame *f, struct weft__task *t, weft_task i
     return true;
 }
 
-static int join_wait(struct weft__frame *f, struct weft__task *t, weft_task id)
+int weft__join_look(const struct weft__frame *f, weft_task id)
 {
-    struct joiner j = { .id = id };
-    struct bucket *b = bucket_of(id);
-    int rc = weft__await_begin(f, &j.token);
-    if (rc < 0)
-        return rc;
+    struct weft__task *t;
+    if (id < 0)
+        return id < -4095 ? -EINVAL : (int)id;
+    int lives = look_up(id, &t);
+    return lives == 1 && f->id == id ? -EDEADLK : lives;
+}
+
+bool weft__join_publish(struct weft__joiner *j)
+{
+    struct weft__task *t = weft__task_at(weft__id_index(j->id));
+    struct bucket *b = bucket_of(j->id);
     bool lives;
     weft__lock(&b->lock);
     for (;;) { /* J1 */
         uint64_t life = at_load_acquire(&t->life);
-        lives = (life & WEFT__LIFE_ID) == (uint64_t)id;
+        lives = (life & WEFT__LIFE_ID) == (uint64_t)j->id;
         if (!lives || (life & WEFT__LIFE_JOINERS) || at_cas(&t->life, life, life | WEFT__LIFE_JOINERS))
             break;
     }
     if (lives) {
         if (!b->joiners.next)
             list_init(&b->joiners);
-        list_push_tail(&b->joiners, &j.link);
+        list_push_tail(&b->joiners, &j->link);
     }
     weft__unlock(&b->lock);
-    if (!lives) {
+    return lives;
+}
+
+void weft__join_unpublish(struct weft__joiner *j)
+{
+    struct bucket *b = bucket_of(j->id);
+    weft__lock(&b->lock);
+    if (list_linked(&j->link))
+        list_remove(&j->link);
+    weft__unlock(&b->lock);
+}
+
+static int join_wait(struct weft__frame *f, weft_task id)
+{
+    struct weft__joiner j = { .id = id };
+    int rc = weft__await_begin(f, &j.token);
+    if (rc < 0)
+        return rc;
+    if (!weft__join_publish(&j)) {
         if (!weft__await_give_up(f))
             (void)weft__await(f); /* a cancel, too late: it has ended */
         return 0;
@@ -230,30 +248,24 @@ static int join_wait(struct weft__frame *f, struct weft__task *t, weft_task id)
     enum weft__cause cause = weft__await(f);
     if (cause != WEFT__CAUSE_CANCEL)
         return 0;
-    weft__lock(&b->lock);
-    if (list_linked(&j.link))
-        list_remove(&j.link);
-    weft__unlock(&b->lock);
+    weft__join_unpublish(&j);
     return weft_task_alive(id) ? -ECANCELED : 0;
 }
 
 int weft_task_join(weft_task id)
 {
-    struct weft__task *t;
     if (id < 0)
         return id < -4095 ? -EINVAL : (int)id;
     struct weft__frame *f = weft__current();
     if (!f)
         return weft__no_frame();
-    int lives = look_up(id, &t);
+    int lives = weft__join_look(f, id);
     if (lives < 0)
         return lives;
-    if (f->id == id)
-        return -EDEADLK;
     int rc = weft__enter_call(f);
     if (rc < 0 || !lives)
         return rc;
-    return join_inline(f, t, id) ? 0 : join_wait(f, t, id);
+    return join_inline(f, weft__task_at(weft__id_index(id)), id) ? 0 : join_wait(f, id);
 }
 
 /* ---- names and cancel: the life is held for as long as they look at the frame */

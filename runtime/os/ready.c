@@ -57,6 +57,8 @@ int weft__ready_pollable(struct weft__frame *f, struct weft__slot *s)
     if (set < 0)
         return set;
     int rc = weft__fault(WEFT__FAULT_EPOLL_CTL);
+    if (rc == 0 && set == s->fd)
+        rc = -EBADF; /* the number was free: the set has it now */
     if (rc == 0 && epoll_ctl(set, EPOLL_CTL_ADD, s->fd, &(struct epoll_event){ .events = 0 }) < 0)
         rc = -weft__errno();
     close(set);
@@ -94,6 +96,7 @@ static int task_ready(struct weft__frame *f, struct weft__slot *s, unsigned even
     weft__waits_for(f, waits[events & 3], (uint64_t)s->fd);
     switch (weft__await(f)) {
     case WEFT__CAUSE_EVENT:
+    case WEFT__CAUSE_SERVED:
         return 0; /* whoever fired it has taken the record off */
     case WEFT__CAUSE_CLOSED:
         return -EBADF;

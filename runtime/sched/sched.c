@@ -48,6 +48,7 @@ int weft__sched_init(struct weft__sched *s, struct weft__group *g, uint32_t id)
     s->group = g;
     s->id = id;
     s->rng = UINT64_C(0x9e3779b97f4a7c15) * (id + 1);
+    s->draws = (s->rng ^ g->chaos_seed) | 1;
     s->until_loop = WEFT__LOOP_TURNS;
     s->loop.group = g;
     s->loop.stack = &s->loop_stack;

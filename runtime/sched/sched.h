@@ -140,6 +140,7 @@ struct weft__sched {
     uint64_t began;      /* ticks at which the present turn began */
     uint64_t mean_run;   /* running mean (1/8) of turns, in ticks, each counted as 1 ms at most */
     uint64_t rng;
+    uint64_t draws; /* of its tasks: as many as they make, so with one worker a run is exact */
     struct weft__task *picked; /* for the loop to run: a slow task, or the oldest */
     bool picked_new;
     struct weft__task *yielder; /* came back to the loop by yielding; not queued yet */

@@ -31,7 +31,8 @@ typedef uint64_t weft__token; /* 0: none */
 enum weft__cause {
     WEFT__CAUSE_EVENT = 0,
     WEFT__CAUSE_CANCEL = 1, /* told to leave */
-    WEFT__CAUSE_CLOSED = 2  /* what it waits on was closed */
+    WEFT__CAUSE_CLOSED = 2, /* what it waits on was closed */
+    WEFT__CAUSE_SERVED = 3  /* an event at an object, and its server has not done yet (sync/waiter.h, A4) */
 };
 
 enum { WEFT__LEVEL_NONE = 0xffff }; /* no cancel applies to this wait */

@@ -4,10 +4,11 @@
  * Holds     the flag is looked at and the list changed under the lock; so a waiter either sees the flag or is in the
  *           list that the set takes. Outside the lock the flag is a hint for who need not wait.
  * Tested    tests/event_test.c, stress/sync.c */
+#include "sync/event.h"
+
 #include <errno.h>
+
 #include "base/fork.h"
-#include <weft/sync.h>
-#include "sync/waiter.h"
 
 struct event {
     at_int set;
@@ -20,6 +21,21 @@ _Static_assert(sizeof(struct event) == sizeof(weft_event), "weft_event has a fix
 static struct event *inside(weft_event *e)
 {
     return (struct event *)(void *)e;
+}
+
+struct weft__lock *weft__event_lock(weft_event *e)
+{
+    return &inside(e)->lock;
+}
+
+bool weft__event_look(const weft_event *e)
+{
+    return ati_load(&((const struct event *)(const void *)e)->set) != 0;
+}
+
+struct weft__link *weft__event_waiters(weft_event *e)
+{
+    return &inside(e)->waiters;
 }
 
 int weft_event_wait(weft_event *pe)

@@ -184,7 +184,7 @@ static int wait_for(struct mutex *m, struct claimant *c)
     enum weft__cause cause = weft__await(f);
     if (weft__is_thread(f))
         weft__orphan_unwatch(&c->watch);
-    if (cause == WEFT__CAUSE_EVENT) {
+    if (cause == WEFT__CAUSE_SERVED) {
         weft__waiting_settle(&c->wait);
         c->drop = c->wait.rc == HANDED ? 0 : WOKEN;
         return c->wait.rc == HANDED ? 0 : 1;

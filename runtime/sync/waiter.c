@@ -57,20 +57,50 @@ struct weft__waiter *weft__waiters_claim(struct weft__link *head, struct weft__c
     struct weft__waiter *at;
     while ((at = weft__waiters_first(head)) != NULL) {
         list_remove(&at->link);
-        if (weft__claim_wait(at->wait->token, WEFT__CAUSE_EVENT, who))
+        if (weft__claim_wait(at->wait->token, WEFT__CAUSE_SERVED, who))
             return at;
     }
     return NULL;
 }
 
+bool weft__served_claim(struct weft__served *s, struct weft__waiter *at)
+{
+    list_remove(&at->link);
+    if (!weft__claim_wait(at->wait->token, WEFT__CAUSE_SERVED, &at->who))
+        return false;
+    weft__waiters_add(&s->all, at);
+    return true;
+}
+
+void weft__served_release(struct weft__served *s)
+{
+    for (struct weft__link *l = s->all.next; l && l != &s->all;) {
+        struct weft__waiter *at = container_of(l, struct weft__waiter, link);
+        struct weft__claimed who = at->who;
+        l = l->next; /* B5 ends our business with this one */
+        weft__waiter_release(at, &who);
+    }
+}
+
+/* What all of them get. */
+struct gift {
+    int rc;
+    bool has_value;
+    void *value;
+};
+
 /* Serves a slice. False: there are no more; then the object may be gone. */
-static bool serve_some(struct weft__link *all, struct weft__lock *lock, int rc)
+static bool serve_some(struct weft__link *all, struct weft__lock *lock, const struct gift *g)
 {
     struct weft__claimed who[SLICE];
     struct weft__waiter *served[SLICE];
     int n = 0;
-    while (n < SLICE && (served[n] = weft__waiters_claim(all, &who[n])) != NULL)
-        served[n++]->wait->rc = rc;
+    while (n < SLICE && (served[n] = weft__waiters_claim(all, &who[n])) != NULL) {
+        served[n]->wait->rc = g->rc;
+        if (g->has_value)
+            *(void **)served[n]->item = g->value;
+        n++;
+    }
     bool more = !weft__waiters_none(all);
     weft__unlock(lock);
     for (int i = 0; i < n; i++)
@@ -78,7 +108,7 @@ static bool serve_some(struct weft__link *all, struct weft__lock *lock, int rc)
     return more;
 }
 
-void weft__waiters_serve_all(struct weft__link *head, struct weft__lock *lock, int rc)
+static void give_all(struct weft__link *head, struct weft__lock *lock, const struct gift *g)
 {
     if (weft__waiters_none(head)) {
         weft__unlock(lock);
@@ -89,6 +119,16 @@ void weft__waiters_serve_all(struct weft__link *head, struct weft__lock *lock, i
     struct weft__link all = *head;
     all.next->prev = all.prev->next = &all;
     list_init(head);
-    while (serve_some(&all, lock, rc))
+    while (serve_some(&all, lock, g))
         weft__lock(lock);
+}
+
+void weft__waiters_serve_all(struct weft__link *head, struct weft__lock *lock, int rc)
+{
+    give_all(head, lock, &(struct gift){ .rc = rc });
+}
+
+void weft__waiters_give_all(struct weft__link *head, struct weft__lock *lock, int rc, void *value)
+{
+    give_all(head, lock, &(struct gift){ .rc = rc, .has_value = true, .value = value });
 }

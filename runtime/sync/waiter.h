@@ -20,8 +20,11 @@
  * back. An object may be freed by who was served last at it, or saw without the lock what its server wrote and that the
  * lock was free after that.
  *
+ * An object that chooses among its waiters (a semaphore, by what they want) claims those of one hold of the lock into a
+ * struct weft__served, and lets go of the lock once: it has no business with the object after that, whoever is served.
+ *
  * Callers   the rooms of sync/. Any thread.
- * Tested    tests/event_test.c, tests/explore, stress/sync.c */
+ * Tested    tests/event_test.c and those of the other rooms, tests/explore, stress/sync.c */
 #ifndef WEFT_SYNC_WAITER_H
 #define WEFT_SYNC_WAITER_H
 
@@ -42,6 +45,7 @@ struct weft__waiter {
     void *item;      /* what is moved and where, as its object has it */
     uint64_t amount; /* the same */
     uint32_t which;  /* of several */
+    struct weft__claimed who; /* of one that was claimed; by the server (struct weft__served) */
 };
 
 /* Lists whose head may be all zero. */
@@ -87,8 +91,31 @@ static inline void weft__waiter_release(struct weft__waiter *at, const struct we
     ati_store_release(&at->wait->done, 1 + at->which);
     weft__ready_claimed(who);
 }
+/* Who was claimed in one hold of the lock, the first first. They are reachable by nobody else any more. */
+struct weft__served {
+    struct weft__link all;
+};
+/* B2 for a waiter that its object has chosen: off the list. False: too late. What its task finds in it under the lock
+ * even then (rc, the item) is written before. */
+bool weft__served_claim(struct weft__served *s, struct weft__waiter *at);
+/* B5, B6 for all of them; after B4. */
+void weft__served_release(struct weft__served *s);
+
+/* After something was had without the lock: returns once whoever left it there, under the lock, has let that go. After
+ * that the object may be freed. */
+static inline void weft__lock_passed(struct weft__lock *l)
+{
+    /* acquire: meets the release of the unlock. Whoever held the lock took it before they wrote what was had. */
+    if (ati_load_acquire(&l->word) == 0)
+        return;
+    weft__lock(l);
+    weft__unlock(l);
+}
+
 /* B1 to B6 for all that are in the list when it is called, in slices, between which the lock is let go: others find it
  * free. Called with the lock held; it is free on return. */
 void weft__waiters_serve_all(struct weft__link *head, struct weft__lock *lock, int rc);
+/* The same, and each one's item, a void **, gets the value. */
+void weft__waiters_give_all(struct weft__link *head, struct weft__lock *lock, int rc, void *value);
 
 #endif

@@ -54,6 +54,7 @@ struct word {
     bool held;
     /* Kept from run to run. */
     unsigned readers, writers;
+    bool is_lock, is_loaded;
 };
 
 enum waiting { RUNS, ENDED, ON_LOCK, ON_FUTEX, ON_RELAX, ON_HOLDS };
@@ -585,12 +586,26 @@ static void writes(struct word *w, int place, uint64_t v, unsigned order, struct
     stores++;
 }
 
+/* A lock that is looked at, too, has a message for each time that it was taken; the others need none. A run in which that
+ * turns out says nothing: it may have had none. */
+static void loads_lock(struct word *w, bool locks, bool loads)
+{
+    bool was = w->is_lock && w->is_loaded;
+    w->is_lock |= locks;
+    w->is_loaded |= loads;
+    if (w->is_lock && w->is_loaded && !was) {
+        shared_more = true;
+        end_run(SEEN);
+    }
+}
+
 uint64_t ex_load(struct ex_site *site, const void *p, unsigned bytes)
 {
     if (stage != RUNNING)
         return plain_get(p, bytes);
     site->hits++;
     struct word *w = word_of(p, bytes);
+    loads_lock(w, false, true);
     shares(w, false);
     touch(w);
     struct thread *t = &threads[self];
@@ -745,19 +760,23 @@ void ex_relax(void)
 static void lock_word(struct word *w)
 {
     (void)shared(w, true);
+    loads_lock(w, true, false);
     threads[self].word = (int)(w - words);
     wait_for(ON_LOCK, "a lock");
     touch(w);
     w->held = true;
-    reads(w, &messages[w->order[w->n - 1]], EX_ACQUIRE);
+    struct message *m = &messages[w->order[w->n - 1]];
+    reads(w, m, EX_ACQUIRE);
+    if (w->is_loaded)
+        writes(w, w->n - 1, 1, EX_ACQUIRE, m);
 }
 
-/* Only its newest message is kept in the count: all who read it read that one. */
+/* Only its newest message is kept in the count: all who lock it read that one. Who loads it finds 0 or 1. */
 static void unlock_word(struct word *w)
 {
     touch(w);
     struct message *m = &messages[w->order[w->n - 1]];
-    writes(w, w->n - 1, m->value + 1, EX_RELEASE, m);
+    writes(w, w->n - 1, w->is_loaded ? 0 : m->value + 1, EX_RELEASE, m);
     w->held = false;
 }
 
