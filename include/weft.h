@@ -3,6 +3,7 @@
 #define WEFT_H
 
 #include <weft/base.h>
+#include <weft/call.h>
 #include <weft/chan.h>
 #include <weft/error.h>
 #include <weft/io.h>

@@ -53,9 +53,26 @@ typedef struct weft_failure {
     char text[108];
 } weft_failure;
 
+/* What the end of one child means for the others. A child that left because it was told to (with -ECANCELED) decides
+ * nothing, and is no failure. */
+enum weft_join {
+    WEFT_JOIN_ALL,       /* the first failure cancels the rest */
+    WEFT_JOIN_ANY,       /* the first success (or .need of them) cancels the rest; failures are put up with until all
+                            have ended */
+    WEFT_JOIN_RACE,      /* the first that ends, well or with a failure, cancels the rest */
+    WEFT_JOIN_KEEP_GOING /* a failure cancels nobody */
+};
+
 /* How a scope is to be. All zero, or NULL, are the defaults. */
 typedef struct weft_scope_options {
     const char *name;       /* shown in reports; has to live as long as the scope; NULL: none */
+    int join;               /* enum weft_join */
+    int need;               /* with WEFT_JOIN_ANY: how many successes decide it; 0: 1 */
+    int limit;              /* a spawn waits while so many children have not ended; 0: none. A spawn is a cancellation
+                               point then if it has to wait: -ECANCELED, and fn is not called. What told the spawner to
+                               leave, if it told the scope, counts as if a child had left for it; the scope has not failed.
+                               A child that spawns into its own scope keeps its place meanwhile */
+    bool collect;           /* for weft_scope_next: children that have ended are kept until they were fetched */
     weft_runtime *on;       /* plain threads: where the children run; NULL in a task */
     weft_failure *failures; /* filled with the children's failures; NULL: only the first is kept */
     int failures_max;       /* how many there is room for */
@@ -67,7 +84,8 @@ typedef struct weft_scope_options {
 WEFT_API void weft_scope_begin_with(weft_scope *s, int64_t within, const weft_scope_options *o);
 
 /* Waits for all children, however long they take, and ends the scope. `rc` is how the body went: a negative
- * one cancels the children and is a failure as a child's would be. Runs unstarted children as plain calls.
+ * one cancels the children and is a failure as a child's would be (with WEFT_JOIN_KEEP_GOING it cancels nobody). Runs
+ * unstarted children as plain calls.
  *
  * returns    the first of these that applies:
  *            - the first failure (of a child, a spawn or the body), if nothing had told the scope to leave
@@ -76,6 +94,9 @@ WEFT_API void weft_scope_begin_with(weft_scope *s, int64_t within, const weft_sc
  *              -ECANCELED told from further out, -ETIMEDOUT its own deadline, 0 weft_scope_cancel;
  *            - rc, the body's own count or descriptor, even when late.
  *            -EINVAL it is not open, or another's.
+ *            WEFT_JOIN_ANY and WEFT_JOIN_RACE, once a success has decided it, even a late one: rc, or 0 if the body left
+ *            because it was told to. ANY, if too few succeeded: the first failure if all had ended by themselves, else
+ *            as above. Both, if nobody decided it, nobody failed and nothing told it to leave: -ENODATA
  * context    owner; task: suspends, not a cancellation point; plain thread: blocks it. Aborts if a younger scope
  *            of the owner's is still open
  * ordering   what the children wrote is visible on return */
@@ -99,6 +120,15 @@ WEFT_API void weft_scope_drop(weft_scope *s);
  * context    any thread: never suspends, not a cancellation point. While the scope is open */
 WEFT_API void weft_scope_cancel(weft_scope *s, const char *reason);
 
+/* The same, and what still runs after `grace` has even its shields broken: from then on every wait under the scope is
+ * refused, inside shields too, and those that are going on end with -ECANCELED. 0 or less: at once; WEFT_NEVER: never.
+ * Only joining goes on: a scope still waits for its children. The time is kept by the runtime, and forgotten when the
+ * scope ends before; called again, the earliest counts. Without memory to keep it, there is no grace.
+ *
+ * context    any thread: never suspends, not a cancellation point. While the scope is open. A plain thread's own waits,
+ *            in a scope without .on, find it at their beginning */
+WEFT_API void weft_scope_cancel_hard(weft_scope *s, int64_t grace, const char *reason);
+
 /* Moves the scope's deadline, to earlier or later, WEFT_NEVER to none. A deadline that has already struck is
  * not undone. Should there be no memory to keep it, the scope fails with -ENOMEM, which tells all in it to leave.
  *
@@ -115,6 +145,27 @@ WEFT_API int64_t weft_scope_deadline(const weft_scope *s);
  * ordering   what the children wrote is visible when 0 is returned */
 WEFT_CHECK WEFT_API int weft_scope_wait(weft_scope *s);
 
+/* One child that has ended. */
+typedef struct weft_done {
+    weft_task task;
+    int code;  /* its result */
+    void *arg; /* that it was spawned with; its own copy is valid until the next weft_scope_next, or the scope's end */
+} weft_done;
+
+/* Waits until a child has ended and says which, each once, in the order in which they ended. For scopes with .collect.
+ * After an end (0) there may be more, if more are spawned. What is never fetched goes with the scope. A timeout that does
+ * not cancel the children is a scope around this call, further in:
+ *
+ *     weft_scope_begin(&t, weft_sec(1));
+ *     rc = weft_scope_end(&t, weft_scope_next(&s, &d));    1, 0, or -ETIMEDOUT
+ *
+ * returns    1 a child; 0 there are no children, and none to fetch; -ECANCELED; -EINVAL not the caller's scope, or without
+ *            .collect
+ * on error   *d is untouched and no child is lost
+ * context    owner; task: suspends, cancellation point (nothing is lost); plain thread: blocks it
+ * ordering   what the child wrote is visible on return */
+WEFT_CHECK WEFT_API int weft_scope_next(weft_scope *s, weft_done *d);
+
 /* Whether its own deadline has struck. Exact also after its end. */
 WEFT_API bool weft_scope_expired(const weft_scope *s);
 
@@ -125,6 +176,53 @@ WEFT_API int weft_scope_alive(const weft_scope *s);
 
 /* How many children have failed so far; more than failures_max if there was no room. Also after its end. */
 WEFT_API int weft_scope_failed(const weft_scope *s);
+
+/* The child that won: the first success of WEFT_JOIN_ANY, the first to end of WEFT_JOIN_RACE. 0: none did. Also after its
+ * end. */
+WEFT_API weft_task weft_scope_winner(const weft_scope *s);
+
+/* Calls fn on each of the n items of an array, `item_bytes` apart, as children of a scope with these options (NULL: the
+ * defaults), and ends that scope. So results go into the items, and are in the order of the arguments. Once something has
+ * told the scope to leave (a failure, a success that decides it, the caller's deadline), items that were not begun are
+ * left out; the children are told what the caller is told. On a plain thread it needs .on, or a scope around it that has it.
+ *
+ * returns    as weft_scope_end(&scope, 0) does; -EINVAL no fn, or no items
+ * context    task: suspends, not a cancellation point; plain thread: blocks it
+ * ordering   what fn wrote is visible on return */
+WEFT_CHECK WEFT_API int weft_gather(void *items, size_t n, size_t item_bytes, weft_fn *fn, const weft_scope_options *o);
+
+/* Who is restarted when a child has failed. */
+enum weft_restart {
+    WEFT_RESTART_ONE, /* that child */
+    WEFT_RESTART_ALL, /* all of them: the others are cancelled, and awaited, before */
+    WEFT_RESTART_REST /* the same with those behind it in the array */
+};
+
+/* What is supervised. */
+typedef struct weft_child {
+    const char *name; /* of its task; NULL: none */
+    weft_fn *fn;
+    void *arg;        /* borrowed */
+} weft_child;
+
+/* How. All zero, or NULL, are the defaults. */
+typedef struct weft_supervise_options {
+    int restart;          /* enum weft_restart */
+    int most;             /* restarts, of all children together, within `period`; one more ends it. 0: 5 */
+    int64_t period;       /* 0: 10 s */
+    weft_backoff backoff; /* between a child's failure and its restart; .first 0: at once. It begins anew with a child that
+                             ran for `period`; when a child has used up its .tries, that ends it */
+    uint64_t reserved[8]; /* zero */
+} weft_supervise_options;
+
+/* Runs the children and restarts those that fail. A child that ends with 0 or more has ended for good, and so has one
+ * that left because it was told to, by its id; but who was cancelled to be restarted is, whatever it returns. On a plain
+ * thread it needs a scope around it with .on.
+ *
+ * returns    0 all have ended for good; -ECANCELED; the failure of the child that was to be restarted once too often, whose
+ *            error detail the caller then has; -ENOMEM; -EINVAL. All children have ended
+ * context    task: suspends, cancellation point (the children are told, and awaited); plain thread: blocks it */
+WEFT_CHECK WEFT_API int weft_supervise(const weft_child *children, size_t n, const weft_supervise_options *o);
 
 #ifdef __cplusplus
 }

@@ -108,8 +108,11 @@ static int64_t next_strike(struct weft__frame *f)
     int64_t earliest = INT64_MAX;
     for (weft_scope *s = f->inner; s; s = weft__scope_of(s)->outer) {
         int64_t at = (int64_t)at_load(&weft__scope_of(s)->deadline);
+        int64_t hard = weft__hard_next(weft__scope_of(s));
         if (at < earliest && !(at_load(&weft__scope_of(s)->mark) & WEFT__MARK_DEADLINE))
             earliest = at;
+        if (hard < earliest)
+            earliest = hard;
     }
     return earliest;
 }
@@ -129,6 +132,7 @@ static void thread_wait(struct weft__frame *f, int64_t until)
         if (weft__futex_wait((at_int *)(void *)&t->state, (uint32_t)state, strike < until ? strike : until))
             continue;
         weft__strike_overdue(f);
+        weft__hard_overdue(f);
         if (weft__now() >= until)
             weft__wait_claim(weft__token_make(t, weft__number_of(state)), WEFT__CAUSE_EVENT);
     }

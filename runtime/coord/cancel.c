@@ -18,6 +18,9 @@
  *               all waits that come later are refused by W2, and no second walk is needed.
  *           K2  a wait carries the nesting level of its innermost shield; a cancel of a scope at level L ends it
  *               if that is not above L. What comes from outside the task has level 0.
+ *           K3  the same once more for a cancel that breaks shields (coord/hard.c): its mark is HARD, its walk goes into
+ *               shields and claims waits of any level but NONE, and W2 looks for it beyond the first shield. K1 holds for
+ *               it by itself, with a mark of its own for what was walked.
  * Tested    tests/scope_test.c, tests/cause_test.c, stress/scopes.c, tests/explore */
 #include <errno.h>
 #include <string.h>
@@ -34,20 +37,20 @@ static unsigned marks(const struct weft__scope *s)
 }
 
 /* What tells the frame to leave: a scope, or (NULL and *task) a task that was cancelled by its id; neither: none.
- * From the innermost scope outwards, to the first shield. */
-static struct weft__scope *teller_from(struct weft__frame *owner, weft_scope *from, struct weft__frame **task)
+ * From the innermost scope outwards, to the first shield; from there on (`shielded`) what breaks shields. */
+static struct weft__scope *teller_from(
+        struct weft__frame *owner, weft_scope *from, bool shielded, struct weft__frame **task)
 {
     struct weft__scope *s = from ? weft__scope_of(from) : NULL;
     *task = NULL;
     for (;;) {
         for (; s; s = s->outer ? weft__scope_of(s->outer) : NULL) {
             unsigned m = marks(s);
-            if (m & WEFT__MARK_LEAVE)
+            if ((m & WEFT__MARK_HARD) || ((m & WEFT__MARK_LEAVE) && !shielded))
                 return s;
-            if (m & WEFT__MARK_SHIELD)
-                return NULL;
+            shielded = shielded || (m & WEFT__MARK_SHIELD);
         }
-        if (at_load_acquire(&owner->task->life) & WEFT__LIFE_CANCELLED) {
+        if (!shielded && (at_load_acquire(&owner->task->life) & WEFT__LIFE_CANCELLED)) {
             *task = owner;
             return NULL;
         }
@@ -59,7 +62,13 @@ static struct weft__scope *teller_from(struct weft__frame *owner, weft_scope *fr
 
 static struct weft__scope *teller(struct weft__frame *f, struct weft__frame **task)
 {
-    return teller_from(f, f->inner, task);
+    return teller_from(f, f->inner, false, task);
+}
+
+bool weft__told_hard(struct weft__frame *f)
+{
+    struct weft__frame *task;
+    return teller_from(f, f->inner, true, &task) != NULL;
 }
 
 bool weft__told_slow(struct weft__frame *f)
@@ -86,7 +95,9 @@ const char *weft__told_why(struct weft__frame *f)
     struct weft__scope_extra *x = (struct weft__scope_extra *)at_load_acquire(&s->extra);
     if (x && ati_load_acquire(&x->reason_set) == 2)
         return x->reason;
-    return m & WEFT__MARK_DEADLINE ? "deadline" : m & WEFT__MARK_FAILURE ? "a sibling failed" : "cancelled";
+    return m & WEFT__MARK_DEADLINE ? "deadline" : m & WEFT__MARK_FAILURE ? "a sibling failed"
+            : m & WEFT__MARK_DECIDED                                     ? "a sibling won"
+                                                                         : "cancelled";
 }
 
 int64_t weft__earliest_deadline(struct weft__frame *f)
@@ -133,13 +144,17 @@ void weft__strike_overdue(struct weft__frame *f)
 static bool told_from_outside(struct weft__scope *s)
 {
     struct weft__frame *task;
-    if (marks(s) & WEFT__MARK_SHIELD)
-        return false;
-    return teller_from(s->owner, s->outer, &task) != NULL || task != NULL;
+    bool shielded = (marks(s) & WEFT__MARK_SHIELD) != 0;
+    return teller_from(s->owner, s->outer, shielded, &task) != NULL || task != NULL;
 }
 
-/* C1, and holds the scope: it does not end until weft__scope_let_go. `walked`: WEFT__MARK_WALKED or 0; *first: that it
- * was not. False: it was told for this reason already. */
+bool weft__scope_told(struct weft__scope *s)
+{
+    return (marks(s) & (WEFT__MARK_LEAVE | WEFT__MARK_HARD)) || told_from_outside(s);
+}
+
+/* C1, and holds the scope: it does not end until weft__scope_let_go. `walked`: what a walk for this reason marks, or 0;
+ * *first: that none has been here. False: it was told for this reason already. */
 static bool mark(struct weft__scope *s, unsigned why, unsigned walked, bool *first)
 {
     uint64_t m, next;
@@ -152,7 +167,7 @@ static bool mark(struct weft__scope *s, unsigned why, unsigned walked, bool *fir
         if (why == WEFT__MARK_FAILURE && !(m & WEFT__MARK_LEAVE) && !outside)
             next |= WEFT__MARK_FIRST_FAILED;
     } while (!at_cas(&s->mark, m, next));
-    *first = !(m & WEFT__MARK_WALKED);
+    *first = !(m & (why == WEFT__MARK_HARD ? WEFT__MARK_WALKED_HARD : WEFT__MARK_WALKED));
     return true;
 }
 
@@ -165,13 +180,14 @@ void weft__mark_failed(struct weft__scope *s)
 
 bool weft__cancel_scope(struct weft__scope *s, unsigned why)
 {
-    bool first;
-    if (!s->owner || !mark(s, why, WEFT__MARK_WALKED, &first)) /* without an owner nothing runs in it */
+    bool first, hard = why == WEFT__MARK_HARD;
+    unsigned walked = hard ? WEFT__MARK_WALKED | WEFT__MARK_WALKED_HARD : WEFT__MARK_WALKED;
+    if (!s->owner || !mark(s, why, walked, &first)) /* without an owner nothing runs in it */
         return false;
     at_add(&weft__cancel_epoch, 1); /* C2 */
     at_fence_full();
     if (first && ati_load_acquire(&s->attached)) /* C3 */
-        weft__wake_under(s); /* C4; lets go */
+        weft__wake_under(s, hard); /* C4; lets go */
     else
         weft__scope_let_go(s);
     return true;

@@ -21,13 +21,16 @@
 #include "coord/await.h"
 #include "coord/error.h"
 #include "coord/orphan.h"
+#include "coord/policy.h"
 #include "coord/side.h"
 
 /* ---- spawn */
 
 static weft_task refuse_spawn(struct weft__scope *s, void *arg, int rc)
 {
-    weft__scope_fail(s, 0, arg, rc, "a spawn failed");
+    struct weft__policy *p = weft__policy_of(s);
+    if (!p || !weft__policy_puts_up_with(s, p, arg, rc, "a spawn failed"))
+        weft__scope_fail(s, 0, arg, rc, "a spawn failed");
     return rc;
 }
 
@@ -51,7 +54,7 @@ static bool count_foreign(struct weft__scope *s)
 {
     for (;;) {
         uint64_t n = at_load(&s->count);
-        if (n == 0 || ati_load_acquire(&s->state) != WEFT__SCOPE_OPEN)
+        if (n == 0 || !weft__scope_is_open((const weft_scope *)(const void *)s))
             return false;
         /* The last child has ended under a weft_scope_wait that its owner has not returned from yet: it is over. */
         if (at_cas(&s->count, n, n == WEFT__WAIT_COUNT ? WEFT__OPEN_COUNT + 1 : n + 1))
@@ -59,6 +62,7 @@ static bool count_foreign(struct weft__scope *s)
     }
 }
 
+/* And has no policy. */
 static inline bool is_open(const weft_scope *ps)
 {
     return ps && ati_load_acquire(&((const struct weft__scope *)(const void *)ps)->state) == WEFT__SCOPE_OPEN;
@@ -69,8 +73,9 @@ static weft_task start(struct weft__scope *s, struct weft__sched *w, struct weft
 {
     struct weft__group *g = w ? w->group : NULL;
     struct weft__frame *f = w ? own(w->frame) : NULL;
+    bool queued = weft__task_pin(t) != 0 || weft__task_has(t, WEFT__TASK_QUEUED);
     at_store(&t->scope, (uint64_t)(uintptr_t)s);
-    if (f && s->owner == f && weft__task_pin(t) == 0) {
+    if (f && s->owner == f && !queued) {
         s->spawned++; /* C1 */
         weft_task id = weft__task_begin(t);
         publish(w, t, id);
@@ -85,7 +90,7 @@ static weft_task start(struct weft__scope *s, struct weft__sched *w, struct weft
         return -EINVAL;
     }
     struct weft__group *home = weft__scope_group(s);
-    if (home == g && weft__task_pin(t) == 0) {
+    if (home == g && !queued) {
         weft_task id = weft__task_begin(t);
         publish(w, t, id);
         return id;
@@ -121,6 +126,53 @@ static struct weft__task *block_for(struct weft__scope *s, struct weft__sched *w
     return t;
 }
 
+static weft_task spawn_with(struct weft__scope *s, weft_fn *fn, void *arg, const weft_spawn_options *o,
+        struct weft__policy *p, bool in_order, void *site)
+{
+    struct weft__sched *w = weft__self();
+    int rc;
+    if (!fn || (!arg && o->copy_bytes > 0))
+        return refuse_spawn(s, arg, -EINVAL);
+    struct weft__task *t = block_for(s, w, site, &rc);
+    if (!t)
+        return refuse_spawn(s, arg, rc);
+    at_store(&t->fn, (uint64_t)(uintptr_t)fn);
+    if ((rc = weft__side_make(t, weft__scope_group(s), arg, o)) < 0) {
+        weft__task_free_slow(NULL, t);
+        return refuse_spawn(s, arg, rc);
+    }
+    ((struct weft__side *)(uintptr_t)at_load(&t->side))->policy = p;
+    if (in_order)
+        ati_store(&t->bits, ati_load(&t->bits) | WEFT__TASK_QUEUED);
+    return start(s, w, t, arg);
+}
+
+/* All spawns that are not into a scope without a policy: it may have to wait for a place. */
+static __attribute__((noinline)) weft_task spawn_ruled(
+        weft_scope *ps, weft_fn *fn, void *arg, const weft_spawn_options *o, bool in_order, void *site)
+{
+    struct weft__scope *s = weft__scope_of(ps);
+    if (!weft__scope_is_open(ps))
+        return -EINVAL;
+    if (!weft__self() && weft__forked)
+        return -ECHILD;
+    struct weft__policy *p = weft__policy_of(s);
+    int rc = p ? weft__policy_enter(s, p) : 0;
+    if (rc < 0)
+        return rc == -ECANCELED ? rc : refuse_spawn(s, arg, rc);
+    weft_task t = spawn_with(s, fn, arg, o, p, in_order, site);
+    if (t < 0 && p)
+        weft__policy_leave(p);
+    return t;
+}
+
+static const weft_spawn_options plain_options;
+
+weft_task weft__spawn_in_order(weft_scope *s, weft_fn *fn, const void *arg, size_t bytes, void *site)
+{
+    return spawn_ruled(s, fn, (void *)(uintptr_t)arg, &(weft_spawn_options){ .copy_bytes = bytes }, true, site);
+}
+
 static inline weft_task spawn(weft_scope *ps, weft_fn *fn, void *arg, void *site)
 {
     struct weft__scope *s = weft__scope_of(ps);
@@ -128,7 +180,7 @@ static inline weft_task spawn(weft_scope *ps, weft_fn *fn, void *arg, void *site
     struct weft__task *t;
     int rc;
     if (!is_open(ps))
-        return -EINVAL;
+        return spawn_ruled(ps, fn, arg, &plain_options, false, site);
     if (w && s->owner == own(w->frame) && fn && (t = weft__task_alloc(&w->blocks)) != NULL) {
         /* The way of nearly all spawns: the owner's own, on a worker. */
         ati_store(&t->bits, w->group->default_bits);
@@ -163,7 +215,8 @@ weft_task weft_spawn_copy(weft_scope *ps, weft_fn *fn, const void *arg, size_t b
     struct weft__sched *w = weft__self();
     int rc;
     if (!is_open(ps))
-        return -EINVAL;
+        return spawn_ruled(ps, fn, (void *)(uintptr_t)arg, &(weft_spawn_options){ .copy_bytes = bytes }, false,
+                __builtin_return_address(0));
     if (!w && weft__forked)
         return -ECHILD;
     if (!fn || (!arg && bytes > 0))
@@ -181,26 +234,13 @@ weft_task weft_spawn_copy(weft_scope *ps, weft_fn *fn, const void *arg, size_t b
 
 weft_task weft_spawn_with(weft_scope *ps, weft_fn *fn, void *arg, const weft_spawn_options *o)
 {
-    struct weft__scope *s = weft__scope_of(ps);
-    struct weft__sched *w = weft__self();
-    int rc;
     if (!o)
         return spawn(ps, fn, arg, __builtin_return_address(0));
     if (!is_open(ps))
-        return -EINVAL;
-    if (!w && weft__forked)
+        return spawn_ruled(ps, fn, arg, o, false, __builtin_return_address(0));
+    if (!weft__self() && weft__forked)
         return -ECHILD;
-    if (!fn || (!arg && o->copy_bytes > 0))
-        return refuse_spawn(s, arg, -EINVAL);
-    struct weft__task *t = block_for(s, w, __builtin_return_address(0), &rc);
-    if (!t)
-        return refuse_spawn(s, arg, rc);
-    at_store(&t->fn, (uint64_t)(uintptr_t)fn);
-    if ((rc = weft__side_make(t, weft__scope_group(s), arg, o)) < 0) {
-        weft__task_free_slow(NULL, t);
-        return refuse_spawn(s, arg, rc);
-    }
-    return start(s, w, t, arg);
+    return spawn_with(weft__scope_of(ps), fn, arg, o, NULL, false, __builtin_return_address(0));
 }
 
 /* ---- begin and end */
@@ -250,9 +290,13 @@ static void frame_end(struct weft__frame *f, int rc)
 {
     struct weft__task *t = f->task;
     struct weft__scope *s = (struct weft__scope *)at_load(&t->scope);
+    struct weft__policy *p = f->side ? f->side->policy : NULL;
     if (f->inner)
         weft__scope_forgotten(f, NULL);
-    if (rc == -ECANCELED && weft__told(f))
+    bool left = rc == -ECANCELED && weft__told(f);
+    if (p)
+        weft__policy_judge(s, p, f, rc, left);
+    else if (left)
         weft__scope_left(s);
     else if (rc < 0)
         weft__scope_fail(s, f->id, f->arg, rc, weft__detail_text(f, rc));
@@ -265,7 +309,10 @@ static void frame_end(struct weft__frame *f, int rc)
     if (f->held != 0)
         weft__orphaned(f);
     /* Nobody holds the life any more, so nobody looks at these. */
-    weft__mem_free(f->side);
+    if (p)
+        weft__policy_ended(p, f, rc);
+    else
+        weft__mem_free(f->side);
     weft__detail_free(f);
 }
 

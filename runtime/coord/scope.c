@@ -7,7 +7,7 @@
  *               only a child that brought the count to 0 makes it; so the owner that waits for it may end.
  *           N3  the verdict: the first failure, if it came before any other reason to leave; else, if the body or a
  *               child left: -ECANCELED told from further out, -ETIMEDOUT its own deadline, 0 its own cancel; else
- *               how the body went.
+ *               how the body went. A policy (coord/policy.c) may say otherwise first.
  * Source    structured concurrency as in Trio; the split count is libfork's and Nowa's join counter.
  * Tested    tests/scope_test.c, tests/cause_test.c, stress/scopes.c */
 #include "coord/scope.h"
@@ -21,6 +21,7 @@
 #include "base/mem.h"
 #include "coord/await.h"
 #include "coord/error.h"
+#include "coord/policy.h"
 
 /* ---- begin */
 
@@ -99,11 +100,14 @@ static int take_options(struct weft__scope *s, const weft_scope_options *o)
         return -EINVAL;
     if (o->on && o->on->group.clock.is_virtual && weft__earliest_deadline(s->owner) != INT64_MAX)
         return -EINVAL; /* a plain thread's deadlines are in real time (engine/leap.c) */
-    if (!o->name && !o->failures && !o->on)
-        return 0;
+    int policy = weft__policy_wanted(o);
+    if (policy < 0 || (!o->name && !o->failures && !o->on && !policy))
+        return policy;
     struct weft__scope_extra *x = weft__scope_extra(s);
-    if (!x)
+    if (!x || (policy && !(x->policy = weft__policy_new(o))))
         return -ENOMEM;
+    if (policy)
+        ati_store_release(&s->state, WEFT__SCOPE_RULED);
     x->scope = s;
     x->name = o->name;
     if (o->name) {
@@ -182,6 +186,10 @@ void weft__deadline_disarm(struct weft__scope *s)
 
 void weft__deadline_struck(struct weft__timer *timer)
 {
+    if (timer->user == 0) { /* no scope's: those are nested at level 1 or deeper */
+        weft__hard_struck(timer);
+        return;
+    }
     struct weft__scope *s = container_of(timer, struct weft__scope, timer);
     if ((int64_t)at_load(&s->deadline) <= timer->at) /* else it was moved meanwhile, and is armed again */
         weft__cancel_scope(s, WEFT__MARK_DEADLINE);
@@ -190,7 +198,7 @@ void weft__deadline_struck(struct weft__timer *timer)
 void weft_scope_set_deadline(weft_scope *ps, int64_t at)
 {
     struct weft__scope *s = weft__scope_of(ps);
-    if (!ps || ati_load(&s->state) != WEFT__SCOPE_OPEN || weft__forked)
+    if (!weft__scope_is_open(ps) || weft__forked)
         return;
     at_store(&s->deadline, (uint64_t)at);
     if (s->owner)
@@ -214,7 +222,7 @@ int64_t weft_scope_deadline(const weft_scope *s)
 
 /* ---- failures and cancels */
 
-void weft__scope_fail(struct weft__scope *s, weft_task task, void *arg, int code, const char *text)
+void weft__scope_record(struct weft__scope *s, weft_task task, void *arg, int code, const char *text)
 {
     if (!s->owner)
         return; /* it has failed already, see begin */
@@ -236,15 +244,18 @@ void weft__scope_fail(struct weft__scope *s, weft_task task, void *arg, int code
     }
     s->failed++;
     weft__unlock(&s->lock);
+}
+
+void weft__scope_fail(struct weft__scope *s, weft_task task, void *arg, int code, const char *text)
+{
+    weft__scope_record(s, task, arg, code, text);
     weft__cancel_scope(s, WEFT__MARK_FAILURE);
 }
 
 void weft_scope_cancel(weft_scope *ps, const char *reason)
 {
     struct weft__scope *s = weft__scope_of(ps);
-    if (!ps || ati_load_acquire(&s->state) == WEFT__SCOPE_ENDED ||
-            (ati_load(&s->state) != WEFT__SCOPE_OPEN && ati_load(&s->state) != WEFT__SCOPE_ENDING) || !s->owner ||
-            weft__forked)
+    if (!ps || (!weft__scope_is_open(ps) && ati_load(&s->state) != WEFT__SCOPE_ENDING) || !s->owner || weft__forked)
         return;
     struct weft__scope_extra *x = reason ? weft__scope_extra(s) : NULL;
     if (x && ati_cas(&x->reason_set, 0, 1)) {
@@ -355,7 +366,7 @@ static int join(struct weft__scope *s, bool may_leave)
 int weft_scope_wait(weft_scope *ps)
 {
     struct weft__scope *s = weft__scope_of(ps);
-    if (!ps || ati_load(&s->state) != WEFT__SCOPE_OPEN)
+    if (!weft__scope_is_open(ps))
         return weft__forked ? -ECHILD : -EINVAL;
     if (!s->owner)
         return weft__forked ? -ECHILD : s->code;
@@ -367,21 +378,33 @@ int weft_scope_wait(weft_scope *ps)
 
 /* ---- the end */
 
-/* N3. f has left the scope already. */
-static int verdict(struct weft__scope *s, struct weft__frame *f, int rc)
+/* N3, but for the common case. f has left the scope already. */
+static __attribute__((noinline)) int verdict_on(
+        struct weft__scope *s, struct weft__policy *p, struct weft__frame *f, int rc, unsigned m)
 {
-    unsigned m = (unsigned)at_load(&s->mark);
-    if (s->code == 0 && rc != -ECANCELED && !(m & WEFT__MARK_LEFT))
+    bool undecided = p && weft__policy_undecided(p);
+    int result;
+    if (p && weft__policy_verdict(p, s->code, m & WEFT__MARK_FIRST_FAILED, rc, &result))
+        return result;
+    if (s->code == 0 && rc != -ECANCELED && !(m & WEFT__MARK_LEFT) && !undecided)
         return rc;
     if (m & WEFT__MARK_FIRST_FAILED)
         return s->code;
-    if (!(m & WEFT__MARK_SHIELD) && weft__told(f))
+    if (weft__told(f) && (!(m & WEFT__MARK_SHIELD) || weft__told_hard(f)))
         return -ECANCELED;
     if (m & WEFT__MARK_DEADLINE)
         return -ETIMEDOUT;
     if (m & WEFT__MARK_CANCEL)
         return 0;
-    return s->code != 0 ? s->code : rc;
+    return s->code != 0 ? s->code : undecided ? -ENODATA : rc;
+}
+
+static inline int verdict(struct weft__scope *s, struct weft__policy *p, struct weft__frame *f, int rc)
+{
+    unsigned m = (unsigned)at_load(&s->mark);
+    if (!p && s->code == 0 && rc != -ECANCELED && !(m & WEFT__MARK_LEFT))
+        return rc;
+    return verdict_on(s, p, f, rc, m);
 }
 
 static void leave(struct weft__scope *s, struct weft__frame *f)
@@ -423,22 +446,44 @@ void weft__scope_forgotten(struct weft__frame *f, weft_scope *older)
 
 static void body_failed(struct weft__scope *s, struct weft__frame *f, int rc)
 {
+    struct weft__policy *p = weft__policy_of(s);
     if (rc == -ECANCELED && (!has_children(s) || weft__told(f)))
         return; /* told to leave, as are the children */
     weft__lock(&s->lock);
     if (s->code == 0)
         s->code = rc;
     weft__unlock(&s->lock);
+    if (p && weft__policy_keeps_body(s, p))
+        return;
     if (has_children(s))
         weft__cancel_scope(s, WEFT__MARK_FAILURE);
     else
         weft__mark_failed(s); /* nobody is there to be told */
 }
 
+/* What had to be made on demand goes, and what is in it that is still wanted. */
+static __attribute__((noinline)) void extra_end(struct weft__scope *s, struct weft__scope_extra *x, int result)
+{
+    struct weft__frame *f = s->owner;
+    if (result == s->code && x->text[0])
+        weft__detail_set(f, result, x->text);
+    if (x->name)
+        f->named = x->named;
+    if (x->is_root)
+        weft__root_close(x);
+    weft__callers_free(x);
+    if (x->policy) {
+        at_store(&s->waiter, (uint64_t)x->policy->winner);
+        weft__policy_free(x->policy);
+    }
+    at_store(&s->extra, 0);
+    weft__mem_free(x);
+}
+
 int weft_scope_end(weft_scope *ps, int rc)
 {
     struct weft__scope *s = weft__scope_of(ps);
-    if (!ps || ati_load(&s->state) != WEFT__SCOPE_OPEN)
+    if (!weft__scope_is_open(ps))
         return -EINVAL;
     struct weft__frame *f = s->owner;
     if (!f) {
@@ -454,21 +499,16 @@ int weft_scope_end(weft_scope *ps, int rc)
     if (has_children(s))
         (void)join(s, false); /* not refused: it can only end by the last child */
     ati_store(&s->state, WEFT__SCOPE_ENDING);
+    struct weft__scope_extra *x = (struct weft__scope_extra *)at_load_acquire(&s->extra);
+    if (x)
+        weft__hard_over(x);
     weft__deadline_disarm(s);
     weft__detach_scope(s); /* whoever told us to leave is on its way out */
+    x = (struct weft__scope_extra *)at_load(&s->extra); /* it may have given a reason */
     leave(s, f);
-    int result = verdict(s, f, rc);
-    struct weft__scope_extra *x = (struct weft__scope_extra *)at_load(&s->extra);
-    if (x) {
-        if (result == s->code && x->text[0])
-            weft__detail_set(f, result, x->text);
-        if (x->name)
-            f->named = x->named;
-        if (x->is_root)
-            weft__root_close(x);
-        at_store(&s->extra, 0);
-        weft__mem_free(x);
-    }
+    int result = verdict(s, x ? x->policy : NULL, f, rc);
+    if (x)
+        extra_end(s, x, result);
     ati_store(&s->state, WEFT__SCOPE_ENDED);
     return result;
 }
@@ -487,7 +527,7 @@ void weft_scope_drop(weft_scope *ps)
     if (has_children(weft__scope_of(ps)))
         (void)join(weft__scope_of(ps), false);
     struct weft__scope_extra *x = (struct weft__scope_extra *)at_load(&weft__scope_of(ps)->extra);
-    if (weft__scope_of(ps)->code != 0)
+    if (weft__scope_of(ps)->code != 0 && !(x && x->policy && x->policy->decided))
         weft__report(rt, "failure", x ? x->first_failed : 0, "", weft__scope_of(ps)->code,
                 x && x->text[0] ? x->text : "in a scope whose block was left");
     weft_ignore(weft_scope_end(ps, 0));
@@ -501,7 +541,7 @@ bool weft_scope_expired(const weft_scope *s)
 int weft_scope_alive(const weft_scope *ps)
 {
     const struct weft__scope *s = (const struct weft__scope *)(const void *)ps;
-    if (!ps || ati_load(&s->state) != WEFT__SCOPE_OPEN || weft__forked)
+    if (!weft__scope_is_open(ps) || weft__forked)
         return 0;
     return (int)((int64_t)at_load_acquire(&s->count) - (int64_t)WEFT__OPEN_COUNT + s->spawned);
 }
@@ -510,7 +550,7 @@ int weft_scope_failed(const weft_scope *ps)
 {
     const struct weft__scope *s = (const struct weft__scope *)(const void *)ps;
     int n;
-    if (!ps || (ati_load(&s->state) != WEFT__SCOPE_OPEN && ati_load(&s->state) != WEFT__SCOPE_ENDED))
+    if (!ps || (!weft__scope_is_open(ps) && ati_load(&s->state) != WEFT__SCOPE_ENDED))
         return 0;
     if (weft__forked)
         return s->failed; /* nobody changes it any more, and nobody will leave the lock */

@@ -16,18 +16,22 @@ enum {
     WEFT__MARK_CANCEL = 1,   /* weft_scope_cancel */
     WEFT__MARK_DEADLINE = 2, /* its own deadline struck */
     WEFT__MARK_FAILURE = 4,  /* a child, a spawn or the body failed */
-    WEFT__MARK_LEAVE = 7,    /* any of these */
+    WEFT__MARK_DECIDED = 512, /* a child won (coord/policy.c) */
+    WEFT__MARK_LEAVE = 7 | 512, /* any of these */
     WEFT__MARK_SHIELD = 8,   /* hides what comes from further out */
     WEFT__MARK_LEFT = 16,    /* a child left for a cancel */
     WEFT__MARK_FIRST_FAILED = 32, /* the failure came before any other reason to leave */
     WEFT__MARK_WALKED = 64,  /* a walk has entered it, or will; see coord/tree.c */
-    WEFT__MARK_STOPPED = 128, /* a walk has stopped in it, see `walk` */
+    WEFT__MARK_HARD = 1024,  /* the grace of weft_scope_cancel_hard is over: shields in it hide nothing */
+    WEFT__MARK_WALKED_HARD = 2048, /* the same of a walk for that */
+    WEFT__MARK_STOPPED = 128, /* walks have stopped in it, see `walk` */
     WEFT__MARK_NOWHERE = 256 /* its .on could not be kept: it has failed for that, and nothing can run in it */
 };
 /* Above them, how many cancels and walks are at work in the scope just now: it does not end under them. */
 #define WEFT__MARK_HOLD (UINT64_C(1) << 32)
 
-enum { WEFT__SCOPE_OPEN = 0x77656674, WEFT__SCOPE_ENDING, WEFT__SCOPE_ENDED };
+/* RULED: open, with a struct weft__policy; another number, so that to most spawns it costs nothing. */
+enum { WEFT__SCOPE_OPEN = 0x77656674, WEFT__SCOPE_RULED, WEFT__SCOPE_ENDING, WEFT__SCOPE_ENDED };
 
 /* Children that have not ended are counted in two numbers: `spawned`, which only the owner writes (it spawns, and
  * runs children inline), and `count`, which starts at WEFT__OPEN_COUNT; a child that ends elsewhere takes one away.
@@ -49,6 +53,10 @@ struct weft__scope_extra {
     char text[108]; /* its detail */
     struct weft__link root_link;
     bool is_root;
+    struct weft__policy *policy; /* NULL: WEFT_JOIN_ALL, without more (coord/policy.h) */
+    at_word hards;               /* struct weft__hard *, the newest (coord/hard.c) */
+    struct weft__lock callers_lock;
+    struct weft__caller *callers; /* coord/call.c; under that */
 };
 
 struct weft__scope {
@@ -58,13 +66,13 @@ struct weft__scope {
     struct weft__frame *owner;
     at_word count;
     at_word mark;
-    at_word waiter;           /* the owner's token while it waits for `count` */
+    at_word waiter;           /* the owner's token while it waits for `count`; ENDED: the child that won */
     at_word deadline;         /* INT64_MAX: none; written by the owner */
     struct weft__timer timer; /* armed when attached; its `user` is the scope's nesting level */
     struct weft__lock lock;   /* the members, and failures; held for a slice of a walk at most */
     at_int attached;          /* written under the lock of what it is attached to */
     uint32_t children;        /* the first attached child, index + 1 (union weft__member); under lock */
-    uint32_t walk;            /* the errand that has stopped here, index + 1; by who holds it, or ends what is inside */
+    uint32_t walk;            /* the errands that have stopped here: the first, index + 1; see coord/tree.c */
     struct weft_scope *down;  /* the attached inner scope of the same owner */
     at_word extra;            /* struct weft__scope_extra *, made on demand */
     int32_t failed;           /* under lock */
@@ -81,12 +89,22 @@ static inline struct weft__scope *weft__scope_of(weft_scope *s)
     return (struct weft__scope *)(void *)s;
 }
 
+static inline bool weft__scope_is_open(const weft_scope *ps)
+{
+    if (!ps)
+        return false;
+    uint32_t state = ati_load_acquire(&((const struct weft__scope *)(const void *)ps)->state);
+    return state == WEFT__SCOPE_OPEN || state == WEFT__SCOPE_RULED;
+}
+
 /* ---- coord/scope.c */
 
 /* A child that was counted by fetch-and-add ended; the last access to the scope. */
 void weft__scope_child_left(struct weft__scope *s);
 /* Records a failure and tells the rest to leave. text may be NULL. */
 void weft__scope_fail(struct weft__scope *s, weft_task task, void *arg, int code, const char *text);
+/* Records it, and tells nobody. */
+void weft__scope_record(struct weft__scope *s, weft_task task, void *arg, int code, const char *text);
 /* The end of f's innermost scope was forgotten: found at the end of an `older` one, or (NULL) at the task's. Does not
  * return. */
 void weft__scope_forgotten(struct weft__frame *f, weft_scope *older);
@@ -119,14 +137,18 @@ void weft__roots_stop(weft_runtime *rt, int signo);
 bool weft__told_slow(struct weft__frame *f);
 /* Why, in words; NULL if it was not told. */
 const char *weft__told_why(struct weft__frame *f);
+/* Whether a scope around the frame breaks shields. */
+bool weft__told_hard(struct weft__frame *f);
+/* Whether something, in the scope or outside it, tells it to leave. */
+bool weft__scope_told(struct weft__scope *s);
 extern at_word weft__cancel_epoch;
 static inline bool weft__told(struct weft__frame *f)
 {
     return f->epoch_ok != at_load_acquire(&weft__cancel_epoch) && weft__told_slow(f);
 }
 
-/* Tells the scope to leave for a WEFT__MARK_ reason: marks it, and wakes every wait under it. False: it was already
- * told for this reason. */
+/* Tells the scope to leave for a WEFT__MARK_ reason: marks it, and wakes every wait under it, with WEFT__MARK_HARD in shields,
+ * too. False: it was already told for this reason. */
 bool weft__cancel_scope(struct weft__scope *s, unsigned why);
 /* The owner's body failed, and there is nobody to be told. */
 void weft__mark_failed(struct weft__scope *s);
@@ -156,8 +178,9 @@ static inline void weft__scope_let_go(struct weft__scope *s)
 {
     at_add(&s->mark, (uint64_t)0 - WEFT__MARK_HOLD);
 }
-/* Claims all waits under a scope that is marked, held and attached, and lets it go: in slices, the first at once. */
-void weft__wake_under(struct weft__scope *s);
+/* Claims all waits under a scope that is marked, held and attached, and lets it go: in slices, the first at once. `hard`: in
+ * shields, too. */
+void weft__wake_under(struct weft__scope *s, bool hard);
 /* The same for an attached frame whose task's life is held. */
 void weft__wake_member(struct weft__frame *f);
 /* How many tasks and scopes a slice looks at; written by tests only, before there is a runtime. */
@@ -170,7 +193,24 @@ void weft__detach_frame(struct weft__frame *f);
 /* Waits while a walk is in it, which lasts a slice at most. */
 void weft__detach_scope(struct weft__scope *s);
 
+/* ---- coord/hard.c */
+
+/* Its timers and records, when the scope has no children any more and ends. */
+void weft__hard_over(struct weft__scope_extra *x);
+/* What a struck timer calls that is not a scope's own. */
+void weft__hard_struck(struct weft__timer *timer);
+/* For the waits of a plain thread: when the next grace of its own scopes is over, INT64_MAX never; and to look at them. */
+int64_t weft__hard_next(struct weft__scope *s);
+void weft__hard_overdue(struct weft__frame *f);
+
+/* ---- coord/call.c */
+
+void weft__callers_free(struct weft__scope_extra *x);
+
 /* ---- coord/child.c */
+
+/* Spawns a copy that goes into a queue that is first in, first out, rather than on the worker's deque. */
+weft_task weft__spawn_in_order(weft_scope *s, weft_fn *fn, const void *arg, size_t bytes, void *site);
 
 /* Runs the NEW, claimed child `t` of `s` as a call on the caller's stack. */
 void weft__run_inline(struct weft__sched *w, struct weft__scope *s, struct weft__task *t, weft_task id);

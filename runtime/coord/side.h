@@ -13,6 +13,10 @@ struct weft__side {
     void *site; /* where the task was spawned */
     char name[WEFT__NAME_BYTES]; /* written under HELD (coord/task.c) */
     bool keep_fp;
+    struct weft__policy *policy; /* of its scope, which takes all this when the task has ended; NULL: none */
+    struct weft__link link;      /* in its list of those */
+    weft_task id;                /* then */
+    int code;
     void *arg;    /* the argument, if it is not copied here */
     size_t bytes; /* copied */
     _Alignas(16) char data[];

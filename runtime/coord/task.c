@@ -6,11 +6,15 @@
  *               life word to 0 and, if it was marked, wakes the bucket's waiters for that id. So either the
  *               joiner finds the task dead, or the end finds the mark.
  *           J2  HELD is a lock on the end of one task: weft_task_cancel needs its scope to stay.
+ *           J3  who registers for the end of a task (weft_task_on_done) does it as J1 says; the end takes them out of the
+ *               bucket one by one, oldest first, and calls each with no lock held, its worker being in no task meanwhile:
+ *               so a callback cannot suspend what is ending.
  * Source    a parking lot, as futexes are in the kernel. */
 #include <errno.h>
 #include <sched.h>
 #include <stdio.h>
 #include <string.h>
+#include <weft/call.h>
 #include <weft/task.h>
 
 #include "base/fork.h"
@@ -29,10 +33,18 @@ struct reason {
     char text[WEFT__NAME_BYTES];
 };
 
+struct on_done {
+    struct weft__link link;
+    weft_task id;
+    weft_callback *fn;
+    void *arg;
+};
+
 static struct bucket {
     _Alignas(64) struct weft__lock lock;
     struct weft__link joiners;
     struct weft__link reasons;
+    struct weft__link on_done;
 } buckets[1 << BUCKET_BITS];
 
 static struct bucket *bucket_of(weft_task id)
@@ -79,6 +91,38 @@ static void wake_all_joiners(weft_task id)
     }
 }
 
+/* The oldest callback that is registered for the end of the task, taken out; NULL there is none. */
+static struct on_done *take_on_done(weft_task id)
+{
+    struct bucket *b = bucket_of(id);
+    struct on_done *found = NULL;
+    weft__lock(&b->lock);
+    for (struct weft__link *l = b->on_done.next; l && l != &b->on_done && !found; l = l->next)
+        if (container_of(l, struct on_done, link)->id == id)
+            found = container_of(l, struct on_done, link);
+    if (found)
+        list_remove(&found->link);
+    weft__unlock(&b->lock);
+    return found;
+}
+
+/* J3. On the worker on which it ended. */
+static void call_on_done(weft_task id)
+{
+    struct on_done *d = take_on_done(id);
+    if (!d)
+        return;
+    struct weft__sched *w = weft__self();
+    struct weft__frame *f = own(w->frame);
+    own_set(w->frame, &w->loop);
+    for (; d; d = take_on_done(id)) {
+        d->fn(d->arg);
+        weft__fork_expect_parent();
+        weft__mem_free(d);
+    }
+    own_set(w->frame, f);
+}
+
 /* Under the bucket's lock. */
 static struct reason *find_reason(struct bucket *b, weft_task id)
 {
@@ -110,8 +154,10 @@ void weft__life_end_slow(struct weft__task *t, weft_task id)
         if (at_cas(&t->life, life, 0)) {
             if (life & WEFT__LIFE_CANCELLED)
                 forget_reason(id);
-            if (life & WEFT__LIFE_JOINERS)
+            if (life & WEFT__LIFE_JOINERS) {
                 wake_all_joiners(id);
+                call_on_done(id);
+            }
             return;
         }
     }
@@ -194,6 +240,18 @@ static bool join_inline(struct weft__frame *f, struct weft__task *t, weft_task i
     return true;
 }
 
+/* J1, under the lock of its bucket. False: it has ended. */
+static bool mark_joined(struct weft__task *t, weft_task id)
+{
+    for (;;) {
+        uint64_t life = at_load_acquire(&t->life);
+        if ((life & WEFT__LIFE_ID) != (uint64_t)id)
+            return false;
+        if ((life & WEFT__LIFE_JOINERS) || at_cas(&t->life, life, life | WEFT__LIFE_JOINERS))
+            return true;
+    }
+}
+
 int weft__join_look(const struct weft__frame *f, weft_task id)
 {
     struct weft__task *t;
@@ -207,14 +265,8 @@ bool weft__join_publish(struct weft__joiner *j)
 {
     struct weft__task *t = weft__task_at(weft__id_index(j->id));
     struct bucket *b = bucket_of(j->id);
-    bool lives;
     weft__lock(&b->lock);
-    for (;;) { /* J1 */
-        uint64_t life = at_load_acquire(&t->life);
-        lives = (life & WEFT__LIFE_ID) == (uint64_t)j->id;
-        if (!lives || (life & WEFT__LIFE_JOINERS) || at_cas(&t->life, life, life | WEFT__LIFE_JOINERS))
-            break;
-    }
+    bool lives = mark_joined(t, j->id);
     if (lives) {
         if (!b->joiners.next)
             list_init(&b->joiners);
@@ -266,6 +318,35 @@ int weft_task_join(weft_task id)
     if (rc < 0 || !lives)
         return rc;
     return join_inline(f, weft__task_at(weft__id_index(id)), id) ? 0 : join_wait(f, id);
+}
+
+int weft_task_on_done(weft_task id, weft_callback *cb, void *arg)
+{
+    struct weft__task *t;
+    if (!cb || id <= 0)
+        return -EINVAL;
+    int lives = weft__forked ? -ECHILD : look_up(id, &t);
+    if (lives <= 0)
+        return lives == 0 ? -ESRCH : lives;
+    struct on_done *d = weft__mem_zeroed(sizeof *d);
+    if (!d)
+        return -ENOMEM;
+    d->id = id;
+    d->fn = cb;
+    d->arg = arg;
+    struct bucket *b = bucket_of(id);
+    weft__lock(&b->lock);
+    bool registered = mark_joined(t, id);
+    if (registered) {
+        if (!b->on_done.next)
+            list_init(&b->on_done);
+        list_push_tail(&b->on_done, &d->link);
+    }
+    weft__unlock(&b->lock);
+    if (registered)
+        return 0;
+    weft__mem_free(d);
+    return -ESRCH;
 }
 
 /* ---- names and cancel: the life is held for as long as they look at the frame */

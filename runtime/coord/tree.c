@@ -9,23 +9,27 @@
  * no memory but an errand to hand itself over, and no recursion.
  *
  *     a walk                                       who leaves
- *     V1  enters a scope: WALKED and a hold, by    L1  a child, under the lock of its scope: a walk that stops at
- *         one CAS; another was here first, or          it goes to the next one
+ *     V1  enters a scope: WALKED and a hold, by    L1  a child, under the lock of its scope: walks that stop at it
+ *         one CAS; another was here first, or          go to the next one
  *         it is a shield: passes it by             L2  an inner scope, under the lock of its parent: nobody enters
- *     V2  locks it, lets the one further out go        it any more. Held: try again. Else a walk that stops in it
- *     V3  claims the children's waits, enters          goes up, to what follows the scope in its parent; if it
- *         their scopes; then the inner scope           began here, it is over
+ *     V2  locks it, lets the one further out go        it any more. Held: try again. Else walks that stop in it go
+ *     V3  claims the children's waits, enters          up, to what follows the scope in its parent; one that
+ *         their scopes; then the inner scope           began here is over
  *     V4  up: holds the parent, unlocks, locks
  *         that, lets the inner one go
  *     V5  the slice is over: the errand says
- *         where; STOPPED; unlocks, lets go
+ *         where and hangs itself in there; the
+ *         first: STOPPED; unlocks, lets go
  *     V6  the next slice: finds where it is and
  *         holds that (under walks_lock, against
- *         L2); locks it; not STOPPED any more
+ *         L2); locks it, unhangs itself
  *
  *           H3  a scope that is held does not end, and while it has not ended its parents have not: so the way up is
  *               there for a walk that holds where it is. One that has stopped holds nothing, and is moved by L1 and L2.
- *           H4  a scope is entered by one walk in its life (K1 in cancel.c): so STOPPED and `walk` are one walk's.
+ *           H4  a scope is entered by one walk of each kind in its life (K1, K3 in cancel.c). A hard one (coord/hard.c) goes
+ *               into shields, too. So two may be in one scope, and those that have stopped there are a list: the scope
+ *               has its first, each errand's entry beside its block (union weft__member) the next. It belongs to who
+ *               locks the scope, or, when it has left its parent, to who holds walks_lock and finds it not held.
  * Forbidden (L2/V6): L2 finds nobody holding and moves the walk, V6 goes to where it was.
  * Tested    tests/tree_test.c, stress/scopes.c, tests/explore (walk: in slices of one) */
 #include <sched.h>
@@ -143,24 +147,58 @@ static uint32_t behind(struct weft__frame *f)
 }
 
 /* V1, under the lock of what `inner` is attached to. */
-static struct weft__scope *enter(struct weft_scope *inner)
+static struct weft__scope *enter(struct weft_scope *inner, bool hard)
 {
     uint64_t m;
+    const uint64_t stops = hard ? WEFT__MARK_WALKED_HARD : WEFT__MARK_SHIELD | WEFT__MARK_WALKED;
+    const uint64_t walked = hard ? WEFT__MARK_WALKED_HARD | WEFT__MARK_WALKED : WEFT__MARK_WALKED;
     if (!inner)
         return NULL;
     struct weft__scope *s = weft__scope_of(inner);
     do {
         m = at_load(&s->mark);
-        if (m & (WEFT__MARK_SHIELD | WEFT__MARK_WALKED))
+        if (m & stops)
             return NULL;
-    } while (!at_cas(&s->mark, m, (m | WEFT__MARK_WALKED) + WEFT__MARK_HOLD));
+    } while (!at_cas(&s->mark, m, (m | walked) + WEFT__MARK_HOLD));
     return s;
+}
+
+/* Under the lock of `s`. */
+static void hang(struct weft__scope *s, struct weft__task *errand)
+{
+    uint32_t i = weft__task_index(errand);
+    ati_store(&weft__members[i].next, s->walk);
+    if (s->walk == 0)
+        at_add(&s->mark, WEFT__MARK_STOPPED);
+    s->walk = i + 1;
+}
+
+static void unhang(struct weft__scope *s, struct weft__task *errand)
+{
+    uint32_t i = weft__task_index(errand), next = ati_load(&weft__members[i].next);
+    uint32_t before = s->walk;
+    if (before == i + 1) {
+        s->walk = next;
+    } else {
+        while (ati_load(&weft__members[before - 1].next) != i + 1)
+            before = ati_load(&weft__members[before - 1].next);
+        ati_store(&weft__members[before - 1].next, next);
+    }
+    if (s->walk == 0)
+        at_add(&s->mark, (uint64_t)0 - WEFT__MARK_STOPPED);
 }
 
 struct walk {
     struct weft__scope *top, *in; /* where it began; where it is: held and locked, in a slice */
     uint32_t at;                  /* the child to look at; 0, PASSED */
+    bool hard;                    /* shields do not stop it */
 };
+
+/* In an errand: where it is, where it began (| 1: hard), the child to look at. */
+static struct weft__scope *began(struct weft__task *errand)
+{
+    return (struct weft__scope *)(uintptr_t)(at_load(&errand->side) & ~(uint64_t)1);
+}
 
 static void go_to(struct walk *w, struct weft__scope *s)
 {
@@ -188,12 +226,12 @@ static bool walk(struct walk *w)
             go_to(w, parent(s));
         } else if (w->at == 0) {
             w->at = PASSED;
-            below = enter(s->down);
+            below = enter(s->down, w->hard);
         } else { /* V3 */
             struct weft__frame *f = frame_of(w->at);
-            wake_wait(f->task, 0);
+            wake_wait(f->task, w->hard ? WEFT__LEVEL_HARD : 0);
             w->at = behind(f);
-            below = enter(f->down);
+            below = enter(f->down, w->hard);
         }
         if (below)
             go_to(w, below);
@@ -204,18 +242,17 @@ static bool walk(struct walk *w)
 /* V5. It is still held. */
 static void stop(const struct walk *w, struct weft__task *errand)
 {
-    at_store(&errand->side, (uint64_t)(uintptr_t)w->top);
+    at_store(&errand->side, (uint64_t)(uintptr_t)w->top | w->hard);
     at_store(&errand->scope, (uint64_t)(uintptr_t)w->in);
     at_store(&errand->u.arg, w->at);
-    w->in->walk = weft__task_index(errand) + 1;
-    at_add(&w->in->mark, WEFT__MARK_STOPPED);
+    hang(w->in, errand);
     weft__unlock(&w->in->lock);
 }
 
 /* V6: an errand's slice. */
 static bool walk_on(struct weft__task *errand)
 {
-    struct walk w = { .top = (struct weft__scope *)(uintptr_t)at_load(&errand->side) };
+    struct walk w = { .top = began(errand), .hard = at_load(&errand->side) & 1 };
     weft__lock(&walks_lock);
     w.in = (struct weft__scope *)(uintptr_t)at_load(&errand->scope);
     if (w.in)
@@ -225,8 +262,7 @@ static bool walk_on(struct weft__task *errand)
         return false;
     weft__lock(&w.in->lock);
     w.at = (uint32_t)at_load(&errand->u.arg);
-    w.in->walk = 0;
-    at_add(&w.in->mark, (uint64_t)0 - WEFT__MARK_STOPPED);
+    unhang(w.in, errand);
     if (walk(&w))
         return false;
     stop(&w, errand);
@@ -235,9 +271,9 @@ static bool walk_on(struct weft__task *errand)
 }
 
 /* The first slice, and all of them if there is nobody to hand them to. */
-static void walk_from(struct weft__scope *top)
+static void walk_from(struct weft__scope *top, bool hard)
 {
-    struct walk w = { .top = top, .in = top, .at = top->children };
+    struct walk w = { .top = top, .in = top, .at = top->children, .hard = hard };
     while (!walk(&w)) {
         struct weft__group *g = weft__scope_group(w.in); /* whose tasks it wakes next */
         struct weft__task *errand = g ? weft__errand_new(walk_on) : NULL;
@@ -250,11 +286,11 @@ static void walk_from(struct weft__scope *top)
     }
 }
 
-void weft__wake_under(struct weft__scope *s)
+void weft__wake_under(struct weft__scope *s, bool hard)
 {
     weft__lock(&s->lock);
-    wake_wait(s->owner->task, weft__scope_level(s));
-    walk_from(s);
+    wake_wait(s->owner->task, hard ? WEFT__LEVEL_HARD : weft__scope_level(s));
+    walk_from(s, hard);
 }
 
 void weft__wake_member(struct weft__frame *f)
@@ -262,11 +298,11 @@ void weft__wake_member(struct weft__frame *f)
     struct weft__scope *o = weft__owner_scope(f);
     weft__lock(&o->lock);
     wake_wait(f->task, 0);
-    struct weft__scope *s = enter(f->down);
+    struct weft__scope *s = enter(f->down, false);
     weft__unlock(&o->lock);
     if (s) {
         weft__lock(&s->lock);
-        walk_from(s);
+        walk_from(s, false);
     }
 }
 
@@ -287,8 +323,8 @@ void weft__detach_frame(struct weft__frame *f)
         o->children = next;
     if (next)
         ati_store(&weft__members[next - 1].prev, prev);
-    if (o->walk) { /* L1 */
-        struct weft__task *errand = weft__task_at(o->walk - 1);
+    for (uint32_t at = o->walk; at; at = ati_load(&weft__members[at - 1].next)) { /* L1 */
+        struct weft__task *errand = weft__task_at(at - 1);
         if (at_load(&errand->u.arg) == i + 1)
             at_store(&errand->u.arg, next);
     }
@@ -303,6 +339,22 @@ static bool held(const struct weft__scope *s, uint64_t *mark)
     return *mark >= WEFT__MARK_HOLD;
 }
 
+/* The walks that have stopped in `s`, which ends, go to its parent `o`; under walks_lock. */
+static void move_up(struct weft__scope *s, struct weft__scope *o)
+{
+    for (uint32_t at = s->walk, next; at; at = next) {
+        struct weft__task *errand = weft__task_at(at - 1);
+        next = ati_load(&weft__members[at - 1].next);
+        if (began(errand) == s) {
+            at_store(&errand->scope, 0);
+            continue;
+        }
+        at_store(&errand->scope, (uint64_t)(uintptr_t)o);
+        at_store(&errand->u.arg, s->outer ? PASSED : behind(s->owner));
+        hang(o, errand);
+    }
+}
+
 /* L2, under the lock of `o`, the parent. False: a walk or a canceller is in it just now. */
 static bool leave(struct weft__scope *s, struct weft__scope *o)
 {
@@ -313,17 +365,8 @@ static bool leave(struct weft__scope *s, struct weft__scope *o)
         return true; /* for good: nobody can enter it any more */
     weft__lock(&walks_lock);
     bool resumed = held(s, &m);
-    if (!resumed && (m & WEFT__MARK_STOPPED)) { /* else it has gone on meanwhile, and left */
-        struct weft__task *errand = weft__task_at(s->walk - 1);
-        if ((uint64_t)(uintptr_t)s == at_load(&errand->side))
-            o = NULL; /* it began here */
-        at_store(&errand->scope, (uint64_t)(uintptr_t)o);
-        if (o) {
-            at_store(&errand->u.arg, s->outer ? PASSED : behind(s->owner));
-            o->walk = s->walk;
-            at_add(&o->mark, WEFT__MARK_STOPPED);
-        }
-    }
+    if (!resumed && (m & WEFT__MARK_STOPPED)) /* else they have gone on meanwhile, and left */
+        move_up(s, o);
     weft__unlock(&walks_lock);
     return !resumed;
 }

@@ -113,7 +113,7 @@ struct view {
     uint64_t state, waits, waited; /* ticks */
     weft_task id, owner, below;
     bool cancelled, held;
-    char name[WEFT__NAME_BYTES], scope_name[WEFT__NAME_BYTES];
+    char name[WEFT__NAME_BYTES], scope_name[WEFT__NAME_BYTES], reason[WEFT__NAME_BYTES]; /* why its scope leaves */
     const void *fn, *site, *scope;
 };
 
@@ -131,6 +131,8 @@ NOT_INSTRUMENTED static void look_at_scope(struct view *v, const struct weft__sc
     const struct weft__scope_extra *x = (const struct weft__scope_extra *)at_load_acquire(&s->extra);
     if (x && x->name)
         copy_name(v->scope_name, x->name);
+    if (x && ati_load_acquire(&x->reason_set) == 2) /* it is not written again */
+        copy_name(v->reason, x->reason);
 }
 
 /* The life is held. A task that is being started just now is taken for one that is not. */
@@ -305,6 +307,8 @@ static void say_task(struct out *o, const struct view *v)
         say(o, " \"%s\"", v->scope_name);
     if (v->owner)
         say(o, " of task %lld", (long long)v->owner);
+    if (v->reason[0])
+        say(o, ", which was told to leave: %s", v->reason);
     say(o, "\n");
 }
 

@@ -35,7 +35,10 @@ enum weft__cause {
     WEFT__CAUSE_SERVED = 3  /* an event at an object, and its server has not done yet (sync/waiter.h, A4) */
 };
 
-enum { WEFT__LEVEL_NONE = 0xffff }; /* no cancel applies to this wait */
+enum {
+    WEFT__LEVEL_NONE = 0xffff, /* no cancel applies to this wait */
+    WEFT__LEVEL_HARD = 0xfffe  /* of a cancel that breaks shields: above all of theirs */
+};
 
 static inline weft__token weft__token_make(const struct weft__task *t, uint64_t ticket)
 {

@@ -12,6 +12,7 @@
 #include "coord/await.h"
 #include "coord/error.h"
 #include "coord/orphan.h"
+#include "coord/policy.h"
 #include "coord/side.h"
 #include "sched/errand.h"
 #include "sync/chan.h"
@@ -436,4 +437,92 @@ void weft__topic_leave(struct weft_chan *c)
 {
     (void)c;
     NOT_HERE;
+int weft__policy_wanted(const weft_scope_options *o)
+{
+    (void)o;
+    NOT_HERE;
+    return 0;
+}
+struct weft__policy *weft__policy_new(const weft_scope_options *o)
+{
+    (void)o;
+    NOT_HERE;
+    return NULL;
+}
+void weft__policy_free(struct weft__policy *p)
+{
+    (void)p;
+    NOT_HERE;
+}
+int weft__policy_enter(struct weft__scope *s, struct weft__policy *p)
+{
+    (void)s, (void)p;
+    NOT_HERE;
+    return 0;
+}
+void weft__policy_leave(struct weft__policy *p)
+{
+    (void)p;
+    NOT_HERE;
+}
+void weft__policy_judge(struct weft__scope *s, struct weft__policy *p, struct weft__frame *f, int rc, bool left)
+{
+    (void)s, (void)p, (void)f, (void)rc, (void)left;
+    NOT_HERE;
+}
+void weft__policy_ended(struct weft__policy *p, struct weft__frame *f, int rc)
+{
+    (void)p, (void)f, (void)rc;
+    NOT_HERE;
+}
+bool weft__policy_puts_up_with(struct weft__scope *s, struct weft__policy *p, void *arg, int code, const char *text)
+{
+    (void)s, (void)p, (void)arg, (void)code, (void)text;
+    NOT_HERE;
+    return false;
+}
+bool weft__policy_keeps_body(struct weft__scope *s, struct weft__policy *p)
+{
+    (void)s, (void)p;
+    NOT_HERE;
+    return false;
+}
+bool weft__policy_verdict(struct weft__policy *p, int code, unsigned first, int rc, int *result)
+{
+    (void)p, (void)code, (void)first, (void)rc, (void)result;
+    NOT_HERE;
+    return false;
+}
+bool weft__policy_undecided(const struct weft__policy *p)
+{
+    (void)p;
+    NOT_HERE;
+    return false;
+}
+void weft__hard_struck(struct weft__timer *timer)
+{
+    (void)timer;
+    NOT_HERE;
+}
+int64_t weft__hard_next(struct weft__scope *s)
+{
+    (void)s;
+    NOT_HERE;
+    return INT64_MAX;
+}
+void weft__hard_overdue(struct weft__frame *f)
+{
+    (void)f;
+    NOT_HERE;
+}
+
+/* ---- what a scope that failed has at its end: nothing of these */
+
+void weft__hard_over(struct weft__scope_extra *x)
+{
+    (void)x;
+}
+void weft__callers_free(struct weft__scope_extra *x)
+{
+    (void)x;
 }

@@ -237,6 +237,15 @@ static void twice(int me)
     }
 }
 
+/* The same, and the second breaks shields: it walks where the first has been, or will be. */
+static void hard(int me)
+{
+    if (me == RUNNER)
+        weft__cancel_scope(weft__scope_of(&inner), WEFT__MARK_HARD);
+    else
+        twice(me);
+}
+
 static void setup_twice(void)
 {
     setup_nested();
@@ -258,5 +267,6 @@ const struct ex_scenario walk_scenarios[] = {
     { "walk", "late", 4, setup_late, late, check, 1, "a scope ends that is just being cancelled", NULL },
     { "walk", "top", 4, setup_nested, top, check, 1, "the scope that was cancelled ends", NULL },
     { "walk", "twice", 4, setup_twice, twice, check, 1, "a scope and the one around it", NULL },
+    { "walk", "hard", 4, setup_twice, hard, check, 1, "a scope, breaking shields, and the one around it", NULL },
     { 0 },
 };
