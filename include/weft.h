@@ -6,7 +6,9 @@
 #include <weft/call.h>
 #include <weft/chan.h>
 #include <weft/error.h>
+#include <weft/gen.h>
 #include <weft/io.h>
+#include <weft/local.h>
 #include <weft/net.h>
 #include <weft/offload.h>
 #include <weft/report.h>

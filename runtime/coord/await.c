@@ -14,6 +14,7 @@
 #include "base/fork.h"
 #include "base/mem.h"
 #include "coord/error.h"
+#include "coord/keeps.h"
 #include "coord/orphan.h"
 
 enum { REFUSALS = 1000, NAP_NS = 1000000 };
@@ -28,6 +29,10 @@ static void thread_gone(void *frame)
     struct weft__frame *f = frame;
     if (weft__forked)
         return;
+    if (f->keeps && pthread_setspecific(thread_key, f) == 0) { /* what is dropped there may call weft */
+        weft__keeps_end(f);
+        (void)pthread_setspecific(thread_key, NULL);
+    }
     weft__detail_free(f);
     if (f->held != 0)
         weft__orphaned(f);
@@ -53,6 +58,11 @@ static bool have_key(void)
 static bool keep_frame(struct weft__frame *f)
 {
     return !weft__fault(WEFT__FAULT_KEY) && pthread_setspecific(thread_key, f) == 0;
+}
+
+struct weft__frame *weft__thread_known(void)
+{
+    return !weft__forked && ati_load_acquire(&thread_key_made) ? pthread_getspecific(thread_key) : NULL;
 }
 
 static __attribute__((noinline)) struct weft__frame *thread_frame(void)

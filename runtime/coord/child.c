@@ -6,6 +6,7 @@
  * Holds     C1  a task whose spawn succeeded is counted in its scope before anyone can run it, and until its end.
  *           C2  at the end: unlink, result, life word 0, joiners, block recycled; the scope last of all.
  *           C3  nothing but the joined child ever runs on a joiner's stack, and only with its whole guarantee left.
+ *           C4  before C2, while it is still a task like any other, it lets go what it keeps (coord/keeps.h).
  * Inline    a child is run as a plain call when its owner joins it: no stack, no switch, no queue. It keeps its own
  *           block, id, name, scopes and budget; if it waits, the whole stack waits, which its owner does anyway.
  *           ThreadSanitizer builds do not inline: it would take parent and child for one thread, and miss their
@@ -75,6 +76,13 @@ static weft_task start(struct weft__scope *s, struct weft__sched *w, struct weft
     struct weft__frame *f = w ? own(w->frame) : NULL;
     bool queued = weft__task_pin(t) != 0 || weft__task_has(t, WEFT__TASK_QUEUED);
     at_store(&t->scope, (uint64_t)(uintptr_t)s);
+    struct weft__frame *spawner = w ? f : weft__thread_known();
+    struct weft__handed *handed = spawner ? weft__keeps_handed(spawner->keeps) : NULL;
+    if (handed && weft__side_hand_on(t, handed) < 0) {
+        weft__side_drop(t);
+        weft__task_free_slow(NULL, t);
+        return refuse_spawn(s, arg, -ENOMEM);
+    }
     if (f && s->owner == f && !queued) {
         s->spawned++; /* C1 */
         weft_task id = weft__task_begin(t);
@@ -86,7 +94,6 @@ static weft_task start(struct weft__scope *s, struct weft__sched *w, struct weft
     } else if (!count_foreign(s)) {
         weft__side_drop(t);
         weft__task_free_slow(NULL, t);
-        (void)arg;
         return -EINVAL;
     }
     struct weft__group *home = weft__scope_group(s);
@@ -181,8 +188,8 @@ static inline weft_task spawn(weft_scope *ps, weft_fn *fn, void *arg, void *site
     int rc;
     if (!is_open(ps))
         return spawn_ruled(ps, fn, arg, &plain_options, false, site);
-    if (w && s->owner == own(w->frame) && fn && (t = weft__task_alloc(&w->blocks)) != NULL) {
-        /* The way of nearly all spawns: the owner's own, on a worker. */
+    if (w && s->owner == own(w->frame) && !s->owner->keeps && fn && (t = weft__task_alloc(&w->blocks)) != NULL) {
+        /* The way of nearly all spawns: the owner's own, on a worker, and nothing to be handed on. */
         ati_store(&t->bits, w->group->default_bits);
         spawned_at(t, site);
         at_store(&t->fn, (uint64_t)(uintptr_t)fn);
@@ -268,6 +275,7 @@ static inline void frame_begin(struct weft__frame *f, struct weft__task *t, stru
     f->side = NULL;
     f->detail = NULL;
     f->named = NULL;
+    f->keeps = NULL;
     own_set(f->waits, 0);
     own_set(f->left, 0);
     f->site = (void *)(uintptr_t)at_load(&t->side);
@@ -363,6 +371,8 @@ static inline __attribute__((always_inline)) void body(
     frame_begin(f, t, weft__self()->group, k, NULL);
     weft_task id = f->id;
     int rc = f->fn(f->arg);
+    if (f->keeps)
+        weft__keeps_end(f); /* it may suspend */
     if (marks)
         mark_stack(f, k); /* it may call the program's report function */
     struct weft__sched *w = returned();
@@ -395,6 +405,8 @@ void weft__child_no_stack(struct weft__sched *w, struct weft__task *t)
                 "no stack is left: raise vm.max_map_count, or use a kernel with MADV_GUARD_INSTALL (6.13)");
     weft__detail_set(&f, -ENOMEM, "no stack is left for the task");
     weft_task id = f.id;
+    if (f.keeps)
+        weft__keeps_end(&f); /* it has inherited values, and nothing else */
     frame_end(&f, -ENOMEM);
     weft__task_recycle(&w->blocks, t, id);
     weft__scope_child_left(s);
@@ -422,6 +434,12 @@ bool weft__may_inline(struct weft__frame *f, struct weft__task *t)
 #endif
 }
 
+/* Whether there is anything of a task's that few have. One look, as forks and joins have no time for five. */
+static inline bool has_more(const struct weft__frame *f)
+{
+    return ((uintptr_t)f->inner | (uintptr_t)f->side | (uintptr_t)f->detail | (uintptr_t)f->keeps | (uintptr_t)f->held) != 0;
+}
+
 void weft__run_inline(struct weft__sched *w, struct weft__scope *s, struct weft__task *t, weft_task id)
 {
     struct weft__frame f, *joiner = own(w->frame);
@@ -436,10 +454,15 @@ void weft__run_inline(struct weft__sched *w, struct weft__scope *s, struct weft_
         weft__breathe(); /* an inline join is a dispatch */
     int rc = f.fn(f.arg);
     w = returned();
-    if (rc < 0 || f.inner || ati_load(&f.attached) || f.side || f.detail || f.held != 0)
+    if (rc < 0 || ati_load(&f.attached) || has_more(&f)) {
+        if (f.keeps) {
+            weft__keeps_end(&f); /* it may suspend */
+            w = returned();
+        }
         frame_end(&f, rc);
-    else
+    } else {
         weft__life_end(t, id);
+    }
     own_set(w->frame, joiner);
     s->spawned--;
     weft__task_recycle(&w->blocks, t, id);

@@ -38,6 +38,7 @@ static void register_hooks(void)
     weft__hooks.sched_marking = weft__hooks.sched;
     weft__hooks.sched_marking.body = weft__child_body_marking;
     weft__hooks.describe = weft__task_describe;
+    weft__hooks.describe_nested = weft__gen_describe;
     weft__hooks.stop = weft__roots_stop;
     weft__hooks.dump = weft_dump;
     weft__hooks.gdb = &weft__gdb;
@@ -142,10 +143,22 @@ size_t weft_sizeof(const char *type)
         { "weft_backoff", sizeof(weft_backoff) },
         { "weft_listen_options", sizeof(weft_listen_options) },
         { "weft_connect_options", sizeof(weft_connect_options) },
+        { "weft_gen_options", sizeof(weft_gen_options) },
+        { "weft_local", sizeof(weft_local) },
         { "weft_addr", sizeof(weft_addr) },
         { "weft_event", sizeof(weft_event) },
         { "weft_mutex", sizeof(weft_mutex) },
         { "weft_cond", sizeof(weft_cond) },
+        { "weft_rwlock", sizeof(weft_rwlock) },
+        { "weft_sem", sizeof(weft_sem) },
+        { "weft_notify", sizeof(weft_notify) },
+        { "weft_barrier", sizeof(weft_barrier) },
+        { "weft_waitgroup", sizeof(weft_waitgroup) },
+        { "weft_once", sizeof(weft_once) },
+        { "weft_promise", sizeof(weft_promise) },
+        { "weft_chan_options", sizeof(weft_chan_options) },
+        { "weft_topic_options", sizeof(weft_topic_options) },
+        { "weft_case", sizeof(weft_case) },
         { "weft_worker_stats", sizeof(weft_worker_stats) },
         { "weft_runtime_stats", sizeof(weft_runtime_stats) },
     };

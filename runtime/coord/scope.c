@@ -480,6 +480,14 @@ static __attribute__((noinline)) void extra_end(struct weft__scope *s, struct we
     weft__mem_free(x);
 }
 
+/* After the children, who may use them; but their cleanup may have spawned others. */
+static __attribute__((noinline)) void close_gens(struct weft__scope *s, struct weft__scope_extra *x)
+{
+    while (weft__gens_close(&x->gens))
+        if (has_children(s))
+            (void)join(s, false);
+}
+
 int weft_scope_end(weft_scope *ps, int rc)
 {
     struct weft__scope *s = weft__scope_of(ps);
@@ -498,8 +506,11 @@ int weft_scope_end(weft_scope *ps, int rc)
         body_failed(s, f, rc);
     if (has_children(s))
         (void)join(s, false); /* not refused: it can only end by the last child */
+    struct weft__scope_extra *x = (struct weft__scope_extra *)at_load(&s->extra);
+    if (x)
+        close_gens(s, x);
     ati_store(&s->state, WEFT__SCOPE_ENDING);
-    struct weft__scope_extra *x = (struct weft__scope_extra *)at_load_acquire(&s->extra);
+    x = (struct weft__scope_extra *)at_load_acquire(&s->extra);
     if (x)
         weft__hard_over(x);
     weft__deadline_disarm(s);

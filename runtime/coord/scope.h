@@ -9,6 +9,7 @@
 
 #include <weft/scope.h>
 
+#include "coord/keeps.h"
 #include "engine/worker.h"
 
 /* Why a scope leaves: bits of its mark. */
@@ -57,6 +58,7 @@ struct weft__scope_extra {
     at_word hards;               /* struct weft__hard *, the newest (coord/hard.c) */
     struct weft__lock callers_lock;
     struct weft__caller *callers; /* coord/call.c; under that */
+    struct weft__gens gens; /* made in it */
 };
 
 struct weft__scope {

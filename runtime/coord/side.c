@@ -68,10 +68,41 @@ int weft__side_make(struct weft__task *t, struct weft__group *g, void *arg, cons
     return 0;
 }
 
+/* What is in the block itself moves, to make room for where the rest is. */
+static struct weft__side *move_out(struct weft__task *t)
+{
+    uint64_t words[2] = { at_load(&t->u.arg), at_load(&t->side) };
+    bool copy = weft__task_has(t, WEFT__TASK_COPY);
+    struct weft__side *d = make(words, copy ? sizeof words : 0);
+    if (!d)
+        return NULL;
+    if (copy) {
+        ati_store(&t->bits, ati_load(&t->bits) & ~(uint32_t)WEFT__TASK_COPY);
+        at_store(&t->side, at_load(&weft__members[weft__task_index(t)].site));
+    } else {
+        d->arg = (void *)(uintptr_t)words[0];
+    }
+    hang(t, d, 0);
+    return d;
+}
+
+int weft__side_hand_on(struct weft__task *t, struct weft__handed *h)
+{
+    struct weft__side *d = weft__task_has(t, WEFT__TASK_SIDE) ? (struct weft__side *)(uintptr_t)at_load(&t->side)
+                                                             : move_out(t);
+    if (!d)
+        return -ENOMEM;
+    d->keeps.handed = weft__handed_hold(h);
+    return 0;
+}
+
 void weft__side_drop(struct weft__task *t)
 {
-    if (weft__task_has(t, WEFT__TASK_SIDE))
-        weft__mem_free((void *)(uintptr_t)at_load(&t->side));
+    if (!weft__task_has(t, WEFT__TASK_SIDE))
+        return;
+    struct weft__side *d = (struct weft__side *)(uintptr_t)at_load(&t->side);
+    weft__handed_let_go(d->keeps.handed);
+    weft__mem_free(d);
 }
 
 void weft__side_unpack(struct weft__frame *f, struct weft__task *t, uint32_t bits)
@@ -88,6 +119,8 @@ void weft__side_unpack(struct weft__frame *f, struct weft__task *t, uint32_t bit
     f->site = f->side->site;
     f->arg = f->side->bytes > 0 ? f->side->data : f->side->arg;
     f->keep_fp = f->side->keep_fp;
+    if (f->side->keeps.handed)
+        f->keeps = &f->side->keeps;
     if (f->keep_fp)
         weft__fp_save(f->fp);
 }

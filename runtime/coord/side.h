@@ -1,9 +1,10 @@
-/* coord/side.h - what a few tasks need beside their control block: options, and copied arguments.
+/* coord/side.h - what a few tasks need beside their control block: options, copied arguments, inherited values.
  *
  * Up to 16 bytes of a copied argument travel in the block itself and arrive in the frame. */
 #ifndef WEFT_COORD_SIDE_H
 #define WEFT_COORD_SIDE_H
 
+#include "coord/keeps.h"
 #include "sched/sched.h"
 
 enum { WEFT__NAME_BYTES = 32 };
@@ -18,6 +19,7 @@ struct weft__side {
     weft_task id;                /* then */
     int code;
     void *arg;    /* the argument, if it is not copied here */
+    struct weft__keeps keeps; /* the task's, if its spawner had something to hand on */
     size_t bytes; /* copied */
     _Alignas(16) char data[];
 };
@@ -25,6 +27,8 @@ struct weft__side {
 /* For a block that nobody else knows yet. 0; -ENOMEM; -EINVAL bad options. */
 int weft__side_copy(struct weft__task *t, const void *arg, size_t bytes);
 int weft__side_make(struct weft__task *t, struct weft__group *g, void *arg, const weft_spawn_options *o);
+/* Takes along what its spawner hands on. 0; -ENOMEM. */
+int weft__side_hand_on(struct weft__task *t, struct weft__handed *h);
 void weft__side_drop(struct weft__task *t);
 
 /* At the task's begin. */

@@ -1,4 +1,4 @@
-/* engine/crash.c - a stack overflow names the task; every other fault goes on to whom it belongs.
+/* engine/crash.c - a stack overflow names the task, and the generator; every other fault goes on to whom it belongs.
  *
  * Owns      the handlers of SIGSEGV and SIGBUS, if their disposition was the default when the first runtime that
  *           asked for it started; and an alternate signal stack for each worker.
@@ -34,8 +34,12 @@ static void on_fault(int signo, siginfo_t *info, void *context)
     struct weft__frame *f = s ? own(s->frame) : NULL;
     (void)context;
     if (f && f->task) {
-        char text[440], who[128], below[160] = "";
+        char text[560], who[128], below[160] = "", in[100] = "";
         weft__hooks.describe(f, who, sizeof who);
+        if (f->stack->nested) {
+            weft__hooks.describe_nested(f->stack, in, sizeof in - 4);
+            strcat(in, " of ");
+        }
         if (f->below) {
             char whose[100];
             weft__hooks.describe(f->below, whose, sizeof whose);
@@ -43,10 +47,10 @@ static void on_fault(int signo, siginfo_t *info, void *context)
         }
         if (weft__stack_in_guard(f->stack, info->si_addr))
             snprintf(text, sizeof text,
-                    "weft: stack overflow in %s, spawned at %p%s: %zu KiB were guaranteed, fault at %p\n", who, f->site,
+                    "weft: stack overflow in %s%s, spawned at %p%s: %zu KiB were guaranteed, fault at %p\n", in, who, f->site,
                     below, weft__stack_guarantee(f->stack->class_index) / 1024, info->si_addr);
         else
-            snprintf(text, sizeof text, "weft: signal %d in %s, spawned at %p%s, fault at %p\n", signo, who, f->site,
+            snprintf(text, sizeof text, "weft: signal %d in %s%s, spawned at %p%s, fault at %p\n", signo, in, who, f->site,
                     below, info->si_addr);
         say(text);
     }

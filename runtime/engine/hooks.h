@@ -13,6 +13,8 @@ struct weft__hooks {
     struct weft__sched_ops sched_marking; /* of a runtime that looks at how much of its stacks is used */
     /* Who a frame is, for the crash report: "task 42 \"name\" (0x...)". */
     void (*describe)(struct weft__frame *f, char *out, unsigned long bytes);
+    /* What runs on a generator's stack, for the same: "generator \"lines\" (0x...)". */
+    void (*describe_nested)(const struct weft__stack *k, char *out, unsigned long bytes);
     /* All that runs there is told to leave, because of a signal. */
     void (*stop)(struct weft_runtime *rt, int signo);
     /* Writes what every task does. */

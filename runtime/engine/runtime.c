@@ -135,6 +135,7 @@ static void free_all(weft_runtime *rt)
         if (!w)
             continue;
         weft__sched_return_blocks(&w->sched);
+        weft__stack_cache_return(&weft__stack_nested, &w->sched.nested);
         weft__timers_fini(&w->timers);
         weft__chaos_fini(&w->sched);
         weft__sched_fini(&w->sched);

@@ -62,6 +62,7 @@ static bool recall(struct weft_runtime *rt)
     bool all = n == g->n;
     for (int i = 0; all && i < n; i++) { /* G4 */
         weft__stack_cache_return(&g->stacks, &g->all[i]->stacks);
+        weft__stack_cache_return(&weft__stack_nested, &g->all[i]->nested);
         weft__sched_return_blocks(g->all[i]);
         arrays = weft__deque_shrink(&g->all[i]->deque, arrays);
     }
@@ -81,7 +82,7 @@ static bool timers(struct weft_runtime *rt)
 
 static bool stacks(struct weft_runtime *rt)
 {
-    return weft__stack_pool_trim(&rt->group.stacks);
+    return weft__stack_pool_trim(&rt->group.stacks) || weft__stack_pool_trim(&weft__stack_nested);
 }
 
 /* Only as many as there are now: another runtime may be busy, and go on returning them. */
@@ -124,6 +125,12 @@ static uint64_t turns_of_all(struct weft_runtime *rt)
     return n;
 }
 
+/* Generators' are everybody's: more than one runtime may find it worth a trim. */
+static uint64_t fresh_stacks(struct weft_runtime *rt)
+{
+    return at_load(&rt->group.stacks.fresh) + at_load(&weft__stack_nested.fresh);
+}
+
 void weft__trim_begin(struct weft__trim *t)
 {
     t->stage = NONE;
@@ -133,7 +140,7 @@ int64_t weft__trim_when(struct weft_runtime *rt)
 {
     struct weft__trim *t = &rt->trim;
     uint64_t turns = turns_of_all(rt);
-    if (t->stage == NONE && turns - t->turns < WORTH_TURNS && at_load(&rt->group.stacks.fresh) - t->fresh < WORTH_STACKS)
+    if (t->stage == NONE && turns - t->turns < WORTH_TURNS && fresh_stacks(rt) - t->fresh < WORTH_STACKS)
         return INT64_MAX;
     if (t->stage == NONE || turns - t->looked > QUIET_TURNS) { /* G1, G2 */
         t->stage = 0;
@@ -158,6 +165,6 @@ void weft__trim_slice(struct weft_runtime *rt, int64_t until)
     if (t->stage != NONE)
         return;
     t->turns = turns_of_all(rt); /* G7 */
-    t->fresh = at_load(&rt->group.stacks.fresh);
+    t->fresh = fresh_stacks(rt);
     ati_store_release(&t->done, ati_load(&t->done) + 1);
 }

@@ -136,3 +136,18 @@ void weft__stack_of_thread(struct weft__stack *out)
     out->fiber = __tsan_get_current_fiber();
 #endif
 }
+
+#if defined(WEFT__TSAN) || defined(WEFT__ASAN)
+struct weft__stack *weft__stack_here(void)
+{
+    static __thread struct weft__stack here;
+    if (!here.high)
+        weft__stack_of_thread(&here);
+    return &here;
+}
+#else
+struct weft__stack *weft__stack_here(void)
+{
+    return NULL;
+}
+#endif

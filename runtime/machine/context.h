@@ -39,5 +39,7 @@ void weft__fp_load(const uint32_t fp[2]);
 
 /* Describes the calling thread's own stack. */
 void weft__stack_of_thread(struct weft__stack *out);
+/* The same, kept for the thread, where sanitizers ask for it; else NULL. For a thread that is no worker. */
+struct weft__stack *weft__stack_here(void);
 
 #endif

@@ -2,7 +2,8 @@
  *
  * Owns      the mappings. A slot, once cut from its slab and guarded, stays a stack of its class until the
  *           pool ends; it moves between the pool and the workers' caches.
- * Callers   sched, on a worker: get and put through its own cache. The pool is behind one lock.
+ * Callers   sched, on a worker: get and put through its own cache. The pool is behind one lock. Generators: the same
+ *           with caches of their own, or none, and the pool that all threads share.
  * Guards    MADV_GUARD_INSTALL (Linux 6.13): no mapping of its own, a million in one slab. Before that
  *           mprotect, two mappings a stack, so vm.max_map_count ends it near 32,750 stacks; weft__stack_limit
  *           stops before the rest of the program is starved of mappings.
@@ -306,6 +307,38 @@ void weft__stack_cache_return(struct weft__stack_pool *p, struct weft__stack_cac
 {
     for (int k = 0; k < WEFT__STACK_CLASSES; k++)
         put_colder(p, c, k, 0);
+}
+
+/* ---- generators' */
+
+struct weft__stack_pool weft__stack_nested;
+
+struct weft__stack *weft__stack_nested_take(struct weft__stack_cache *c, int class_index)
+{
+    struct weft__stack_cache none = { .count = { 0 } }, *from = c ? c : &none;
+    struct weft__stack *k = own(from->idle[class_index]);
+    if (k) {
+        own_set(from->idle[class_index], own(k->next));
+        own_set(from->count[class_index], own(from->count[class_index]) - 1);
+    } else {
+        k = weft__stack_get_slow(&weft__stack_nested, from, class_index);
+    }
+    if (!c)
+        put_colder(&weft__stack_nested, &none, class_index, 0); /* the rest of a batch */
+    return k;
+}
+
+void weft__stack_nested_give(struct weft__stack_cache *c, struct weft__stack *k)
+{
+    struct weft__stack_cache none = { .count = { 0 } }, *to = c ? c : &none;
+    int class_index = own(k->class_index), n = own(to->count[class_index]) + 1;
+    own_set(k->next, own(to->idle[class_index]));
+    own_set(to->idle[class_index], k);
+    own_set(to->count[class_index], n);
+    if (!c)
+        put_colder(&weft__stack_nested, &none, class_index, 0);
+    else if (n > WEFT__STACK_CACHE_MOST || ati_load(&weft__stack_nested.starved))
+        weft__stack_put_slow(&weft__stack_nested, c, class_index);
 }
 
 /* ---- memory comes back */

@@ -32,16 +32,17 @@ struct weft__stack {
     struct weft__stack_slab *slab;
     int class_index;
     bool begun;               /* its resident loop exists, and `resident` is where it waits for a task */
+    bool nested;              /* it is a generator's, which is in its room */
     struct weft__context resident;
     void *task;               /* what the loop runs next */
     void *fiber;              /* ThreadSanitizer's idea of it */
-    /* The running part of the task that owns this stack (sched/sched.h). */
+    /* The running part of the task that owns this stack (sched/sched.h), or the generator (coord/gen.c). */
     _Alignas(16) char room[WEFT__STACK_ROOM];
 };
 
 struct weft__stack_slab;
 
-/* Shared by the workers of a runtime. */
+/* Shared by the workers of a runtime; another one by all threads of the process, for generators. */
 struct weft__stack_pool {
     at_int starved; /* a stack was refused: from then on no worker keeps any that another could use */
     at_int by_map;  /* the kernel has no MADV_GUARD_INSTALL */
@@ -82,6 +83,14 @@ void weft__stack_cache_return(struct weft__stack_pool *p, struct weft__stack_cac
 /* A stack of the pool gives its memory back. False: none has any. Any thread. */
 bool weft__stack_pool_trim(struct weft__stack_pool *p);
 void weft__stack_pool_fini(struct weft__stack_pool *p);
+
+/* Those of generators, which are created and advanced on any thread, with a runtime or without. It never ends: so who looks
+ * into the room of one of its stacks, however late, finds memory there, if only zeros (coord/gen.c). */
+extern struct weft__stack_pool weft__stack_nested;
+
+/* One of it, by way of the cache; NULL as above. And back. `c` NULL: the calling thread has none. */
+struct weft__stack *weft__stack_nested_take(struct weft__stack_cache *c, int class_index);
+void weft__stack_nested_give(struct weft__stack_cache *c, struct weft__stack *k);
 
 /* How much of its stack was used since the last call, down to the deepest byte that is not zero. Below the caller all is
  * zero afterwards, so that the next task answers for itself. Called on that stack; it reads all of it. */

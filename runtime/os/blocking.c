@@ -15,6 +15,7 @@
 #include "base/fork.h"
 #include "base/mem.h"
 #include "coord/await.h"
+#include "coord/keeps.h"
 
 #define DONE UINT64_MAX
 #define GONE (UINT64_MAX - 1)
@@ -23,6 +24,7 @@ struct call {
     struct weft__job job;
     weft_fn *fn;
     void *arg;
+    struct weft__handed *handed; /* what a child would inherit; for fn to find */
     int rc;
     at_word word; /* a token, DONE or GONE */
 };
@@ -38,11 +40,23 @@ static struct weft__pool *pool_of(struct weft__frame *f)
     return &weft__runtime_of(f->group)->pool;
 }
 
+/* On the pool thread. */
+static int call(struct call *c, void *arg)
+{
+    struct weft__keeps keeps;
+    int rc = weft__values_lend(&keeps, c->handed);
+    if (rc < 0)
+        return rc;
+    rc = c->fn(arg);
+    weft__fork_expect_parent();
+    weft__values_lent_end();
+    return rc;
+}
+
 static void run_borrowed(struct weft__job *job)
 {
     struct call *c = container_of(job, struct call, job);
-    c->rc = c->fn(c->arg);
-    weft__fork_expect_parent();
+    c->rc = call(c, c->arg);
     weft__fire(at_swap(&c->word, DONE), WEFT__CAUSE_EVENT); /* c may be gone after the swap */
 }
 
@@ -56,8 +70,7 @@ static void let_go(struct copied *c)
 static void run_copied(struct weft__job *job)
 {
     struct copied *c = container_of(container_of(job, struct call, job), struct copied, call);
-    c->call.rc = c->call.fn(c->data);
-    weft__fork_expect_parent();
+    c->call.rc = call(&c->call, c->data);
     uint64_t found = at_swap(&c->call.word, DONE);
     if (found == GONE)
         let_go(c);
@@ -73,10 +86,23 @@ static int submit(struct weft__frame *f, struct call *c)
     if (rc < 0)
         return rc;
     at_store(&c->word, k);
+    c->handed = weft__handed_hold(weft__keeps_handed(f->keeps));
     weft__waits_for(f, WEFT__WAITS_BLOCKING, (uint64_t)(uintptr_t)c->fn);
-    if ((rc = weft__pool_submit(pool_of(f), &c->job)) < 0 && !weft__await_give_up(f))
+    if ((rc = weft__pool_submit(pool_of(f), &c->job)) == 0)
+        return 0;
+    weft__handed_let_go(c->handed);
+    if (!weft__await_give_up(f))
         (void)weft__await(f); /* a cancel; but there is an error to tell */
     return rc;
+}
+
+/* Takes it back. False: it has begun. */
+static bool withdraw(struct weft__frame *f, struct call *c)
+{
+    if (!weft__pool_withdraw(pool_of(f), &c->job))
+        return false;
+    weft__handed_let_go(c->handed);
+    return true;
 }
 
 int weft_blocking(weft_fn *fn, void *arg)
@@ -94,7 +120,7 @@ int weft_blocking(weft_fn *fn, void *arg)
         return rc;
     if (weft__await(f) != WEFT__CAUSE_CANCEL)
         return c.rc;
-    if (weft__pool_withdraw(pool_of(f), &c.job))
+    if (withdraw(f, &c))
         return -ECANCELED;
     /* It has begun: wait for its end whatever comes. */
     weft__token second = weft__await_begin_shielded(f);
@@ -137,7 +163,7 @@ int weft_blocking_copy(weft_fn *fn, void *arg, size_t bytes, void (*drop)(void *
     if (rc < 0)
         return rc;
     if (weft__await(f) == WEFT__CAUSE_CANCEL) {
-        if (weft__pool_withdraw(pool_of(f), &c->call.job)) {
+        if (withdraw(f, &c->call)) {
             let_go(c);
             return -ECANCELED;
         }

@@ -38,6 +38,7 @@ struct weft__detail;
 struct weft__side;
 struct weft__scope_extra;
 struct weft__group;
+struct weft__keeps;
 
 /* The running part of a task, of a worker's loop, or of a plain thread. It lives at the top of the task's stack,
  * or in the C frame of the joiner that runs an unstarted child (coord/child.c). */
@@ -46,7 +47,7 @@ struct weft__frame {
     struct weft__task *task; /* NULL: a worker's loop */
     weft_task id;
     struct weft__group *group; /* NULL: a plain thread */
-    struct weft__stack *stack; /* that it runs on */
+    struct weft__stack *stack; /* that it runs on: its own, its joiner's, or of the generator whose body it runs */
     struct weft__frame *below; /* the joiner on whose stack it runs, NULL if the stack is its own */
     struct weft_scope *inner;  /* innermost open scope; written and read by the task alone */
     uint64_t epoch_ok;         /* no cancel applied to it in this epoch (coord/cancel.c) */
@@ -62,6 +63,7 @@ struct weft__frame {
     struct weft__side *side; /* options and a large copied argument, or NULL */
     struct weft__detail *detail;
     struct weft__scope_extra *named; /* of the innermost open scope that has a name (coord/scope.c) */
+    struct weft__keeps *keeps; /* what is to be let go at the task's end, or NULL (coord/keeps.h) */
     /* For reports: own(), since whoever reads them is not waited for. */
     uint64_t waits; /* of its last wait: {enum weft__waits : 8 | what for : 56} */
     uint64_t left;  /* ticks at which it last left its worker */
@@ -151,7 +153,7 @@ struct weft__sched {
     int streak, flip;
     bool searching; /* counted in the idle word; written by the waker while it is parked */
     struct weft__task_cache blocks;
-    struct weft__stack_cache stacks;
+    struct weft__stack_cache stacks, nested; /* of tasks, and of generators */
     struct weft__frame loop; /* the worker's own loop */
     struct weft__stack loop_stack;
     struct weft__counters count;

@@ -315,6 +315,23 @@ int weft__side_make(struct weft__task *t, struct weft__group *g, void *arg, cons
     (void)t, (void)g, (void)arg, (void)o;
     NOT_HERE;
 }
+int weft__side_hand_on(struct weft__task *t, struct weft__handed *h)
+{
+    (void)t, (void)h;
+    NOT_HERE;
+    return 0;
+}
+void weft__keeps_end(struct weft__frame *f)
+{
+    (void)f;
+    NOT_HERE;
+}
+bool weft__gens_close(struct weft__gens *all)
+{
+    if (all->newest)
+        NOT_HERE;
+    return false;
+}
 void weft__side_drop(struct weft__task *t)
 {
     (void)t;

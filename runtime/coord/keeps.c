@@ -1,0 +1,31 @@
+/* coord/keeps.c - what a task or a thread has to let go at its end.
+ *
+ * Owns      struct weft__keeps of a frame. Most tasks have none: to them it is one pointer that is NULL, and one look at
+ *           it when they spawn and when they end.
+ * Callers   the task or thread itself.
+ * Holds     a task's generators are closed before its values are dropped, so their bodies find them; and both while it
+ *           is still a task like any other: what they call may suspend, though drop functions are asked not to.
+ * Tested    tests/gen_test.c, tests/local_test.c */
+#include "coord/keeps.h"
+
+#include "base/fork.h"
+#include "base/mem.h"
+#include "sched/sched.h"
+
+struct weft__keeps *weft__keeps(struct weft__frame *f)
+{
+    if (!f->keeps && (f->keeps = weft__mem_zeroed(sizeof *f->keeps)) != NULL)
+        f->keeps->heap = true;
+    return f->keeps;
+}
+
+void weft__keeps_end(struct weft__frame *f)
+{
+    struct weft__keeps *k = f->keeps;
+    weft__fork_expect_parent();
+    (void)weft__gens_close(&k->gens);
+    weft__values_end(k);
+    f->keeps = NULL;
+    if (k->heap)
+        weft__mem_free(k);
+}
