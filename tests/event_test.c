@@ -224,7 +224,7 @@ END_TEST
 
 struct once {
     weft_event *event;
-    atomic_int ready;
+    atomic_int begun, served;
 };
 
 static int set_once(void *arg)
@@ -262,6 +262,49 @@ START_TEST(the_one_who_waited_may_free_it_at_once)
 }
 END_TEST
 
+/* So may who has awaited all who waited, though the server has more slices to go through, of which nobody is left. */
+static int wait_briefly(void *arg)
+{
+    struct once *o = arg;
+    weft_scope s;
+    weft_scope_begin(&s, weft_us(atomic_fetch_add(&o->begun, 1) % 100));
+    int rc = weft_event_wait(o->event);
+    if (rc == 0)
+        atomic_fetch_add(&o->served, 1);
+    weft_ignore(weft_scope_end(&s, rc));
+    return 0;
+}
+
+static int free_after_all(void *arg)
+{
+    int rounds = *(int *)arg, rc = 0;
+    weft_scope outer;
+    weft_scope_begin(&outer, WEFT_NEVER);
+    for (int i = 0; i < rounds && rc == 0; i++) {
+        struct once o = { .event = calloc(1, sizeof *o.event) };
+        weft_scope s;
+        if (!o.event)
+            return weft_scope_end(&outer, -ENOMEM);
+        weft_scope_begin(&s, WEFT_NEVER);
+        for (int k = 0; k < 100; k++)
+            weft_spawn(&s, wait_briefly, &o);
+        weft_task setter = weft_spawn_copy(&outer, set_once, &o, sizeof o);
+        rc = weft_scope_end(&s, 0);
+        if (atomic_load(&o.served) == 0 && rc == 0) /* it may not even have begun */
+            rc = weft_task_join(setter);
+        memset(o.event, 0xff, sizeof *o.event);
+        free(o.event);
+    }
+    return weft_scope_end(&outer, rc);
+}
+
+START_TEST(who_has_awaited_all_waiters_may_free_it)
+{
+    int rounds = SCALED(300, 100, 50);
+    ck_assert_int_eq(weft_run(free_after_all, &rounds, ON(workers[_i])), 0);
+}
+END_TEST
+
 int main(void)
 {
     Suite *s = suite_create("event");
@@ -275,5 +318,6 @@ int main(void)
     tcase_add_loop_test(tc, a_plain_thread_wakes_tasks_of_two_runtimes, 0, COUNT(workers));
     tcase_add_test(tc, a_plain_thread_has_deadlines_too);
     tcase_add_loop_test(tc, the_one_who_waited_may_free_it_at_once, 0, COUNT(workers));
+    tcase_add_loop_test(tc, who_has_awaited_all_waiters_may_free_it, 0, COUNT(workers));
     return run_suite(s);
 }

@@ -7,6 +7,7 @@
  * Tested    tests/cond_test.c, stress/sync.c */
 #include <errno.h>
 
+#include "base/fork.h"
 #include "sync/mutex.h"
 #include "sync/waiter.h"
 
@@ -51,6 +52,8 @@ void weft_cond_signal(weft_cond *pc)
 {
     struct cond *c = inside(pc);
     struct weft__claimed who;
+    if (weft__forked)
+        return;
     weft__lock(&c->lock);
     struct weft__waiter *at = weft__waiters_claim(&c->waiters, &who);
     weft__unlock(&c->lock);
@@ -61,6 +64,8 @@ void weft_cond_signal(weft_cond *pc)
 void weft_cond_broadcast(weft_cond *pc)
 {
     struct cond *c = inside(pc);
+    if (weft__forked)
+        return;
     weft__lock(&c->lock);
     weft__waiters_serve_all(&c->waiters, &c->lock, 0);
 }

@@ -81,6 +81,8 @@ void weft_event_set(weft_event *pe)
 void weft_event_clear(weft_event *pe)
 {
     struct event *e = inside(pe);
+    if (weft__forked)
+        return;
     weft__lock(&e->lock);
     ati_store(&e->set, 0);
     weft__unlock(&e->lock);

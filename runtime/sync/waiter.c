@@ -89,23 +89,28 @@ struct gift {
     void *value;
 };
 
-/* Serves a slice. False: there are no more; then the object may be gone. */
-static bool serve_some(struct weft__link *all, struct weft__lock *lock, const struct gift *g)
+/* Serves a slice. The last of it is kept until the next one has begun, at index 0: so not all who waited have returned
+ * while the lock is still to be taken again, should the rest of them be told to leave meanwhile. How many are kept: 0,
+ * there are no more, and the object may be gone. */
+static int serve_some(struct weft__link *all, struct weft__lock *lock, const struct gift *g, struct weft__waiter **served,
+        struct weft__claimed *who, int kept)
 {
-    struct weft__claimed who[SLICE];
-    struct weft__waiter *served[SLICE];
-    int n = 0;
+    int n = kept;
     while (n < SLICE && (served[n] = weft__waiters_claim(all, &who[n])) != NULL) {
         served[n]->wait->rc = g->rc;
         if (g->has_value)
             *(void **)served[n]->item = g->value;
         n++;
     }
-    bool more = !weft__waiters_none(all);
+    int keep = weft__waiters_none(all) ? 0 : 1;
     weft__unlock(lock);
-    for (int i = 0; i < n; i++)
+    for (int i = 0; i < n - keep; i++)
         weft__waiter_release(served[i], &who[i]);
-    return more;
+    if (keep) { /* then there is one, since the slice is full */
+        served[0] = served[n - 1];
+        who[0] = who[n - 1];
+    }
+    return keep;
 }
 
 static void give_all(struct weft__link *head, struct weft__lock *lock, const struct gift *g)
@@ -119,7 +124,10 @@ static void give_all(struct weft__link *head, struct weft__lock *lock, const str
     struct weft__link all = *head;
     all.next->prev = all.prev->next = &all;
     list_init(head);
-    while (serve_some(&all, lock, g))
+    struct weft__claimed who[SLICE];
+    struct weft__waiter *served[SLICE] = { NULL };
+    int kept = 0;
+    while ((kept = serve_some(&all, lock, g, served, who, kept)) > 0)
         weft__lock(lock);
 }
 
