@@ -41,7 +41,7 @@ if [ "${2-}" = deb ]; then
     contents() {
         dpkg-deb --fsys-tarfile "$1" | tar -t | sed -n 's,^\./usr/\(.*[^/]\)$,\1,p' |
             sed -E 's,(^|/)lib/[a-z0-9_]+-linux-gnu/,\1lib/,; s,[0-9]+\.[0-9]+\.[0-9]+(-gdb\.py)?$,*\1,
-                s,^(share/man/man3)/(weft|weft_[a-z_]+|WEFT_[A-Z]+)\.3$,\1/*.3,' | LC_ALL=C sort -u
+                s,^(share/man/man3)/(weft|weft_[a-z_]+|WEFT_[A-Z_]+)\.3$,\1/*.3,' | LC_ALL=C sort -u
     }
     diff - <(contents "${runtime[0]}") <<'LIST' || fail "libweft0 has other files (< expected, > found)"
 lib/libweft.so.*
