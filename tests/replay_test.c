@@ -306,6 +306,157 @@ START_TEST(a_deadline_strikes_at_its_virtual_time)
 }
 END_TEST
 
+/* -- an hour of everything that has to do with time: sleeps under deadlines, ticks at fixed times, deadlines that strike, and events
+ * that are set after a sleep. What happens at equal times is counted; what happens at different times has its order. -- */
+
+enum { HOUR = 3600, TICKS = HOUR / 60 };
+
+struct hour {
+    weft_event event[TICKS];
+    atomic_int last;   /* the second in which something happened last */
+    atomic_int early;  /* something came before it, or at another time than its own */
+    atomic_int seen[HOUR + 1];
+    int64_t start, end;
+};
+
+/* It is `second` now, and nothing later has been before. */
+static void happens(struct hour *h, int second)
+{
+    if (weft_now() != h->start + weft_sec(second) || atomic_load(&h->last) > second)
+        atomic_fetch_add(&h->early, 1);
+    for (int last = atomic_load(&h->last); last < second && !atomic_compare_exchange_weak(&h->last, &last, second);)
+        continue;
+    atomic_fetch_add(&h->seen[second], 1);
+}
+
+/* 3600 sleeps of a second, each under a deadline that does not strike; every minute an event is set. */
+static int sleep_under_deadlines(void *arg)
+{
+    struct hour *h = arg;
+    int rc = 0;
+    for (int i = 1; i <= HOUR && rc == 0; i++) {
+        weft_scope s;
+        weft_scope_begin(&s, weft_sec(2));
+        rc = weft_scope_end(&s, weft_sleep(weft_sec(1)));
+        happens(h, i);
+        if (i % 60 == 0)
+            weft_event_set(&h->event[i / 60 - 1]);
+    }
+    return rc;
+}
+
+static int tick_each_second(void *arg)
+{
+    struct hour *h = arg;
+    int rc = 0;
+    for (int i = 1; i <= HOUR && rc == 0; i++) {
+        rc = weft_sleep_until(h->start + weft_sec(i));
+        happens(h, i);
+    }
+    return rc;
+}
+
+static int run_into_deadlines(void *arg)
+{
+    struct hour *h = arg;
+    int rc = -ETIMEDOUT;
+    for (int i = 10; i <= HOUR && rc == -ETIMEDOUT; i += 10) {
+        weft_scope s;
+        weft_scope_begin(&s, weft_sec(10));
+        rc = weft_scope_end(&s, weft_sleep(weft_sec(60)));
+        happens(h, i);
+    }
+    return rc == -ETIMEDOUT ? 0 : rc;
+}
+
+static int wait_for_events(void *arg)
+{
+    struct hour *h = arg;
+    int rc = 0;
+    for (int i = 0; i < TICKS && rc == 0; i++) {
+        rc = weft_event_wait(&h->event[i]);
+        happens(h, 60 * (i + 1));
+    }
+    return rc;
+}
+
+static int live_an_hour(void *arg)
+{
+    struct hour *h = arg;
+    weft_scope s;
+    h->start = weft_now();
+    weft_scope_begin(&s, WEFT_NEVER);
+    weft_spawn(&s, sleep_under_deadlines, h);
+    weft_spawn(&s, tick_each_second, h);
+    weft_spawn(&s, run_into_deadlines, h);
+    weft_spawn(&s, wait_for_events, h);
+    int rc = weft_scope_end(&s, 0);
+    h->end = weft_now();
+    return rc;
+}
+
+START_TEST(an_hour_of_sleeps_deadlines_ticks_and_events)
+{
+    static struct hour h;
+    weft_options o = virtual_on(_i < 2 ? _i + 1 : 4);
+    memset(&h, 0, sizeof h);
+    int64_t real = weft_now();
+    ck_assert_int_eq(weft_run(live_an_hour, &h, &o), 0);
+    real = weft_now() - real;
+    printf("an hour on %d workers: %d ms\n", o.workers, (int)(real / 1000000));
+    ck_assert_int_lt(real, LIMIT); /* 100 ms are the aim; the machine may be busy */
+    ck_assert_int_eq(h.end - h.start, weft_sec(HOUR));
+    ck_assert_int_eq(atomic_load(&h.early), 0);
+    for (int i = 1; i <= HOUR; i++)
+        ck_assert_int_eq(atomic_load(&h.seen[i]), 2 + (i % 10 == 0) + (i % 60 == 0));
+}
+END_TEST
+
+/* Equal times: on one worker those who sleep until the same moment wake in one order, the same in each run. */
+struct order {
+    atomic_int ran[64], n;
+};
+
+struct one_of_order {
+    struct order *o;
+    int number;
+};
+
+static int sleep_and_sign(void *arg)
+{
+    struct one_of_order *me = arg;
+    int rc = weft_sleep(weft_sec(1));
+    me->o->ran[me->o->n++] = me->number;
+    return rc;
+}
+
+static int sleep_all_until_the_same_time(void *arg)
+{
+    weft_scope s;
+    weft_scope_begin(&s, WEFT_NEVER);
+    for (int i = 0; i < 64; i++) {
+        struct one_of_order one = { arg, i };
+        weft_spawn_copy(&s, sleep_and_sign, &one, sizeof one);
+    }
+    int rc = weft_sleep(weft_ms(1)); /* all sleep by now */
+    return weft_scope_end(&s, rc);
+}
+
+START_TEST(equal_times_wake_in_the_same_order_each_time)
+{
+    static struct order first, again;
+    weft_options o = virtual_on(1);
+    memset(&first, 0, sizeof first);
+    ck_assert_int_eq(weft_run(sleep_all_until_the_same_time, &first, &o), 0);
+    ck_assert_int_eq(first.n, 64);
+    for (int i = 0; i < 5; i++) {
+        memset(&again, 0, sizeof again);
+        ck_assert_int_eq(weft_run(sleep_all_until_the_same_time, &again, &o), 0);
+        ck_assert_mem_eq(&again, &first, sizeof first);
+    }
+}
+END_TEST
+
 /* -- outside hands: while they are counted, time does not leap. Each is held for so long that it would have. -- */
 
 enum { HELD_US = 20000 };
@@ -468,6 +619,8 @@ int main(int argc, char **argv)
     tcase_add_test(t, a_seed_that_finds_a_bug_finds_it_each_time);
     t = add_case(s, "time");
     tcase_add_loop_test(t, hours_of_sleep_take_as_long_as_their_steps, 1, 5);
+    tcase_add_loop_test(t, an_hour_of_sleeps_deadlines_ticks_and_events, 0, 3);
+    tcase_add_test(t, equal_times_wake_in_the_same_order_each_time);
     tcase_add_test(t, time_stands_still_while_something_runs);
     tcase_add_loop_test(t, a_deadline_strikes_at_its_virtual_time, 0, 3);
     tcase_add_loop_test(t, time_waits_for_a_call_on_the_pool, 0, 3);

@@ -40,7 +40,8 @@ typedef struct weft_runtime weft_runtime;
 /* What the runtime has to say: a failure nobody will see, a limit that was met, a task that ignores its
  * cancel. */
 typedef struct weft_report {
-    const char *what; /* a stable word: "failure", "no-stack", "refusals", "shutdown", "stack" */
+    const char *what; /* a stable word: "failure", "no-stack", "refusals", "shutdown", "stack",
+                         "deadlock" */
     weft_task task;
     const char *task_name;
     int code;
@@ -66,6 +67,9 @@ typedef struct weft_options {
     bool stop_on_signals; /* the first SIGINT or SIGTERM tells all of the runtime to leave (then weft_run returns
                              -EINTR if main left for it), the second ends the process, whatever main does */
     bool dump_on_quit;    /* SIGQUIT writes weft_dump to standard error, and ends nothing */
+    bool deadlock_is_error; /* a deadlock tells all of the runtime to leave, for the reason "deadlock", and weft_run
+                             returns -EDEADLK if main left for it. Only for programs in which no plain thread wakes a
+                             task but those that have a scope open on the runtime. docs/debugging.md */
     void (*report)(const weft_report *r, void *arg); /* NULL: one line to standard error */
     void *report_arg;     /* the second argument of `report` */
     uint64_t chaos_seed;  /* not 0: this seed perturbs the schedule, for tests; 0: WEFT_CHAOS from the environment, else
@@ -77,7 +81,8 @@ typedef struct weft_options {
 /* Starts a runtime, runs fn(arg) as its first task (its name is "main"), ends the runtime and returns fn's result.
  * On return no thread and no descriptor of it is left.
  *
- * returns    fn's result; -EDEADLK called within a task; -EINTR a signal told main to leave (stop_on_signals);
+ * returns    fn's result; -EDEADLK called within a task, or a deadlock told main to leave (deadlock_is_error);
+ *            -EINTR a signal told main to leave (stop_on_signals);
  *            -EINVAL bad options; -ENOMEM, -EAGAIN, -EMFILE, -ENFILE it could not start; -ECHILD in a forked child,
  *            as from every other call
  * context    plain thread: blocks it, not a cancellation point. What the caller is told, fn is told */
@@ -109,7 +114,7 @@ WEFT_CHECK WEFT_API int weft_runtime_shutdown(weft_runtime *rt, int64_t grace);
  * (weft_error_text).
  *
  * returns    fn's result; -EDEADLK called within a task; -EINVAL; -ENOMEM; if fn was told to leave, and left with
- *            -ECANCELED: -EINTR a signal told it (stop_on_signals), else -ECANCELED
+ *            -ECANCELED: -EINTR a signal told it (stop_on_signals), -EDEADLK a deadlock (deadlock_is_error), else -ECANCELED
  * context    plain thread: blocks it, not a cancellation point. What the caller is told, fn is told */
 WEFT_CHECK WEFT_API int weft_runtime_run(weft_runtime *rt, weft_fn *fn, void *arg);
 

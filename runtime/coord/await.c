@@ -133,6 +133,7 @@ static void thread_wait(struct weft__frame *f, int64_t until)
     ati_store(&f->timed, until != INT64_MAX || next_strike(f) != INT64_MAX);
     if (!weft__wait_commit(t))
         return;
+    weft__roots_wait(f);
     for (;;) {
         uint64_t state = at_load_acquire(&t->state);
         if (weft__phase_of(state) != WEFT__WAITING)

@@ -43,6 +43,8 @@ static void register_hooks(void)
     weft__hooks.dump = weft_dump;
     weft__hooks.gdb = &weft__gdb;
     weft__hooks.roots_rest = weft__roots_rest;
+    weft__hooks.stalled = weft__stalled_text;
+    weft__hooks.stall_ends = weft__roots_stalled;
     weft__timers_on_call(weft__deadline_struck);
     weft__panic_who = who_runs;
     hooks_rc = weft__fork_watch(forget_worker);
@@ -92,6 +94,7 @@ int weft_runtime_run(weft_runtime *rt, weft_fn *fn, void *arg)
     if (weft__self())
         return -EDEADLK;
     weft_scope_begin_with(&s, WEFT_NEVER, &(weft_scope_options){ .name = "main", .on = rt });
+    uint32_t before = ati_load(&rt->stall.ended); /* now that it would be told, too */
     weft_task t = weft_spawn_with(&s, main_task, &m, &(weft_spawn_options){ .name = "main" });
     int rc = weft_scope_end(&s, 0);
     if (t < 0)
@@ -100,6 +103,8 @@ int weft_runtime_run(weft_runtime *rt, weft_fn *fn, void *arg)
         return m.rc;
     if (ati_load(&rt->stop_signal) != 0)
         return -EINTR;
+    if (ati_load(&rt->stall.ended) != before)
+        return -EDEADLK;
     return rc < 0 ? rc : m.rc;
 }
 

@@ -3,7 +3,7 @@
  * Owns      the runtime's list of such roots: everything that runs on it is under one of them, and it does not end
  *           before they have.
  * Callers   open and close: the scope's owner. shutdown: any thread. stop: the I/O thread, when a signal asked. end: who
- *           destroys the runtime. rest: who is about to move a virtual clock (engine/leap.c).
+ *           destroys the runtime. rest, stalled: engine/rest.c and stall.c.
  * Holds     R   a root that is opened once the runtime is closing is cancelled at once; one that was opened before is
  *               found in the list. Both under the lock, so none is missed. */
 #include <errno.h>
@@ -15,14 +15,29 @@
 #include "coord/await.h"
 #include "coord/scope.h"
 #include "coord/side.h"
+#include "engine/rest.h"
 
 enum { LOOK_NS = 1000000 };
+
+/* The next root of the same thread, from `s` outwards. */
+static const struct weft__scope_extra *root_from(const weft_scope *s)
+{
+    for (; s; s = ((const struct weft__scope *)(const void *)s)->outer) {
+        const struct weft__scope *in = (const struct weft__scope *)(const void *)s;
+        const struct weft__scope_extra *x = (const struct weft__scope_extra *)at_load_acquire(&in->extra);
+        if (x && x->is_root)
+            return x;
+    }
+    return NULL;
+}
 
 void weft__root_open(struct weft__scope *s)
 {
     struct weft__scope_extra *x = (struct weft__scope_extra *)at_load(&s->extra);
     weft_runtime *rt = x->on;
+    bool first = root_from(s->outer) == NULL;
     weft__lock(&rt->roots_lock);
+    x->first_root = first;
     x->is_root = true;
     list_push_tail(&rt->roots, &x->root_link);
     ati_add(&rt->roots_open, 1);
@@ -39,7 +54,20 @@ void weft__root_close(struct weft__scope_extra *x)
     list_remove(&x->root_link);
     ati_add(&rt->roots_open, (uint32_t)-1);
     weft__futex_wake(&rt->roots_open, INT32_MAX);
+    at_add(&rt->group.visitors, 1); /* after the unlock it might end */
     weft__unlock(&rt->roots_lock);
+    weft__hand_gone(rt);
+    at_add(&rt->group.visitors, (uint64_t)-1);
+}
+
+/* Under the lock. */
+static void cancel_roots(weft_runtime *rt, const char *why)
+{
+    for (struct weft__link *l = rt->roots.next; l != &rt->roots; l = l->next) {
+        /* Its owner cannot end it while we hold the lock. */
+        struct weft__scope_extra *x = container_of(l, struct weft__scope_extra, root_link);
+        weft_scope_cancel((weft_scope *)(void *)x->scope, why);
+    }
 }
 
 /* Nothing new lasts from now on, and what is there is told. `why` is a literal; the first one counts. */
@@ -48,11 +76,7 @@ static void close_roots(weft_runtime *rt, const char *why)
     weft__lock(&rt->roots_lock);
     if (!rt->closing)
         rt->closing = why;
-    for (struct weft__link *l = rt->roots.next; l != &rt->roots; l = l->next) {
-        /* Its owner cannot end it while we hold the lock. */
-        struct weft__scope_extra *x = container_of(l, struct weft__scope_extra, root_link);
-        weft_scope_cancel((weft_scope *)(void *)x->scope, why);
-    }
+    cancel_roots(rt, why);
     weft__unlock(&rt->roots_lock);
 }
 
@@ -110,15 +134,31 @@ int weft_runtime_shutdown(weft_runtime *rt, int64_t grace)
     return 0;
 }
 
-bool weft__roots_rest(weft_runtime *rt)
+int weft__roots_rest(weft_runtime *rt)
 {
-    bool rest = true;
+    int owners = 0;
     weft__lock(&rt->roots_lock);
-    for (struct weft__link *l = rt->roots.next; l != &rt->roots && rest; l = l->next) {
-        const struct weft__frame *f = container_of(l, struct weft__scope_extra, root_link)->scope->owner;
+    for (struct weft__link *l = rt->roots.next; l != &rt->roots && owners >= 0; l = l->next) {
+        const struct weft__scope_extra *x = container_of(l, struct weft__scope_extra, root_link);
+        const struct weft__frame *f = x->scope->owner;
         /* acquire: meets W4; who is seen to wait has said whether it is until a time. */
-        rest = weft__phase_of(at_load_acquire(&f->task->state)) == WEFT__WAITING && !ati_load(&f->timed);
+        bool rest = weft__phase_of(at_load_acquire(&f->task->state)) == WEFT__WAITING && !ati_load(&f->timed);
+        owners = rest ? owners + x->first_root : -1;
     }
     weft__unlock(&rt->roots_lock);
-    return rest;
+    return owners;
+}
+
+void weft__roots_wait(struct weft__frame *f)
+{
+    for (const struct weft__scope_extra *x = root_from(f->inner); x; x = root_from(x->scope->outer))
+        weft__hand_gone(x->on);
+}
+
+void weft__roots_stalled(weft_runtime *rt)
+{
+    weft__lock(&rt->roots_lock);
+    ati_add(&rt->stall.ended, 1);
+    cancel_roots(rt, "deadlock");
+    weft__unlock(&rt->roots_lock);
 }

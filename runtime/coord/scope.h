@@ -53,7 +53,7 @@ struct weft__scope_extra {
     weft_task first_failed;
     char text[108]; /* its detail */
     struct weft__link root_link;
-    bool is_root;
+    bool is_root, first_root; /* the outermost of its thread */
     struct weft__policy *policy; /* NULL: WEFT_JOIN_ALL, without more (coord/policy.h) */
     at_word hards;               /* struct weft__hard *, the newest (coord/hard.c) */
     struct weft__lock callers_lock;
@@ -128,8 +128,12 @@ void weft__root_open(struct weft__scope *s);
 void weft__root_close(struct weft__scope_extra *x);
 /* Cancels all of a runtime, and waits. */
 void weft__roots_end(weft_runtime *rt);
-/* Whether all plain threads that opened one only wait for their tasks (engine/leap.c). */
-bool weft__roots_rest(weft_runtime *rt);
+/* How many plain threads have opened one, if all of them only wait; else -1 (engine/rest.c). */
+int weft__roots_rest(weft_runtime *rt);
+/* A plain thread begins to wait: H4 there. */
+void weft__roots_wait(struct weft__frame *f);
+/* What is there now is told to leave, because of a deadlock; what comes later is not. */
+void weft__roots_stalled(weft_runtime *rt);
 /* Cancels all of it, because of a signal. */
 void weft__roots_stop(weft_runtime *rt, int signo);
 

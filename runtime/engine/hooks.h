@@ -7,6 +7,7 @@
 #include "sched/sched.h"
 
 struct weft_runtime;
+struct weft__stalled;
 
 struct weft__hooks {
     struct weft__sched_ops sched;
@@ -21,8 +22,12 @@ struct weft__hooks {
     int (*dump)(int fd);
     /* coord/gdb.c. Nobody reads it here: being referred to, it is linked into static programs too. */
     const void *gdb;
-    /* Whether all plain threads with a scope open on the runtime only wait for their tasks (engine/leap.c). */
-    bool (*roots_rest)(struct weft_runtime *rt);
+    /* How many plain threads have a scope open on the runtime, if all of them only wait; else -1 (engine/rest.c). */
+    int (*roots_rest)(struct weft_runtime *rt);
+    /* The report of a deadlock (engine/stall.c). */
+    int (*stalled)(struct weft_runtime *rt, int others, struct weft__stalled *out);
+    /* All that runs there is told to leave, because of one. */
+    void (*stall_ends)(struct weft_runtime *rt);
 };
 
 extern struct weft__hooks weft__hooks;

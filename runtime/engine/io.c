@@ -10,6 +10,7 @@
  *         -- full fence --                         S6  blocked? kick
  *     T2  not all parked, or an earlier timer,
  *         or stopping? blocked = 0
+ *         else a deadlock is told, if it is one (engine/stall.c)
  *     T3  wait: blocked, until the earliest timer, or until a trim is due (G1), and not at all after a slice of one
  *         (G6); else at most one tick, or until the earliest timer of a worker that is away, but not within 100 us
  *         after it woke one for a timer: a train of them wakes nobody for each. A worker that parks with an earlier
@@ -179,11 +180,14 @@ void *weft__io_thread(void *runtime)
                 block = false;
             }
         }
+        int64_t stall = block ? weft__stall_look(rt) : INT64_MAX; /* what it wakes is seen by the kick of S6 */
         earliest = in_real_time(rt, block ? earliest_of_all(rt) : earliest_left_alone(rt, seen));
         if (block)
             until = earliest < trim ? earliest : trim;
         else if (earliest < until)
             until = earliest;
+        if (stall < until)
+            until = stall;
         /* Who parks with an earlier timer than it sees here kicks; none is looked at before `again` anyway. */
         at_store(&rt->io_until, (uint64_t)(until > again ? until : INT64_MIN));
         at_fence_full(); /* meets P2 */

@@ -14,7 +14,8 @@
 #include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
-#include <unistd.h>
+#include <string.h>
+#include <sys/uio.h>
 
 #include "base/clock.h"
 #include "base/cpus.h"
@@ -23,6 +24,7 @@
 #include "base/mem.h"
 #include "base/panic.h"
 #include "engine/hooks.h"
+#include "engine/rest.h"
 #include "sched/errand.h"
 
 enum { WORKERS_MOST = 1024, STACK_SCALE_MOST = 64 };
@@ -30,24 +32,24 @@ enum { WORKERS_MOST = 1024, STACK_SCALE_MOST = 64 };
 struct weft__hooks weft__hooks;
 
 weft_runtime *weft__runtimes;
-static struct weft__lock runtimes_lock;
+struct weft__lock weft__runtimes_lock;
 
 static void enlist(weft_runtime *rt)
 {
-    weft__lock(&runtimes_lock);
+    weft__lock(&weft__runtimes_lock);
     rt->next = weft__runtimes;
     weft__runtimes = rt;
-    weft__unlock(&runtimes_lock);
+    weft__unlock(&weft__runtimes_lock);
 }
 
 static void strike_off(weft_runtime *rt)
 {
-    weft__lock(&runtimes_lock);
+    weft__lock(&weft__runtimes_lock);
     weft_runtime **at = &weft__runtimes;
     while (*at != rt)
         at = &(*at)->next;
     *at = rt->next;
-    weft__unlock(&runtimes_lock);
+    weft__unlock(&weft__runtimes_lock);
 }
 
 /* A whole number from 1 to `most`; 0: there is none, or it is something else. */
@@ -155,6 +157,11 @@ static void free_all(weft_runtime *rt)
     weft__fork_runtime_end();
 }
 
+static void pool_rests(struct weft__pool *p)
+{
+    weft__hand_gone(container_of(p, struct weft_runtime, pool));
+}
+
 static int make(weft_runtime *rt, const weft_options *o)
 {
     size_t n = (size_t)rt->group.n;
@@ -183,6 +190,8 @@ static int make(weft_runtime *rt, const weft_options *o)
     weft__trim_begin(&rt->trim);
     list_init(&rt->roots);
     weft__pool_init(&rt->pool, &rt->mask);
+    rt->pool.rests = pool_rests;
+    rt->stall.is_error = o->deadlock_is_error;
     return 0;
 }
 
@@ -247,6 +256,7 @@ int weft__runtime_start(weft_runtime **out, const weft_options *o)
         weft__runtime_end(rt);
         return rc;
     }
+    ati_store_release(&rt->stall.ready, 1);
     *out = rt;
     return 0;
 }
@@ -265,10 +275,11 @@ void weft__runtime_end(weft_runtime *rt)
     stop_threads(rt);
     while (weft__errand_run(&rt->group))
         continue; /* for another runtime's tasks: this one has none left */
-    while (at_load_acquire(&rt->group.visitors) != 0)
-        sched_yield(); /* they have put the last task in, and are about to leave */
-    weft__signals_end(rt);
     strike_off(rt);
+    while (at_load_acquire(&rt->group.visitors) != 0)
+        sched_yield(); /* they have put the last task in, and are about to leave; or report (engine/stall.c) */
+    weft__signals_end(rt);
+    weft__stall_others();
     if (rt->crash_report)
         weft__crash_uninstall();
     free_all(rt);
@@ -284,11 +295,12 @@ void weft__report(struct weft_runtime *rt, const char *what, weft_task task, con
         weft__fork_expect_parent();
         return;
     }
-    char line[512];
-    int n = snprintf(line, sizeof line, "weft: %s: task %lld%s%s%s: %s (%d)\n", what, (long long)task,
-            name[0] ? " \"" : "", name, name[0] ? "\"" : "", text, code);
-    if (n > (int)sizeof line)
-        n = (int)sizeof line;
-    if (n > 0 && write(2, line, (size_t)n) < 0)
+    char head[128], tail[32];
+    int n = snprintf(head, sizeof head, "weft: %s: task %lld%s%s%s: ", what, (long long)task, name[0] ? " \"" : "", name,
+            name[0] ? "\"" : "");
+    int m = snprintf(tail, sizeof tail, " (%d)\n", code);
+    struct iovec parts[] = { { head, (size_t)(n < (int)sizeof head ? n : (int)sizeof head - 1) },
+        { (char *)(uintptr_t)text, strlen(text) }, { tail, (size_t)m } };
+    if (writev(2, parts, 3) < 0)
         return; /* nobody to tell */
 }

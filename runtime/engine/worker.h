@@ -6,6 +6,7 @@
 #include <signal.h>
 #include <weft/runtime.h>
 
+#include "engine/stall.h"
 #include "engine/trim.h"
 #include "event/offload.h"
 #include "event/poller.h"
@@ -51,9 +52,11 @@ struct weft_runtime {
     /* The I/O thread's own. */
     uint64_t *seen_turns;
     struct weft__trim trim;
+    struct weft__stall stall;
 };
 
-extern weft_runtime *weft__runtimes; /* for debuggers (coord/gdb.c) */
+extern weft_runtime *weft__runtimes; /* for debuggers (coord/gdb.c), and engine/stall.c */
+extern struct weft__lock weft__runtimes_lock;
 
 static inline struct weft__worker *weft__worker_of(struct weft__sched *s)
 {

@@ -39,6 +39,11 @@ static void *pool_thread(void *arg)
             weft__fork_expect_parent();
             weft__lock(&p->lock);
             change(&p->open, -1);
+            if (ati_load(&p->open) == 0 && p->rests) { /* H3, H4 (engine/rest.c) */
+                weft__unlock(&p->lock);
+                p->rests(p);
+                weft__lock(&p->lock);
+            }
         } else if (p->stopping) {
             weft__unlock(&p->lock);
             return NULL;

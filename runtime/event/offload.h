@@ -24,6 +24,7 @@ struct weft__pool {
     at_int open; /* submitted, and not yet run to the end or withdrawn */
     at_int threads, queued; /* like `open` written under the lock, and read by report/stats.c without it */
     bool stopping;
+    void (*rests)(struct weft__pool *p); /* called when the last call is done; NULL: nobody asks */
     const sigset_t *mask; /* for what is forked from the threads */
     at_int posted; /* futex word: counts wakes */
     pthread_t thread[WEFT__POOL_MOST];

@@ -81,6 +81,9 @@ bool weft__slot_wait(struct weft__slot *s, unsigned events, struct weft__io_wait
 /* After the wait, however it ended. */
 void weft__slot_forget(struct weft__slot *s, struct weft__io_wait *w);
 
+/* Whether anybody waits for a descriptor, whichever runtime's. A walk over all numbers that were ever waited for. */
+bool weft__slots_waited(void);
+
 /* The call used an edge's worth and left more, perhaps: the next waiter gets its turn. */
 void weft__slot_pass_on(struct weft__slot *s, enum weft__dir d);
 

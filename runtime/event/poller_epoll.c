@@ -54,6 +54,7 @@ enum { SLOTS = 1 << 20, COMMIT = 8192 };
 
 static struct weft__slot *slots;
 static at_int committed;
+static at_int waited_top; /* no number from here on was ever in a set */
 static struct weft__lock table_lock;
 
 /* ---- the sets */
@@ -322,6 +323,9 @@ int weft__slot_register(struct weft__slot *s, struct weft__poller *p)
     for (int tries = 0; tries < 3; tries++) {
         if (epoll_ctl(p->set, op, s->fd, &ev) == 0) {
             at_store_release(&s->poller, (uint64_t)(uintptr_t)p);
+            uint32_t top, mine = (uint32_t)s->fd + 1;
+            while ((top = ati_load(&waited_top)) < mine && !ati_cas(&waited_top, top, mine))
+                continue;
             return 0;
         }
         rc = -weft__errno();
@@ -407,6 +411,15 @@ bool weft__slot_wait(struct weft__slot *s, unsigned events, struct weft__io_wait
         take_off(s, w);
     weft__unlock(&s->lock);
     return !edge;
+}
+
+bool weft__slots_waited(void)
+{
+    uint32_t top = ati_load_acquire(&waited_top);
+    for (uint32_t fd = 0; fd < top; fd++)
+        if (ati_load_acquire(&slots[fd].waiting[0]) + ati_load_acquire(&slots[fd].waiting[1]) > 0)
+            return true;
+    return false;
 }
 
 void weft__slot_forget(struct weft__slot *s, struct weft__io_wait *w)

@@ -114,7 +114,7 @@ int weft__ready_wait(struct weft__frame *f, struct weft__slot *s, unsigned event
     struct weft__clock *c = &f->group->clock;
     if (!c->is_virtual)
         return task_ready(f, s, events, front);
-    at_add(&c->outside, 1); /* H1 (engine/leap.c) */
+    at_add(&c->outside, 1); /* H1 (engine/rest.c) */
     int rc = task_ready(f, s, events, front);
     at_add(&c->outside, (uint64_t)-1);
     return rc;

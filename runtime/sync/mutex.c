@@ -265,6 +265,12 @@ bool weft__mutex_is_held(const weft_mutex *m, const struct weft__frame *f)
     return holder(at_load(&((const struct mutex *)(const void *)m)->holder)) == word_of(f);
 }
 
+weft_task weft__mutex_holder(uint64_t address)
+{
+    uint64_t w = address ? at_load(&((const struct mutex *)(uintptr_t)address)->holder) : 0;
+    return w & THREAD ? 0 : (weft_task)(w >> ID_SHIFT);
+}
+
 int weft__mutex_lock_again(weft_mutex *pm, struct weft__frame *f)
 {
     struct mutex *m = inside(pm);

@@ -410,6 +410,10 @@ bool weft__timer_disarm(struct weft__timer *timer)
     (void)timer;
     NOT_HERE;
 }
+void weft__hand_gone(struct weft_runtime *rt)
+{
+    (void)rt; /* there is no I/O thread */
+}
 void weft__worker_due(struct weft__sched *s, int64_t at)
 {
     (void)s, (void)at;

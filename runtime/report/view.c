@@ -1,0 +1,294 @@
+/* report/view.c - what one task does just now, and how it is said.
+ *
+ * Owns      nothing. Looks at the control block, and through it at the frame, while everything goes on.
+ * Callers   weft_dump, from any thread; the report of a deadlock, from the I/O thread.
+ * Holds     D1  no task's code is run, nothing is allocated, and no lock is waited for that a task could hold: a
+ *               life that is held by somebody else (coord/task.c, J2) is not looked into.
+ *           D2  while we hold a task's life it does not end, nor do its scope and the owner of that; what else changes
+ *               meanwhile is read as it is: a line may mix two moments, and is never of two tasks.
+ * Tested    tests/dump_test.c, tests/deadlock_test.c */
+#include "report/view.h"
+
+#include <dlfcn.h>
+#include <poll.h>
+#include <stdarg.h>
+#include <stdio.h>
+#include <string.h>
+#include <unistd.h>
+
+#include "base/clock.h"
+#include "base/errno.h"
+#include "coord/scope.h"
+
+#ifdef WEFT__TSAN
+#define NOT_INSTRUMENTED __attribute__((no_sanitize("thread")))
+#else
+#define NOT_INSTRUMENTED
+#endif
+
+/* ---- the text */
+
+void weft__out_flush(struct weft__out *o)
+{
+    if (o->fd == WEFT__IN_MEMORY)
+        return; /* it stays in memory; what does not fit is left out */
+    for (size_t at = 0; at < o->n && o->rc == 0;) {
+        ssize_t n = write(o->fd, o->text + at, o->n - at);
+        if (n >= 0) {
+            at += (size_t)n;
+            continue;
+        }
+        int rc = -weft__errno();
+        if (rc == -EAGAIN)
+            poll(&(struct pollfd){ .fd = o->fd, .events = POLLOUT }, 1, -1);
+        else if (rc != -EINTR)
+            o->rc = rc;
+    }
+    o->n = 0;
+}
+
+void weft__say(struct weft__out *o, const char *format, ...)
+{
+    enum { LINE = 512 };
+    va_list args;
+    if (WEFT__OUT_BYTES - o->n < LINE)
+        weft__out_flush(o);
+    va_start(args, format);
+    size_t most = WEFT__OUT_BYTES - o->n < LINE ? WEFT__OUT_BYTES - o->n : LINE;
+    int n = vsnprintf(o->text + o->n, most, format, args);
+    va_end(args);
+    if (n > 0)
+        o->n += (size_t)n < most ? (size_t)n : most - 1;
+}
+
+/* "serve+0x1c (echo)" where the symbol is exported, else "echo+0x31c4", which addr2line understands. */
+static void look_up(char *out, const void *p)
+{
+    Dl_info at;
+    if (!p || dladdr(p, &at) == 0 || !at.dli_fname) {
+        snprintf(out, WEFT__CODE_BYTES, "%p", p);
+        return;
+    }
+    const char *file = strrchr(at.dli_fname, '/');
+    file = file ? file + 1 : at.dli_fname;
+    if (at.dli_sname && at.dli_saddr == p)
+        snprintf(out, WEFT__CODE_BYTES, "%s (%s)", at.dli_sname, file);
+    else if (at.dli_sname)
+        snprintf(out, WEFT__CODE_BYTES, "%s+0x%tx (%s)", at.dli_sname, (const char *)p - (const char *)at.dli_saddr, file);
+    else
+        snprintf(out, WEFT__CODE_BYTES, "%s+0x%tx", file, (const char *)p - (const char *)at.dli_fbase);
+}
+
+static void say_code(struct weft__out *o, const void *p)
+{
+    struct weft__code *c = &o->codes[((uintptr_t)p >> 2) % WEFT__CODES];
+    if (c->at != p || !c->text[0]) {
+        c->at = p;
+        look_up(c->text, p);
+    }
+    weft__say(o, "%s", c->text);
+}
+
+static void say_ms(struct weft__out *o, uint64_t ticks)
+{
+    uint64_t us = ticks / weft__ticks_per_us;
+    weft__say(o, " %llu.%llu ms", (unsigned long long)(us / 1000), (unsigned long long)(us % 1000 / 100));
+}
+
+/* ---- a task */
+
+static void copy_name(char *out, const char *name)
+{
+    snprintf(out, WEFT__NAME_BYTES, "%s", name);
+}
+
+NOT_INSTRUMENTED static void look_at_scope(struct weft__view *v, const struct weft__scope *s)
+{
+    v->scope = s;
+    if (!s)
+        return;
+    v->owner = s->owner && s->owner->group ? s->owner->id : 0;
+    const struct weft__scope_extra *x = (const struct weft__scope_extra *)at_load_acquire(&s->extra);
+    if (x && x->name)
+        copy_name(v->scope_name, x->name);
+    if (x && ati_load_acquire(&x->reason_set) == 2) /* it is not written again */
+        copy_name(v->reason, x->reason);
+}
+
+/* The life is held. A task that is being started just now is taken for one that is not. */
+NOT_INSTRUMENTED static void look_inside(struct weft__view *v, struct weft__task *t)
+{
+    uint32_t bits = ati_load_acquire(&t->bits);
+    const struct weft__side *side = NULL;
+    if (bits & WEFT__TASK_STARTED) {
+        const struct weft__frame *f = (const struct weft__frame *)(uintptr_t)at_load_acquire(&t->side);
+        v->fn = (const void *)(uintptr_t)f->fn;
+        v->site = f->site;
+        v->waits = own(f->waits);
+        uint64_t left = own(f->left), now = f->group ? weft__group_ticks(f->group) : 0;
+        v->waited = left != 0 && now > left ? now - left : 0;
+        v->group = f->group;
+        v->below = f->below ? f->below->id : 0; /* it waits for this one's end */
+        side = f->side;
+    } else if (v->state == weft__state(weft__id_generation(v->id), 0, 0, WEFT__NEW)) {
+        /* What the spawner wrote, by the acquire of the state. */
+        v->fn = (const void *)(uintptr_t)at_load(&t->fn);
+        uint64_t there = at_load_acquire(bits & WEFT__TASK_COPY ? &weft__members[weft__task_index(t)].site : &t->side);
+        if (at_load_acquire(&t->state) == v->state) { /* else it was started meanwhile */
+            if (bits & WEFT__TASK_SIDE)
+                side = (const struct weft__side *)(uintptr_t)there;
+            v->site = side ? side->site : (const void *)(uintptr_t)there;
+        }
+    } else {
+        return; /* it is between the two */
+    }
+    if (side)
+        copy_name(v->name, side->name);
+    look_at_scope(v, (const struct weft__scope *)(uintptr_t)at_load(&t->scope));
+}
+
+bool weft__view_task(struct weft__view *v, struct weft__task *t)
+{
+    memset(v, 0, sizeof *v);
+    uint64_t life = at_load_acquire(&t->life);
+    v->id = (weft_task)(life & WEFT__LIFE_ID);
+    if (v->id == 0)
+        return false;
+    v->cancelled = (life & WEFT__LIFE_CANCELLED) != 0;
+    v->held = weft__life_try_hold(t, v->id);
+    v->state = at_load_acquire(&t->state);
+    if (v->held) {
+        look_inside(v, t);
+        weft__life_release(t);
+    }
+    return true;
+}
+
+void weft__say_wait(struct weft__out *o, const struct weft__view *v)
+{
+    uint64_t what = v->waits & ((UINT64_C(1) << 56) - 1);
+    if (v->waited != 0)
+        say_ms(o, v->waited);
+    switch ((enum weft__waits)(v->waits >> 56)) {
+    case WEFT__WAITS_NOT:
+        break;
+    case WEFT__WAITS_SLEEP:
+        weft__say(o, ", sleeps");
+        break;
+    case WEFT__WAITS_TASK:
+        weft__say(o, ", for the end of task %llu", (unsigned long long)what);
+        break;
+    case WEFT__WAITS_CHILDREN:
+        weft__say(o, ", for the children of scope 0x%llx", (unsigned long long)what);
+        break;
+    case WEFT__WAITS_READ:
+        weft__say(o, ", to read from descriptor %llu", (unsigned long long)what);
+        break;
+    case WEFT__WAITS_WRITE:
+        weft__say(o, ", to write to descriptor %llu", (unsigned long long)what);
+        break;
+    case WEFT__WAITS_READY:
+        weft__say(o, ", for descriptor %llu", (unsigned long long)what);
+        break;
+    case WEFT__WAITS_BLOCKING:
+        weft__say(o, ", for a call in the pool: ");
+        say_code(o, (const void *)(uintptr_t)what);
+        break;
+    case WEFT__WAITS_NAP:
+        weft__say(o, ", refused too often");
+        break;
+    case WEFT__WAITS_SEND:
+        weft__say(o, ", to send to channel 0x%llx", (unsigned long long)what);
+        break;
+    case WEFT__WAITS_RECV:
+        weft__say(o, ", to receive from channel 0x%llx", (unsigned long long)what);
+        break;
+    case WEFT__WAITS_DRAIN:
+        weft__say(o, ", for what was received from channel 0x%llx to be done", (unsigned long long)what);
+        break;
+    case WEFT__WAITS_SELECT:
+        weft__say(o, ", for one of the cases at 0x%llx", (unsigned long long)what);
+        break;
+    case WEFT__WAITS_MUTEX:
+        weft__say(o, ", for mutex 0x%llx", (unsigned long long)what);
+        break;
+    case WEFT__WAITS_RWLOCK_READ:
+        weft__say(o, ", to read under lock 0x%llx", (unsigned long long)what);
+        break;
+    case WEFT__WAITS_RWLOCK_WRITE:
+        weft__say(o, ", to write under lock 0x%llx", (unsigned long long)what);
+        break;
+    case WEFT__WAITS_COND:
+        weft__say(o, ", for condition 0x%llx", (unsigned long long)what);
+        break;
+    case WEFT__WAITS_EVENT:
+        weft__say(o, ", for event 0x%llx", (unsigned long long)what);
+        break;
+    case WEFT__WAITS_NOTIFY:
+        weft__say(o, ", to be notified by 0x%llx", (unsigned long long)what);
+        break;
+    case WEFT__WAITS_SEM:
+        weft__say(o, ", for permits of semaphore 0x%llx", (unsigned long long)what);
+        break;
+    case WEFT__WAITS_BARRIER:
+        weft__say(o, ", at barrier 0x%llx", (unsigned long long)what);
+        break;
+    case WEFT__WAITS_WAITGROUP:
+        weft__say(o, ", for wait-group 0x%llx", (unsigned long long)what);
+        break;
+    case WEFT__WAITS_ONCE:
+        weft__say(o, ", for another's run of once 0x%llx", (unsigned long long)what);
+        break;
+    case WEFT__WAITS_PROMISE:
+        weft__say(o, ", for promise 0x%llx", (unsigned long long)what);
+        break;
+    }
+}
+
+void weft__say_task(struct weft__out *o, const struct weft__view *v)
+{
+    weft__say(o, "task %lld", (long long)v->id);
+    if (v->name[0])
+        weft__say(o, " \"%s\"", v->name);
+    switch (weft__phase_of(v->state)) {
+    case WEFT__FREE:
+        weft__say(o, " ends"); /* just now */
+        break;
+    case WEFT__NEW:
+        weft__say(o, " new");
+        break;
+    case WEFT__RUNNING: /* also in a ring after a yield, or while a child of its own runs as a call */
+    case WEFT__PREPARING:
+    case WEFT__FIRED:
+        weft__say(o, v->calls ? " in a call of its child" : " running");
+        break;
+    case WEFT__WAITING:
+        weft__say(o, " waiting");
+        weft__say_wait(o, v);
+        break;
+    case WEFT__READY:
+        weft__say(o, " ready, waited");
+        weft__say_wait(o, v);
+        break;
+    }
+    if (v->below)
+        weft__say(o, ", as a call by task %lld", (long long)v->below);
+    weft__say(o, v->cancelled ? ", cancelled; " : "; ");
+    if (!v->fn) {
+        weft__say(o, v->held ? "it begins just now\n" : "somebody holds it just now\n");
+        return;
+    }
+    say_code(o, v->fn);
+    if (v->site) {
+        weft__say(o, ", spawned at ");
+        say_code(o, v->site);
+    }
+    weft__say(o, ", in scope %p", v->scope);
+    if (v->scope_name[0])
+        weft__say(o, " \"%s\"", v->scope_name);
+    if (v->owner)
+        weft__say(o, " of task %lld", (long long)v->owner);
+    if (v->reason[0])
+        weft__say(o, ", which was told to leave: %s", v->reason);
+    weft__say(o, "\n");
+}
