@@ -166,9 +166,11 @@ START_TEST(mutexes_that_are_locked_in_two_orders_are_a_circle)
     weft_options o = noting_on(workers[_i], true);
     ck_assert_int_eq(weft_run(dine_together, &t, &o), -EDEADLK);
     ck_assert_int_eq(atomic_load(&told.n), 1);
+    ck_assert_ptr_nonnull(strstr(told.text, "for mutex"));
+    if (TSAN) /* it has a thread of its own, which might be freeing a mutex just now: none is looked into */
+        return;
     ck_assert_ptr_nonnull(strstr(told.text, "circle of 2: "));
     ck_assert_ptr_nonnull(strstr(told.text, "\"left\" waits for task"));
-    ck_assert_ptr_nonnull(strstr(told.text, "for mutex"));
 }
 END_TEST
 

@@ -263,6 +263,12 @@ START_TEST(the_one_who_waited_may_free_it_at_once)
 END_TEST
 
 /* So may who has awaited all who waited, though the server has more slices to go through, of which nobody is left. */
+static int set_that(void *arg)
+{
+    weft_event_set(*(weft_event **)arg);
+    return 0;
+}
+
 static int wait_briefly(void *arg)
 {
     struct once *o = arg;
@@ -288,7 +294,7 @@ static int free_after_all(void *arg)
         weft_scope_begin(&s, WEFT_NEVER);
         for (int k = 0; k < 100; k++)
             weft_spawn(&s, wait_briefly, &o);
-        weft_task setter = weft_spawn_copy(&outer, set_once, &o, sizeof o);
+        weft_task setter = weft_spawn_copy(&outer, set_that, &o.event, sizeof o.event);
         rc = weft_scope_end(&s, 0);
         if (atomic_load(&o.served) == 0 && rc == 0) /* it may not even have begun */
             rc = weft_task_join(setter);
