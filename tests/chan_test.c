@@ -443,6 +443,68 @@ END_TEST
 
 /* -- plain threads -- */
 
+/* Who waits to send to a channel that closes is told so, all of them, though it takes a while: nothing is received after
+ * one of them was. */
+struct closing {
+    weft_chan *c;
+    atomic_int begun, told, sent, received;
+};
+
+static int send_in_vain(void *arg)
+{
+    struct closing *a = arg;
+    int x = 1;
+    atomic_fetch_add(&a->begun, 1);
+    int rc = weft_chan_send(a->c, &x, sizeof x);
+    if (rc == 0)
+        atomic_fetch_add(&a->sent, 1);
+    else if (rc == -EPIPE)
+        atomic_store(&a->told, 1);
+    return 0;
+}
+
+static void *receive_once_told(void *arg)
+{
+    struct closing *a = arg;
+    int x, rc = 1;
+    while (!atomic_load(&a->told))
+        sched_yield();
+    while (rc != 0) {
+        rc = weft_chan_try_recv(a->c, &x, sizeof x);
+        if (rc == 1)
+            atomic_fetch_add(&a->received, 1);
+    }
+    return NULL;
+}
+
+static int close_on_many_senders(void *arg)
+{
+    enum { SENDERS = SCALED(20000, 5000, 2000) };
+    struct closing *a = arg;
+    weft_scope s;
+    weft_scope_begin(&s, LIMIT);
+    for (int i = 0; i < SENDERS; i++)
+        weft_spawn(&s, send_in_vain, a);
+    while (atomic_load(&a->begun) < SENDERS && weft_yield() == 0)
+        continue;
+    weft_ignore(weft_sleep(weft_ms(1)));
+    weft_chan_close_now(a->c);
+    return weft_scope_end(&s, 0);
+}
+
+START_TEST(nothing_is_sent_once_a_sender_was_told_of_the_close)
+{
+    struct closing a = { .c = make(sizeof(int), 0, NULL) };
+    pthread_t receiver;
+    ck_assert_int_eq(pthread_create(&receiver, NULL, receive_once_told, &a), 0);
+    ck_assert_int_eq(weft_run(close_on_many_senders, &a, ON(2)), 0);
+    pthread_join(receiver, NULL);
+    ck_assert_int_eq(atomic_load(&a.received), 0);
+    ck_assert_int_eq(atomic_load(&a.sent), 0);
+    weft_chan_destroy(&a.c);
+}
+END_TEST
+
 START_TEST(plain_threads_send_and_receive)
 {
     for (size_t capacity = 0; capacity < 3; capacity += 2) {
@@ -978,6 +1040,7 @@ int main(void)
     tcase_add_loop_test(tc, senders_wait_in_line_and_a_rendezvous_returns_when_it_was_received, 0, COUNT(workers));
     tcase_add_loop_test(tc, receivers_wait_in_line, 0, COUNT(workers));
     tcase_add_loop_test(tc, a_close_wakes_all_who_wait, 0, COUNT(workers));
+    tcase_add_test(tc, nothing_is_sent_once_a_sender_was_told_of_the_close);
     tcase_add_test(tc, plain_threads_send_and_receive);
     tcase_add_loop_test(tc, tasks_of_two_runtimes_and_threads_share_one, 0, COUNT(workers));
     tcase_add_loop_test(tc, who_is_told_to_leave_moves_nothing, 0, COUNT(workers));

@@ -396,6 +396,11 @@ static void call_sync(void)
     weft_sem_release(&sem, 1);
     SAYS(0, weft_sem_acquire(&free_sem, 1));
     weft_sem_release(&free_sem, 1);
+    /* What is free, but was left there under the lock by one who has not let that go. */
+    static weft_sem left_sem = { { 1, 1 } };
+    static weft_rwlock left_rwlock = { { 0, 1 } };
+    SAYS(0, weft_sem_acquire(&left_sem, 1));
+    SAYS(0, weft_rwlock_try_write(&left_rwlock));
     SAYS(-ECHILD, weft_barrier_wait(&barrier));
     weft_barrier_break(&barrier);
     weft_barrier_reset(&barrier);

@@ -15,7 +15,7 @@ aarch64 | arm64) switch=$root/runtime/machine/context_aarch64.S ;;
 *) switch=$root/runtime/machine/context_x86_64.S ;;
 esac
 sources="$root/tests/migration_test.c $switch"
-for room in base machine sched event engine coord os report; do
+for room in base machine sched event engine coord sync os report; do
     sources="$sources $(echo "$root/runtime/$room"/*.c)"
 done
 flags="-std=c11 -g -D_GNU_SOURCE -DWEFT_VERSION=\"0\" -fno-omit-frame-pointer -fstack-clash-protection

@@ -222,6 +222,42 @@ START_TEST(another_thread_cancels_a_wait_on_a_plain_thread)
 }
 END_TEST
 
+static void *set_later(void *event)
+{
+    usleep(200000);
+    weft_event_set(event);
+    return NULL;
+}
+
+/* Nor does it look at it again and again: a shield hides it until it has ended. */
+START_TEST(a_deadline_outside_a_shield_takes_no_time)
+{
+    weft_event e = WEFT_SYNC_INIT;
+    weft_scope outer, shield;
+    struct timespec t;
+    weft_scope_begin(&outer, weft_ms(5));
+    weft_scope_begin_shield(&shield, LIMIT);
+    pthread_t setter;
+    ck_assert_int_eq(pthread_create(&setter, NULL, set_later, &e), 0);
+    int rc = weft_event_wait(&e);
+    clock_gettime(CLOCK_THREAD_CPUTIME_ID, &t);
+    int64_t used = -(int64_t)(t.tv_sec * 1000000000 + t.tv_nsec);
+    pthread_join(setter, NULL);
+    e = (weft_event)WEFT_SYNC_INIT; /* once more, past the deadline */
+    ck_assert_int_eq(pthread_create(&setter, NULL, set_later, &e), 0);
+    int again = weft_event_wait(&e);
+    clock_gettime(CLOCK_THREAD_CPUTIME_ID, &t);
+    used += t.tv_sec * 1000000000 + t.tv_nsec;
+    pthread_join(setter, NULL);
+    int shield_end = weft_scope_end(&shield, 0);
+    weft_ignore(weft_scope_end(&outer, 0));
+    ck_assert_int_eq(rc, 0);
+    ck_assert_int_eq(again, 0);
+    ck_assert_int_eq(shield_end, 0);
+    ck_assert_int_lt(used, weft_ms(10));
+}
+END_TEST
+
 START_TEST(scopes_of_a_plain_thread_nest)
 {
     weft_scope outer, inner, shield;
@@ -803,6 +839,7 @@ int main(void)
     tc = add_case(s, "scopes");
     tcase_add_loop_test(tc, a_deadline_ends_a_wait_on_a_plain_thread, 0, PLAIN_WAITS);
     tcase_add_loop_test(tc, another_thread_cancels_a_wait_on_a_plain_thread, 0, PLAIN_WAITS);
+    tcase_add_test(tc, a_deadline_outside_a_shield_takes_no_time);
     tcase_add_test(tc, scopes_of_a_plain_thread_nest);
     tcase_add_test(tc, a_declared_scope_works_on_a_plain_thread);
     tc = add_case(s, "io");

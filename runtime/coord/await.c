@@ -116,10 +116,13 @@ int weft__no_frame(void)
 static int64_t next_strike(struct weft__frame *f)
 {
     int64_t earliest = INT64_MAX;
+    bool shielded = false;
     for (weft_scope *s = f->inner; s; s = weft__scope_of(s)->outer) {
         int64_t at = (int64_t)at_load(&weft__scope_of(s)->deadline);
         int64_t hard = weft__hard_next(weft__scope_of(s));
-        if (at < earliest && !(at_load(&weft__scope_of(s)->mark) & WEFT__MARK_DEADLINE))
+        bool strikes = !shielded; /* as in weft__strike_overdue, which does what this says is due */
+        shielded = shielded || (at_load(&weft__scope_of(s)->mark) & WEFT__MARK_SHIELD);
+        if (strikes && at < earliest && !(at_load(&weft__scope_of(s)->mark) & WEFT__MARK_DEADLINE))
             earliest = at;
         if (hard < earliest)
             earliest = hard;
@@ -175,6 +178,9 @@ void weft__nap(struct weft__frame *f)
 
 int weft__refuse(struct weft__frame *f)
 {
+    /* Not what the call would have waited for: what waits here, or in the program's report function, is another wait, which
+     * the end of a mutex's holder must not end (coord/orphan.c). */
+    weft__waits_for(f, WEFT__WAITS_NOT, 0);
     if (++f->refusals < REFUSALS) {
         if (weft__is_thread(f))
             sched_yield();

@@ -17,6 +17,7 @@
 #include "base/fork.h"
 #include "base/mem.h"
 #include "coord/await.h"
+#include "coord/policy.h"
 
 struct weft__caller {
     struct weft__caller *next;
@@ -129,10 +130,25 @@ void weft__callers_free(struct weft__scope_extra *x)
 
 /* ---- the calls */
 
-static weft_task refuse(weft_scope *s, void *arg, int rc)
+static weft_task refuse(weft_scope *ps, void *arg, int rc)
 {
-    weft__scope_fail(weft__scope_of(s), 0, arg, rc, "a call failed");
+    struct weft__scope *s = weft__scope_of(ps);
+    struct weft__policy *p = weft__policy_of(s);
+    if (!p || !weft__policy_puts_up_with(s, p, arg, rc, "a call failed"))
+        weft__scope_fail(s, 0, arg, rc, "a call failed");
     return rc;
+}
+
+static weft_task call_from(weft_scope *s, struct weft__frame *f, struct call *c, void *site)
+{
+    struct weft__scope_extra *x = weft__scope_extra(weft__scope_of(s));
+    struct weft__caller *e = x ? enter(x, weft__is_thread(f) ? weft__id_of_thread(f) : (uint64_t)f->id) : NULL;
+    if (!e)
+        return refuse(s, c->arg, -ENOMEM);
+    c->before = !c->timed ? e->soon : e->timed != 0 && e->at == c->at ? e->timed : 0;
+    weft_task t = weft__spawn_in_order(s, run, c, sizeof *c, site);
+    leave(x, e, c, t);
+    return t;
 }
 
 static weft_task call(weft_scope *s, struct call *c, void *site)
@@ -146,13 +162,13 @@ static weft_task call(weft_scope *s, struct call *c, void *site)
     struct weft__frame *f = weft__current();
     if (!f) /* outside of any task, on a worker (weft_task_on_done): nothing comes in an order there */
         return weft__spawn_in_order(s, run, c, sizeof *c, site);
-    struct weft__scope_extra *x = weft__scope_extra(weft__scope_of(s));
-    struct weft__caller *e = x ? enter(x, weft__is_thread(f) ? weft__id_of_thread(f) : (uint64_t)f->id) : NULL;
-    if (!e)
-        return refuse(s, c->arg, -ENOMEM);
-    c->before = !c->timed ? e->soon : e->timed != 0 && e->at == c->at ? e->timed : 0;
-    weft_task t = weft__spawn_in_order(s, run, c, sizeof *c, site);
-    leave(x, e, c, t);
+    /* The callback may be what the scope's owner waits for: it does not end before the entry was left. */
+    bool foreign = weft__scope_of(s)->owner != f;
+    if (foreign && !weft__scope_count(weft__scope_of(s)))
+        return -EINVAL;
+    weft_task t = call_from(s, f, c, site);
+    if (foreign)
+        weft__scope_child_left(weft__scope_of(s));
     return t;
 }
 

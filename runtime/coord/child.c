@@ -51,7 +51,7 @@ static inline void publish(struct weft__sched *w, struct weft__task *t, weft_tas
 }
 
 /* Counts a child that the owner does not spawn itself. False: the scope has no children any more and ends. */
-static bool count_foreign(struct weft__scope *s)
+bool weft__scope_count(struct weft__scope *s)
 {
     for (;;) {
         uint64_t n = at_load(&s->count);
@@ -91,7 +91,7 @@ static weft_task start(struct weft__scope *s, struct weft__sched *w, struct weft
     }
     if (f && s->owner == f) {
         s->spawned++;
-    } else if (!count_foreign(s)) {
+    } else if (!weft__scope_count(s)) {
         weft__side_drop(t);
         weft__task_free_slow(NULL, t);
         return -EINVAL;

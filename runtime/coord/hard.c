@@ -137,11 +137,13 @@ static bool give_grace(struct weft__scope *s, int64_t grace)
 void weft_scope_cancel_hard(weft_scope *ps, int64_t grace, const char *reason)
 {
     struct weft__scope *s = weft__scope_of(ps);
-    weft_scope_cancel(ps, reason);
-    if (!weft__scope_is_open(ps) || !s->owner || weft__forked || grace == INT64_MAX)
+    if (!weft__scope_is_open(ps) || !s->owner || weft__forked)
         return;
-    if (grace <= 0 || !give_grace(s, grace))
+    at_add(&s->mark, WEFT__MARK_HOLD); /* what is told to leave may do so, and the scope would end before the rest */
+    weft_scope_cancel(ps, reason);
+    if (grace <= 0 || (grace != INT64_MAX && !give_grace(s, grace)))
         weft__cancel_scope(s, WEFT__MARK_HARD);
+    weft__scope_let_go(s);
 }
 
 void weft__hard_over(struct weft__scope_extra *x)

@@ -10,6 +10,7 @@
 
 #include "base/fork.h"
 #include "base/mem.h"
+#include "coord/error.h"
 #include "sched/sched.h"
 
 struct weft__keeps *weft__keeps(struct weft__frame *f)
@@ -22,10 +23,14 @@ struct weft__keeps *weft__keeps(struct weft__frame *f)
 void weft__keeps_end(struct weft__frame *f)
 {
     struct weft__keeps *k = f->keeps;
+    struct weft__detail *why = f->detail; /* of what the function returned: what is let go has its own failures */
     weft__fork_expect_parent();
+    f->detail = NULL;
     (void)weft__gens_close(&k->gens);
     weft__values_end(k);
     f->keeps = NULL;
     if (k->heap)
         weft__mem_free(k);
+    weft__detail_free(f);
+    f->detail = why;
 }

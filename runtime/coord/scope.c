@@ -510,12 +510,13 @@ int weft_scope_end(weft_scope *ps, int rc)
     if (x)
         close_gens(s, x);
     ati_store(&s->state, WEFT__SCOPE_ENDING);
-    x = (struct weft__scope_extra *)at_load_acquire(&s->extra);
-    if (x)
-        weft__hard_over(x);
     weft__deadline_disarm(s);
     weft__detach_scope(s); /* whoever told us to leave is on its way out */
-    x = (struct weft__scope_extra *)at_load(&s->extra); /* it may have given a reason */
+    x = (struct weft__scope_extra *)at_load_acquire(&s->extra); /* they may have given a reason, or a grace */
+    if (x && at_load_acquire(&x->hards) != 0) {
+        weft__hard_over(x);    /* only now: who gives a grace holds the scope, and looks at the records */
+        weft__detach_scope(s); /* waits for a grace that just could not be kept; attached there is nothing any more */
+    }
     leave(s, f);
     int result = verdict(s, x ? x->policy : NULL, f, rc);
     if (x)

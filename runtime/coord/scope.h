@@ -215,6 +215,10 @@ void weft__callers_free(struct weft__scope_extra *x);
 
 /* ---- coord/child.c */
 
+/* Counts a child that the owner does not spawn itself, or whoever keeps the scope from ending as one would, until
+ * weft__scope_child_left. False: it has no children any more and ends. */
+bool weft__scope_count(struct weft__scope *s);
+
 /* Spawns a copy that goes into a queue that is first in, first out, rather than on the worker's deque. */
 weft_task weft__spawn_in_order(weft_scope *s, weft_fn *fn, const void *arg, size_t bytes, void *site);
 

@@ -47,7 +47,7 @@ static inline void copy(const struct weft_chan *c, void *to, const void *from)
 
 static inline unsigned char *slot(const struct weft_chan *c, uint32_t i)
 {
-    return c->items + (size_t)i * c->item_bytes;
+    return c->items ? c->items + (size_t)i * c->item_bytes : NULL; /* NULL: they have no bytes */
 }
 
 static inline uint32_t wrapped(const struct weft_chan *c, uint32_t i)
@@ -172,7 +172,8 @@ int weft__chan_take(struct weft_chan *c, void *item, struct weft__chan_after *af
     bool kept = ati_load(&c->len) > 0;
     if (kept)
         pop(c, item);
-    struct weft__waiter *w = after->served = claim_first(&c->senders, &after->who);
+    /* Who is in the list of a closed channel will be told so (serve_left). */
+    struct weft__waiter *w = after->served = c->closed ? NULL : claim_first(&c->senders, &after->who);
     if (!w)
         return kept ? 1 : c->closed ? 0 : -EAGAIN;
     c->unfinished++;
@@ -303,18 +304,26 @@ static bool somebody_left(const struct weft_chan *c)
            (c->unfinished == 0 && !weft__waiters_none(&c->joiners));
 }
 
-/* All of them, in slices, between which others find the lock free; who is there at the last one may destroy it. Called
- * with the lock held. */
+/* All of them, in slices, between which others find the lock free; who is there at the last one may destroy it. So the last
+ * of a slice is kept until the next one has begun: the rest may leave, told to, and then there is none. Called with the
+ * lock held. */
 static void serve_left(struct weft_chan *c)
 {
+    struct weft__waiter *w, *kept = NULL;
+    struct weft__claimed who, kept_who = { 0 };
     for (bool more = true; more;) {
         struct weft__link served;
-        struct weft__claimed who;
-        struct weft__waiter *w;
         list_init(&served);
-        for (int n = 0; n < SLICE && (w = claim_left(c, &who)) != NULL; n++)
+        if (kept)
+            weft__chan_keep(&served, kept, &kept_who);
+        for (int n = kept != NULL; n < SLICE && (w = claim_left(c, &who)) != NULL; n++) {
             weft__chan_keep(&served, w, &who);
+            kept = w;
+            kept_who = who;
+        }
         more = somebody_left(c);
+        if (more) /* the slice is full */
+            list_remove(&kept->link);
         weft__unlock(&c->lock);
         weft__chan_release_kept(&served);
         if (more)

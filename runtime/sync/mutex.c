@@ -54,6 +54,12 @@ static bool has_ended(uint64_t word)
 {
     return weft__holder_ended(word >> ID_SHIFT, (word & THREAD) != 0);
 }
+/* Whether it was left locked, by whom `word` says. Looked at again: it may have been unlocked since, before that end (which
+ * the look at the id acquires); and ids do not come back. */
+static bool is_orphan(const struct mutex *m, uint64_t word)
+{
+    return holder(word) != 0 && has_ended(word) && holder(at_load(&m->holder)) == holder(word);
+}
 
 static uint64_t now_of(const struct weft__frame *f)
 {
@@ -162,6 +168,10 @@ static int begin_wait(struct claimant *c)
 static int wait_for(struct mutex *m, struct claimant *c)
 {
     struct weft__frame *f = c->f;
+    if (c->drop && !c->again && weft__told(f)) { /* M3: before the refusal, which takes its time */
+        give_way(m);
+        c->drop = 0;
+    }
     int rc = begin_wait(c);
     if (rc < 0) {
         if (c->drop)
@@ -208,7 +218,7 @@ static __attribute__((noinline)) int lock_slow(struct mutex *m, struct weft__fra
         uint64_t w = at_load(&m->holder);
         if (holder(w) == c.me) {
             rc = -EDEADLK;
-        } else if (holder(w) != 0 && has_ended(w)) {
+        } else if (is_orphan(m, w)) {
             if (c.drop)
                 give_way(m);
             rc = -EOWNERDEAD;
@@ -257,7 +267,7 @@ int weft_mutex_try_lock(weft_mutex *pm)
         return 0;
     }
     uint64_t w = at_load(&m->holder);
-    return holder(w) != 0 && has_ended(w) ? -EOWNERDEAD : -EAGAIN;
+    return is_orphan(m, w) ? -EOWNERDEAD : -EAGAIN;
 }
 
 bool weft__mutex_is_held(const weft_mutex *m, const struct weft__frame *f)

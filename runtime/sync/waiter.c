@@ -3,7 +3,7 @@
 
 #include <sched.h>
 
-enum { SLICE = 32, PATIENCE = 100 };
+enum { SLICE = 32, PATIENCE = 100, YIELDS = 50, NAP_NS = 50000 };
 
 static void begin(struct weft__waiting *w, struct weft__waiter *at)
 {
@@ -35,8 +35,12 @@ void weft__waiting_settle(const struct weft__waiting *w)
 {
     for (int n = 0; ati_load_acquire(&w->done) == 0; n++) {
         at_relax();
-        if (n >= PATIENCE) /* the server was descheduled */
+        if (n >= PATIENCE + YIELDS) { /* it is of a lower priority, as in weft__lock_slow */
+            at_int never = 0;
+            weft__futex_wait(&never, 0, weft__now() + NAP_NS);
+        } else if (n >= PATIENCE) { /* the server was descheduled */
             sched_yield();
+        }
     }
 }
 

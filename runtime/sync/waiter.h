@@ -28,6 +28,7 @@
 #ifndef WEFT_SYNC_WAITER_H
 #define WEFT_SYNC_WAITER_H
 
+#include "base/fork.h"
 #include "base/list.h"
 #include "coord/await.h"
 
@@ -102,11 +103,11 @@ bool weft__served_claim(struct weft__served *s, struct weft__waiter *at);
 void weft__served_release(struct weft__served *s);
 
 /* After something was had without the lock: returns once whoever left it there, under the lock, has let that go. After
- * that the object may be freed. */
+ * that the object may be freed. In a forked child the lock is nobody's any more, and not waited for. */
 static inline void weft__lock_passed(struct weft__lock *l)
 {
     /* acquire: meets the release of the unlock. Whoever held the lock took it before they wrote what was had. */
-    if (ati_load_acquire(&l->word) == 0)
+    if (ati_load_acquire(&l->word) == 0 || weft__forked)
         return;
     weft__lock(l);
     weft__unlock(l);

@@ -458,6 +458,7 @@ void weft__topic_leave(struct weft_chan *c)
 {
     (void)c;
     NOT_HERE;
+}
 int weft__policy_wanted(const weft_scope_options *o)
 {
     (void)o;
