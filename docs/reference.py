@@ -1,7 +1,8 @@
 #!/usr/bin/env python3
 """reference.py - the reference of every public symbol, made from the headers.
 
-    docs/reference.py --update       writes docs/reference.md, the index, which is committed
+    docs/reference.py --update       writes docs/reference.md, the index, and the tables of docs/cancellation.md, which
+                                     are committed
     docs/reference.py --man FOLDER   writes the manual's pages, section 3, which are installed
     docs/reference.py                tells what is missing; tests/reference_test.py runs that, too
 
@@ -219,8 +220,9 @@ class Reference:
         if not lines:
             return self.fault(s, "no `context`, neither its own nor its header's")
         text = " ".join(lines)
-        out = {"text": text, "places": set(), "suspends": None, "cancel": None, "then": ""}
         words = re.match(r"(?:[^.(]|\([^)]*\))*", text).group()
+        out = {"text": text, "places": set(), "suspends": None, "cancel": None, "then": "",
+               "blocks": "blocks it" in words, "more": text[len(words):].lstrip(". ")}
         for clause in items(words):
             places, _, ways = clause.partition(": ")
             if clause == "owner":
@@ -299,6 +301,43 @@ def index(ref):
         out += [row("`%s%s`" % (s["name"], s.get("parameters", "")), "`%s`" % s["header"], summary(s))
                 for s in ref.symbols if s["kind"] in kinds]
     return "".join(out)
+
+
+# ---- the tables of docs/cancellation.md
+
+TABLE = re.compile(r"(<!-- (points|not points), by docs/reference.py -->\n\n).*?(<!-- end -->)", re.S)
+
+
+def cancellation(ref, text):
+    """The text of docs/cancellation.md with its tables as the headers are now: what a cancel ends, and what it does not."""
+    return TABLE.sub(lambda m: m.group(1) + table(ref, m.group(2) == "points") + "\n" + m.group(3), text)
+
+
+def table(ref, points):
+    out = [row("call", "what a cancel then loses" if points else "", "") + row(*["---"] * 3)] if points else [
+        row("call", "") + row(*["---"] * 2)]
+    for block in ref.blocks:
+        alike = {}
+        for s in block.symbols:
+            context = s.get("context")
+            if context and s in ref.symbols and context["cancel"] == points and (points or waits(context)):
+                alike.setdefault(context["text"], []).append(s)
+        for those in alike.values():
+            context = those[0]["context"]
+            names = ", ".join("`%s`" % s["name"] for s in those)
+            more = "" if context["more"] == "As above" else context["more"]
+            out.append(row(names, lost(context["then"]), more) if points else row(names, more))
+    return "".join(out)
+
+
+def waits(context):
+    return context["suspends"] or context["blocks"]
+
+
+def lost(then):
+    """Without the brackets."""
+    until, _, rest = then.strip(", ").partition("(")
+    return (until.strip() + ": " if until.strip() else "") + rest.rstrip(")")
 
 
 def summary(s):
@@ -508,6 +547,11 @@ def main():
     if sys.argv[1:] == ["--update"]:
         with open(os.path.join(ROOT, "docs", "reference.md"), "w", encoding="utf-8") as f:
             f.write(index(ref))
+        with open(os.path.join(ROOT, "docs", "cancellation.md"), "r+", encoding="utf-8") as f:
+            text = cancellation(ref, f.read())
+            f.seek(0)
+            f.truncate()
+            f.write(text)
     elif sys.argv[1:2] == ["--man"] and len(sys.argv) == 3:
         write_manual(ref, sys.argv[2])
         return 0  # a comment that is not ready yet keeps nobody from building

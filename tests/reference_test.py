@@ -3,7 +3,7 @@
 
 A function, macro or type has a comment right above it, and a field of options has one, too; of each function is said
 where it may be called, whether it suspends, whether it is a cancellation point and what is then lost, in the words
-that docs/reference.py can read; errors exist. The manual's pages pass groff, where that is installed.
+that docs/reference.py can read; errors exist. docs/cancellation.md has each such point in its tables. The manual's pages pass groff, where that is installed.
 """
 import difflib
 import os
@@ -18,16 +18,20 @@ sys.path.insert(0, os.path.join(ROOT, "docs"))
 import reference  # noqa: E402
 
 
-def look(root, index):
-    """The faults of the headers in root/include, and of the index at `index`."""
+def look(root, docs):
+    """The faults of the headers in root/include, and of the pages in `docs` that are made from them."""
     ref = reference.Reference(os.path.join(root, "include"))
     faults = list(ref.faults)
-    with open(index, encoding="utf-8") as f:
-        there = f.read()
-    diff = list(difflib.unified_diff(there.splitlines(), reference.index(ref).splitlines(), "docs/reference.md",
-                                     "the headers now", lineterm="", n=0))
-    if diff:
-        faults.append("docs/reference.md is not up to date; %s\n%s" % (reference.UPDATE, "\n".join(diff)))
+    for name, make in (("reference.md", lambda _: reference.index(ref)),
+                       ("cancellation.md", lambda there: reference.cancellation(ref, there))):
+        with open(os.path.join(docs, name), encoding="utf-8") as f:
+            there = f.read()
+        diff = list(difflib.unified_diff(there.splitlines(), make(there).splitlines(), "docs/" + name,
+                                         "the headers now", lineterm="", n=0))
+        if diff:
+            faults.append("docs/%s is not up to date; %s\n%s" % (name, reference.UPDATE, "\n".join(diff)))
+        if name == "cancellation.md" and len(reference.TABLE.findall(there)) != 2:
+            faults.append("docs/cancellation.md has lost the marks of its two tables")
     return ref, faults
 
 
@@ -75,6 +79,8 @@ SEEDS = {
         "io.h", "-EBADF  ", "-EBADFD1"),
     "docs/reference.md is not up to date": (
         "time.h", "Suspends the caller", "Lets the caller sleep"),
+    "docs/cancellation.md is not up to date": (
+        "chan.h", "cancellation point (no item is lost)", "cancellation point (an item may be lost)"),
 }
 
 
@@ -84,7 +90,7 @@ def check_the_check():
     for what, seed in [(None, None)] + sorted(SEEDS.items()):
         with tempfile.TemporaryDirectory() as tmp:
             shutil.copytree(os.path.join(ROOT, "include"), os.path.join(tmp, "include"))
-            index = os.path.join(ROOT, "docs", "reference.md")
+            docs = os.path.join(ROOT, "docs")
             if seed:
                 path = os.path.join(tmp, "include", "weft", seed[0])
                 with open(path, encoding="utf-8") as f:
@@ -93,7 +99,7 @@ def check_the_check():
                     raise SystemExit("%s: %r is not there, to seed a fault" % seed[:2])
                 with open(path, "w", encoding="utf-8") as f:
                     f.write(text.replace(seed[1], seed[2], 1))
-            faults = look(tmp, index)[1]
+            faults = look(tmp, docs)[1]
             seen = any(what in f for f in faults) if what else not faults
             print("%-4s %s" % ("ok" if seen else "BAD", what or "nothing in a good copy"))
             if not seen:
@@ -105,7 +111,7 @@ def check_the_check():
 def main():
     if sys.argv[1:] == ["--check-the-check"]:
         return check_the_check()
-    ref, faults = look(ROOT, os.path.join(ROOT, "docs", "reference.md"))
+    ref, faults = look(ROOT, os.path.join(ROOT, "docs"))
     count = 0
     if not ref.faults:
         count, said = pages(ref)
