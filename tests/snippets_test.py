@@ -30,7 +30,7 @@ FENCE = re.compile(r"^```(\w*)\n(.*?)^```$", re.S | re.M)
 MARK = re.compile(r"/\* in: (file|app)(, virtual clock)? \*/\n")
 FLAGS = ["-std=c11", "-D_GNU_SOURCE", "-Wall", "-Wextra", "-Wshadow", "-Wno-unused-parameter", "-Werror"]
 PATIENCE = 10
-HEADERS = "errno.h pthread.h signal.h stdio.h stdlib.h string.h unistd.h weft.h".split()
+HEADERS = "errno.h pthread.h signal.h stdatomic.h stdio.h stdlib.h string.h unistd.h weft.h".split()
 
 
 class Snippet:

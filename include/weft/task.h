@@ -101,8 +101,8 @@ WEFT_CHECK WEFT_API int weft_yield(void);
  * context    any thread: never suspends, cancellation point (nothing is lost) */
 WEFT_CHECK WEFT_API int weft_check(void);
 
-/* Why, if the caller was told to leave: the reason given, "deadline", "a sibling failed" or "cancelled".
- * NULL if it was not. Valid until the caller's next wait. */
+/* Why, if the caller was told to leave: the reason given, "deadline", "a sibling failed", "a sibling won", "SIGINT",
+ * "SIGTERM", "shutdown", "the runtime ends", "deadlock" or "cancelled". NULL if it was not. Valid until the caller's next wait. */
 WEFT_API const char *weft_cancel_reason(void);
 
 #ifdef __cplusplus
