@@ -2,6 +2,7 @@
 #include "support.h"
 
 #include "base/fault.h"
+#include "coord/await.h"
 
 static const int workers[] = { 1, 2, 4 };
 
@@ -291,12 +292,14 @@ struct caller {
     bool sends;
     int64_t item;
     int rc;
+    _Atomic(struct weft__task *) block;
     atomic_int here, gone;
 };
 
 static int call_once(void *arg)
 {
     struct caller *p = arg;
+    atomic_store(&p->block, weft__current()->task);
     atomic_store(&p->here, 1);
     p->rc = p->sends ? weft_chan_send(p->c, &p->item, sizeof p->item) : weft_chan_recv(p->c, &p->item, sizeof p->item);
     atomic_store(&p->gone, 1);
@@ -319,13 +322,22 @@ static void let_wait(void)
     }
 }
 
+/* Waits until its call has returned, or sleeps. */
+static void let_settle(struct caller *p)
+{
+    int64_t end = weft_after(LIMIT);
+    wait_for(&p->here, 1);
+    while (!atomic_load(&p->gone) && weft_now() < end &&
+            weft__phase_of(at_load_acquire(&atomic_load(&p->block)->state)) != WEFT__WAITING)
+        weft_ignore(weft_yield());
+}
+
 /* n of them, in the order of their numbers. */
 static void start_in_order(weft_scope *s, struct caller *p, int n)
 {
     for (int i = 0; i < n; i++) {
         weft_spawn(s, call_once, &p[i]);
-        wait_for(&p[i].here, 1);
-        let_wait();
+        let_settle(&p[i]);
     }
 }
 
