@@ -795,7 +795,7 @@ static int both_expire(void *arg)
     weft_spawn(&group, stay, NULL);
     weft_scope_begin(&inner, weft_ms(5));
     int rc = weft_sleep(weft_sec(1));
-    wait_past(weft_scope_deadline(&outer));
+    wait_past(weft_scope_deadline(&inner)); /* the later one */
     weft_ignore(weft_check());
     m->inner = weft_scope_end(&inner, rc);
     m->inner_expired = weft_scope_expired(&inner);
