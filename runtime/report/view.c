@@ -164,12 +164,32 @@ bool weft__view_task(struct weft__view *v, struct weft__task *t)
     return true;
 }
 
+/* What is waited for at an object; its address follows, or comes in between. */
+static const char *const at_object[][2] = {
+    [WEFT__WAITS_SEND] = { ", to send to channel ", "" },
+    [WEFT__WAITS_RECV] = { ", to receive from channel ", "" },
+    [WEFT__WAITS_DRAIN] = { ", for what was received from channel ", " to be done" },
+    [WEFT__WAITS_SELECT] = { ", for one of the cases at ", "" },
+    [WEFT__WAITS_MUTEX] = { ", for mutex ", "" },
+    [WEFT__WAITS_RWLOCK_READ] = { ", to read under lock ", "" },
+    [WEFT__WAITS_RWLOCK_WRITE] = { ", to write under lock ", "" },
+    [WEFT__WAITS_COND] = { ", for condition ", "" },
+    [WEFT__WAITS_EVENT] = { ", for event ", "" },
+    [WEFT__WAITS_NOTIFY] = { ", to be notified by ", "" },
+    [WEFT__WAITS_SEM] = { ", for permits of semaphore ", "" },
+    [WEFT__WAITS_BARRIER] = { ", at barrier ", "" },
+    [WEFT__WAITS_WAITGROUP] = { ", for wait-group ", "" },
+    [WEFT__WAITS_ONCE] = { ", for another's run of once ", "" },
+    [WEFT__WAITS_PROMISE] = { ", for promise ", "" },
+};
+
 void weft__say_wait(struct weft__out *o, const struct weft__view *v)
 {
-    uint64_t what = v->waits & ((UINT64_C(1) << 56) - 1);
+    uint64_t what = weft__view_object(v);
+    enum weft__waits kind = weft__view_kind(v);
     if (v->waited != 0)
         say_ms(o, v->waited);
-    switch ((enum weft__waits)(v->waits >> 56)) {
+    switch (kind) {
     case WEFT__WAITS_NOT:
         break;
     case WEFT__WAITS_SLEEP:
@@ -198,49 +218,21 @@ void weft__say_wait(struct weft__out *o, const struct weft__view *v)
         weft__say(o, ", refused too often");
         break;
     case WEFT__WAITS_SEND:
-        weft__say(o, ", to send to channel 0x%llx", (unsigned long long)what);
-        break;
     case WEFT__WAITS_RECV:
-        weft__say(o, ", to receive from channel 0x%llx", (unsigned long long)what);
-        break;
     case WEFT__WAITS_DRAIN:
-        weft__say(o, ", for what was received from channel 0x%llx to be done", (unsigned long long)what);
-        break;
     case WEFT__WAITS_SELECT:
-        weft__say(o, ", for one of the cases at 0x%llx", (unsigned long long)what);
-        break;
     case WEFT__WAITS_MUTEX:
-        weft__say(o, ", for mutex 0x%llx", (unsigned long long)what);
-        break;
     case WEFT__WAITS_RWLOCK_READ:
-        weft__say(o, ", to read under lock 0x%llx", (unsigned long long)what);
-        break;
     case WEFT__WAITS_RWLOCK_WRITE:
-        weft__say(o, ", to write under lock 0x%llx", (unsigned long long)what);
-        break;
     case WEFT__WAITS_COND:
-        weft__say(o, ", for condition 0x%llx", (unsigned long long)what);
-        break;
     case WEFT__WAITS_EVENT:
-        weft__say(o, ", for event 0x%llx", (unsigned long long)what);
-        break;
     case WEFT__WAITS_NOTIFY:
-        weft__say(o, ", to be notified by 0x%llx", (unsigned long long)what);
-        break;
     case WEFT__WAITS_SEM:
-        weft__say(o, ", for permits of semaphore 0x%llx", (unsigned long long)what);
-        break;
     case WEFT__WAITS_BARRIER:
-        weft__say(o, ", at barrier 0x%llx", (unsigned long long)what);
-        break;
     case WEFT__WAITS_WAITGROUP:
-        weft__say(o, ", for wait-group 0x%llx", (unsigned long long)what);
-        break;
     case WEFT__WAITS_ONCE:
-        weft__say(o, ", for another's run of once 0x%llx", (unsigned long long)what);
-        break;
     case WEFT__WAITS_PROMISE:
-        weft__say(o, ", for promise 0x%llx", (unsigned long long)what);
+        weft__say(o, "%s0x%llx%s", at_object[kind][0], (unsigned long long)what, at_object[kind][1]);
         break;
     }
 }

@@ -277,15 +277,6 @@ int weft_chan_try_recv(weft_chan *c, void *item, size_t bytes)
 
 /* ---- close */
 
-void weft__chan_release_kept(struct weft__link *served)
-{
-    for (struct weft__link *l; (l = list_pop_head(served)) != NULL;) {
-        struct weft__waiter *w = container_of(l, struct weft__waiter, link);
-        struct weft__claimed who = { .task = w->item, .thread = w->amount != 0 };
-        weft__waiter_release(w, &who);
-    }
-}
-
 /* One who waits in vain, now that the channel is closed, or whose wait is over; with its result. */
 static struct weft__waiter *claim_left(struct weft_chan *c, struct weft__claimed *who)
 {
@@ -312,12 +303,11 @@ static void serve_left(struct weft_chan *c)
     struct weft__waiter *w, *kept = NULL;
     struct weft__claimed who, kept_who = { 0 };
     for (bool more = true; more;) {
-        struct weft__link served;
-        list_init(&served);
+        struct weft__served served = { 0 };
         if (kept)
-            weft__chan_keep(&served, kept, &kept_who);
+            weft__served_add(&served, kept, &kept_who);
         for (int n = kept != NULL; n < SLICE && (w = claim_left(c, &who)) != NULL; n++) {
-            weft__chan_keep(&served, w, &who);
+            weft__served_add(&served, w, &who);
             kept = w;
             kept_who = who;
         }
@@ -325,19 +315,19 @@ static void serve_left(struct weft_chan *c)
         if (more) /* the slice is full */
             list_remove(&kept->link);
         weft__unlock(&c->lock);
-        weft__chan_release_kept(&served);
+        weft__served_release(&served);
         if (more)
             weft__lock(&c->lock);
     }
 }
 
-void weft__chan_close_kept(struct weft_chan *c, struct weft__link *served)
+void weft__chan_close_kept(struct weft_chan *c, struct weft__served *served)
 {
     struct weft__claimed who;
     struct weft__waiter *w;
     c->closed = true;
     while ((w = claim_left(c, &who)) != NULL)
-        weft__chan_keep(served, w, &who);
+        weft__served_add(served, w, &who);
 }
 
 void weft_chan_close(weft_chan *c)

@@ -65,18 +65,8 @@ static inline void weft__chan_settle(struct weft__chan_after *after)
         after->drop(after->dropped);
 }
 
-/* Who was claimed at several channels in a row, each in its list: what the server has to know of it is kept in the
- * waiter, which is its own until B5. */
-static inline void weft__chan_keep(struct weft__link *served, struct weft__waiter *w, const struct weft__claimed *who)
-{
-    w->item = who->task;
-    w->amount = who->thread;
-    list_push_tail(served, &w->link);
-}
-void weft__chan_release_kept(struct weft__link *served);
-
 /* Under the lock: nothing can be sent any more, and receivers, who wait in vain, are kept for release. */
-void weft__chan_close_kept(struct weft_chan *c, struct weft__link *served);
+void weft__chan_close_kept(struct weft_chan *c, struct weft__served *served);
 
 /* sync/topic.c: the subscription of a channel that is about to go. */
 void weft__topic_leave(struct weft_chan *c);

@@ -62,11 +62,11 @@ int weft_topic_create(weft_topic **out, size_t item_bytes, const weft_topic_opti
 void weft_topic_destroy(weft_topic **out)
 {
     struct weft_topic *t = *out;
-    struct weft__link served, *l;
+    struct weft__served served = { 0 };
+    struct weft__link *l;
     *out = NULL;
     if (!t || weft__forked)
         return;
-    list_init(&served);
     weft__lock(&t->lock);
     while ((l = list_pop_head(&t->channels)) != NULL) {
         struct weft_chan *c = container_of(l, struct weft_chan, subscribed);
@@ -75,7 +75,7 @@ void weft_topic_destroy(weft_topic **out)
         weft__unlock(&c->lock);
     }
     let_go(t);
-    weft__chan_release_kept(&served);
+    weft__served_release(&served);
 }
 
 int weft_topic_subscribe(weft_topic *t, size_t capacity, weft_chan **out)
@@ -111,7 +111,7 @@ void weft__topic_leave(struct weft_chan *c)
 }
 
 /* Under the topic's lock. */
-static int publish(struct weft_topic *t, const void *item, struct weft__link *served)
+static int publish(struct weft_topic *t, const void *item, struct weft__served *served)
 {
     struct weft__chan_after after;
     int n = 0;
@@ -121,7 +121,7 @@ static int publish(struct weft_topic *t, const void *item, struct weft__link *se
         n += weft__chan_put(c, item, &after) == 0; /* else its owner has closed it */
         weft__unlock(&c->lock);
         if (after.served)
-            weft__chan_keep(served, after.served, &after.who);
+            weft__served_add(served, after.served, &after.who);
     }
     return n;
 }
@@ -129,7 +129,7 @@ static int publish(struct weft_topic *t, const void *item, struct weft__link *se
 int weft_topic_publish(weft_topic *t, const void *item, size_t bytes)
 {
     struct weft__frame *f = weft__current();
-    struct weft__link served;
+    struct weft__served served = { 0 };
     if (!f)
         return weft__no_frame();
     if (bytes != t->item_bytes || (!item && bytes > 0))
@@ -137,7 +137,6 @@ int weft_topic_publish(weft_topic *t, const void *item, size_t bytes)
     int rc = weft__enter_call(f);
     if (rc < 0)
         return rc;
-    list_init(&served);
     weft__lock(&t->lock);
     if (t->keep_last) {
         if (bytes > 0)
@@ -146,6 +145,6 @@ int weft_topic_publish(weft_topic *t, const void *item, size_t bytes)
     }
     rc = publish(t, item, &served);
     weft__unlock(&t->lock);
-    weft__chan_release_kept(&served);
+    weft__served_release(&served);
     return rc;
 }

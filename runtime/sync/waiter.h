@@ -96,6 +96,12 @@ static inline void weft__waiter_release(struct weft__waiter *at, const struct we
 struct weft__served {
     struct weft__link all;
 };
+/* One that was claimed otherwise: what is to be known of it is kept in the waiter, which is its server's until B5. */
+static inline void weft__served_add(struct weft__served *s, struct weft__waiter *at, const struct weft__claimed *who)
+{
+    at->who = *who;
+    weft__waiters_add(&s->all, at);
+}
 /* B2 for a waiter that its object has chosen: off the list. False: too late. What its task finds in it under the lock
  * even then (rc, the item) is written before. */
 bool weft__served_claim(struct weft__served *s, struct weft__waiter *at);
