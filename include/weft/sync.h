@@ -90,7 +90,7 @@ typedef struct weft_event {
  * ordering   what was written before the set is visible when 0 is returned */
 WEFT_CHECK WEFT_API int weft_event_wait(weft_event *e);
 
-/* Sets it and wakes all who wait. A million waiters take a tenth of a second, during which others find it free. */
+/* Sets it and wakes all who wait. It takes as long as there are many, during which others find it free. */
 WEFT_API void weft_event_set(weft_event *e);
 WEFT_API void weft_event_clear(weft_event *e);
 WEFT_API bool weft_event_is_set(const weft_event *e);
