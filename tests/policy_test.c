@@ -886,7 +886,7 @@ END_TEST
 struct texts {
     int rc[3];
     char text[3][128], reason[2][40];
-    atomic_int asleep;
+    atomic_int asleep, seen;
     weft_failure failures[2];
 };
 
@@ -949,6 +949,17 @@ static int read_reason_below(void *arg)
     return t->rc[0];
 }
 
+static int leave_when_seen(void *arg)
+{
+    struct texts *t = arg;
+    weft_scope shield;
+    int rc = weft_sleep(WEFT_NEVER);
+    weft_scope_begin_shield(&shield, LIMIT);
+    wait_for(&t->seen, 1);
+    weft_ignore(weft_scope_end(&shield, 0));
+    return rc;
+}
+
 static int give_reason(void *arg)
 {
     struct texts *t = arg;
@@ -958,11 +969,12 @@ static int give_reason(void *arg)
     weft_scope_begin(&outer, WEFT_NEVER);
     weft_scope_begin(&s, WEFT_NEVER);
     weft_spawn(&s, read_reason_below, t);
-    weft_spawn(&outer, leave_slowly, NULL);
+    weft_spawn(&outer, leave_when_seen, t);
     while (atomic_load(&t->asleep) == 0)
         weft_ignore(weft_yield());
     weft_scope_cancel(&outer, "the door closes");
     t->rc[1] = pipe(fds) == 0 ? weft_dump(fds[1]) : -1;
+    atomic_store(&t->seen, 1);
     int n = t->rc[1] < 0 ? 0 : read_now(fds[0], text, sizeof text - 1);
     text[n > 0 ? n : 0] = 0;
     t->rc[1] = strstr(text, "told to leave: the door closes\n") != NULL;

@@ -4,7 +4,8 @@
  * must not be moved or freed while somebody waits at it. Calls that wait are for tasks of any runtime and plain threads
  * alike, mixed as you like: a plain thread is blocked. Deadlines are ambient: the enclosing scope's (scope.h).
  * A wait that was told to leave took nothing: no lock, no permit, no signal. Who need not wait is not refused for being
- * told to leave, unless it is said.
+ * told to leave, unless it is said; but one that always finds a lock free, or permits, yields before it takes them now and
+ * then, so that others have a turn.
  * Each may be freed by whoever returned last from a call that waited for it or took from it, without a look at those
  * whose call let that happen: they are done with it.
  *

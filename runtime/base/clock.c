@@ -4,7 +4,7 @@
 #include <pthread.h>
 #include <time.h>
 
-uint64_t weft__ticks_per_us = 1000;
+at_word weft__ticks_in_us = 1000;
 at_int weft__clock_virtuals;
 
 int64_t weft__now(void)
@@ -40,7 +40,7 @@ static void calibrate(void)
         paired(&t1, &n1);
     } while (n1 - n0 < 2000000);
     uint64_t rate = (t1 - t0) * 1000 / (uint64_t)(n1 - n0);
-    weft__ticks_per_us = rate > 0 ? rate : 1;
+    at_store(&weft__ticks_in_us, rate > 0 ? rate : 1);
 }
 
 void weft__clock_init(void)

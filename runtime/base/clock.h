@@ -29,14 +29,18 @@ static inline int64_t weft__clock_now(const struct weft__clock *c)
     return c->is_virtual ? (int64_t)at_load_acquire(&c->now) : weft__now();
 }
 
-/* Called once before the first conversion, from any number of threads. */
+/* Measures how fast ticks go: by each runtime's start, from any number of threads; only the first one does it. */
 void weft__clock_init(void);
 
-/* Spans; correct to about a thousandth. */
-extern uint64_t weft__ticks_per_us;
+/* Spans; correct to about a thousandth. A plain thread that waits at a mutex before there is any runtime has a guess. */
+extern at_word weft__ticks_in_us;
 static inline uint64_t weft__us_to_ticks(uint64_t us)
 {
-    return us * weft__ticks_per_us;
+    return us * at_load(&weft__ticks_in_us);
+}
+static inline uint64_t weft__ticks_to_us(uint64_t ticks)
+{
+    return ticks / at_load(&weft__ticks_in_us);
 }
 
 static inline uint64_t weft__ticks(void)

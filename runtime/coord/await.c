@@ -256,14 +256,18 @@ void weft__has_read(struct weft__frame *f)
         f->read_in = own(weft__self()->began);
 }
 
+void weft__spent(struct weft__frame *f)
+{
+    f->budget = WEFT__BUDGET;
+    weft__strike_overdue(f);
+    if (!weft__is_thread(f))
+        weft__yield_now();
+}
+
 int weft__enter_call(struct weft__frame *f)
 {
-    if (--f->budget <= 0 || (weft__chaos_somewhere() && weft__chaos_once_in(8))) {
-        f->budget = WEFT__BUDGET;
-        weft__strike_overdue(f);
-        if (!weft__is_thread(f))
-            weft__yield_now();
-    }
+    if (--f->budget <= 0 || (weft__chaos_somewhere() && weft__chaos_once_in(8)))
+        weft__spent(f);
     if (!weft__told(f))
         return 0;
     return weft__refuse(f);

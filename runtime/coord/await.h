@@ -41,6 +41,14 @@ static inline bool weft__await_give_up(struct weft__frame *f)
     return weft__wait_give_up(f->task);
 }
 
+/* Before a call that takes what is free, whoever was told to leave: charges the budget, and yields when that is used up, so
+ * that a task that always finds it free does not keep the worker. */
+void weft__spent(struct weft__frame *f);
+static inline void weft__spend(struct weft__frame *f)
+{
+    if (--f->budget <= 0)
+        weft__spent(f);
+}
 /* A call that need not wait: 0, or -ECANCELED after having yielded. Charges the budget. */
 int weft__enter_call(struct weft__frame *f);
 /* The same before a call that takes the next piece of work, and what it says when it got one. The next such call in the

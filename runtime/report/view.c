@@ -91,7 +91,7 @@ static void say_code(struct weft__out *o, const void *p)
 
 static void say_ms(struct weft__out *o, uint64_t ticks)
 {
-    uint64_t us = ticks / weft__ticks_per_us;
+    uint64_t us = weft__ticks_to_us(ticks);
     weft__say(o, " %llu.%llu ms", (unsigned long long)(us / 1000), (unsigned long long)(us % 1000 / 100));
 }
 

@@ -155,7 +155,7 @@ uint64_t weft__chaos_turn_over(struct weft__sched *s, struct weft__frame *f, enu
     if (own(c->perturbs) && how == WEFT__OVER_WAIT)
         weft__chaos_delay(); /* between W3 and W4 */
     if (own(c->ticks) != 0)
-        own_set(c->ticks, own(c->ticks) + weft__ticks_per_us);
+        own_set(c->ticks, own(c->ticks) + weft__us_to_ticks(1));
     return weft__chaos_ticks(s);
 }
 

@@ -346,7 +346,7 @@ static void begin_turn(struct weft__sched *s, struct weft__task *t, bool is_new,
 static void end_turn(struct weft__sched *s, struct weft__task *t, uint64_t now)
 {
     uint64_t ran = now - own(s->began);
-    uint64_t most = weft__ticks_per_us * 1000;
+    uint64_t most = weft__us_to_ticks(1000);
     uint64_t mean = own(s->mean_run);
     if (t)
         ati_store(&t->u.run.last_run, stamp(ran));

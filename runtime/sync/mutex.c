@@ -10,7 +10,7 @@
  * Fair      In the way of Go: who comes may take it before who was woken, which saves a switch for each lock while many
  *           lock it for a moment. A waiter that has waited a millisecond is handed it. And if who was woken found it taken
  *           again, so that its turn was for nothing, the next FAIR unlocks hand it over: mutexes that are held over
- *           suspensions have waiters always. Who passes waiters by charges its budget, so that they have a turn.
+ *           suspensions have waiters always. Who finds it free charges its budget, so that waiters have a turn.
  * Freeing   The last access of an unlock is the change of the word, or (waiters left) before B5: whoever locks it next may
  *           free it, if there are no waiters.
  * Ended     coord/orphan.c.
@@ -239,16 +239,12 @@ int weft_mutex_lock(weft_mutex *pm)
     if (!f)
         return weft__no_frame();
     uint64_t me = word_of(f);
+    weft__spend(f);
     if (at_cas(&m->holder, 0, me)) {
         f->held++;
         return 0;
     }
     uint64_t w = at_load(&m->holder);
-    if (holder(w) == 0 && !weft__is_thread(f) && --f->budget <= 0) { /* past its waiters once too often */
-        f->budget = WEFT__BUDGET;
-        weft__yield_now();
-        w = at_load(&m->holder);
-    }
     if (holder(w) == 0 && at_cas(&m->holder, w, me | w)) {
         f->held++;
         return 0;

@@ -114,9 +114,11 @@ static void admit(struct rwlock *l, bool holder_left)
 
 static int lock_as(struct rwlock *l, uint64_t who, enum weft__waits waits_for)
 {
+    struct weft__frame *f = weft__current();
+    if (f)
+        weft__spend(f);
     if (take_lock(l, who))
         return 0;
-    struct weft__frame *f = weft__current();
     struct weft__waiting wait;
     struct weft__waiter at;
     if (!f)

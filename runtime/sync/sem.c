@@ -108,9 +108,13 @@ int weft_sem_try_acquire(weft_sem *s, uint32_t permits)
 int weft_sem_acquire(weft_sem *ps, uint32_t permits)
 {
     struct sem *s = inside(ps);
-    if (permits == 0 || take_permits(s, permits))
-        return 0;
     struct weft__frame *f = weft__current();
+    if (permits == 0)
+        return 0;
+    if (f)
+        weft__spend(f);
+    if (take_permits(s, permits))
+        return 0;
     struct weft__waiting wait;
     struct weft__waiter at;
     if (!f)

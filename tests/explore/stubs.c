@@ -133,7 +133,7 @@ _Noreturn void weft__panic(const char *file, int line, const char *format, ...)
     ex_fail("panic at %s:%d: %s", ex_base(file), line, format);
 }
 
-uint64_t weft__ticks_per_us = 1;
+at_word weft__ticks_in_us = 1;
 
 int64_t weft__now(void)
 {
