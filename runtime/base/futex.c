@@ -13,16 +13,20 @@
 #include "base/fault.h"
 
 enum {
-    SPINS = 50,    /* looks, about a microsecond: several times what a lock is held for */
+    SPINS = 8,     /* looks, some microseconds: many times what a lock is held for */
+    PAUSES = 32,   /* between two looks */
     YIELDS = 50,   /* then the holder is descheduled, and gets this core */
     NAP_NS = 50000 /* then it is of a lower priority, which yielding does not help */
 };
 
+/* Seldom looks: each look takes the line from the holder, who may be in the middle of many short holds. Two workers that meet
+ * at one channel all the time then take turns of several calls each, which halves what an item costs (Anderson's back-off). */
 void weft__lock_slow(struct weft__lock *l)
 {
     for (int looks = 0; !weft__trylock(l); looks++) {
         if (looks < SPINS) {
-            at_relax();
+            for (int i = 0; i < PAUSES; i++)
+                at_relax();
         } else if (looks < SPINS + YIELDS) {
             sched_yield();
         } else {
