@@ -22,7 +22,7 @@
  *
  * Stacks    of a pool of their own (machine/stack.h): a stack's resident loop runs one body after the other, and that of
  *           tasks runs nothing else.
- * TSan      takes the body for a fiber of its own; what the two switches order it is told (hb).
+ * TSan      takes the body for a fiber of its own; what the two switches order it is told (weft__context_hand).
  * Dropped   a frame of the body's own: every cancel, deadline and value would have to look through it to the consumer.
  *           A pointer to the creator's variable, set to NULL by the scope: nobody knows how long that lives.
  * Source    Python's generators and asynchronous generators (PEP 342, 380, 525, 789); symmetric stacks as in Lua.
@@ -46,9 +46,7 @@ enum { REFUSALS = 1000, ADDRESS_BITS = 48, DEFAULT_STACK = 65536 };
 struct weft__gen {
     at_int state;     /* G1 */
     bool closing;     /* what follows is by who has claimed it, or the body meanwhile */
-    bool ended;
-    int thrown;       /* what the pending yield returns */
-    int result;       /* of the body's last run */
+    int result;       /* of a body that has ended */
     int refused;
     at_word life;     /* G5; 0: none */
     at_word consumer; /* struct weft__frame *; 0 while it does not run */
@@ -58,6 +56,7 @@ struct weft__gen {
     weft_scope *inner; /* the consumer's innermost scope */
     struct weft__context there, back;
     struct weft__stack *home, *back_home;
+    struct weft__stack *back_stack; /* what the consumer's frame says of its own; NULL: a thread's */
     weft_gen_fn *body;
     void *arg;
     struct weft__gens gens; /* made in the body */
@@ -183,18 +182,23 @@ static inline int run(struct weft__gen *g, struct weft__frame *f, void *sent, in
 {
     struct weft__stack *here = own(f->stack);
     g->sent = sent;
-    g->thrown = thrown;
     g->item = item;
     g->inner = f->inner;
+    g->back_stack = here;
     g->back_home = here ? here : weft__stack_here();
     at_store(&g->consumer, (uint64_t)(uintptr_t)f);
     own_set(f->stack, g->home); /* G2 */
-    weft__hb_release(g);
-    weft__context_switch(&g->back, &g->there, g->home);
-    weft__hb_acquire(g);
-    own_set(f->stack, here);
+    return weft__context_hand(&g->back, &g->there, g->home, &g->state, RUNNING, thrown);
+}
+
+/* Goes back to the consumer from the context `from`, which advance saved last; G1: its caller is not the one who has it
+ * any more. */
+static inline int go_back(struct weft__gen *g, struct weft__context *from, struct weft__frame *f, uint32_t state, int rc)
+{
+    own_set(f->stack, g->back_stack);
     at_store(&g->consumer, 0);
-    return g->result;
+    /* release: meets the acquire in claim. Relaxed, the next consumer could find the body's registers half saved. */
+    return weft__context_hand(from, &g->back, g->back_home, &g->state, state, rc);
 }
 
 static void body_ended(struct weft__gen *g, int rc)
@@ -204,7 +208,6 @@ static void body_ended(struct weft__gen *g, int rc)
         misused(g, "returned within a scope that it had begun, or outside of one that it had not");
     (void)weft__gens_close(&g->gens);
     g->result = rc < 0 ? rc : 0;
-    g->ended = true;
 }
 
 /* A stack runs one body after the other, for ever. */
@@ -214,11 +217,9 @@ static void resident(void *arg)
     struct weft__gen *g = (struct weft__gen *)(void *)k->room;
     weft__context_entered();
     for (;;) {
-        weft__hb_acquire(g);
+        weft__hb_acquire(&g->there); /* meets the release in weft__context_hand */
         body_ended(g, g->body(handle_of(g), g->arg));
-        struct weft__stack *back_home = g->back_home;
-        weft__hb_release(g); /* after it the consumer's, all of it */
-        weft__context_switch(&k->resident, &g->back, back_home);
+        (void)go_back(g, &k->resident, weft__current(), ENDED, g->result);
     }
 }
 
@@ -227,7 +228,7 @@ static inline uint32_t claim(struct weft__gen *g)
 {
     for (;;) {
         uint32_t was = ati_load_acquire(&g->state);
-        /* acquire, both: meets the release in give_back; what the body and its last consumer wrote is seen */
+        /* acquire, both: meets the releases in go_back and give_back; what the body and its last consumer wrote is seen */
         if (was == RUNNING || was == ENDED || ati_cas(&g->state, was, RUNNING))
             return was;
     }
@@ -235,8 +236,7 @@ static inline uint32_t claim(struct weft__gen *g)
 
 static inline int give_back(struct weft__gen *g, uint32_t state, int rc)
 {
-    /* release: meets the acquire in claim. Relaxed, the next consumer could find the body's registers half saved. */
-    ati_store_release(&g->state, state);
+    ati_store_release(&g->state, state); /* release: meets the acquire in claim */
     return rc;
 }
 
@@ -261,8 +261,7 @@ static inline __attribute__((always_inline)) int advance(
         g->result = thrown;
         return give_back(g, ENDED, thrown);
     }
-    int rc = run(g, f, sent, thrown, item);
-    return give_back(g, g->ended ? ENDED : PAUSED, rc);
+    return run(g, f, sent, thrown, item);
 }
 
 int weft_gen_next(weft_gen *g, void *item, size_t bytes)
@@ -308,12 +307,7 @@ int weft_gen_yield(weft_gen *handle, const void *item, size_t bytes)
         return -EINVAL;
     }
     copy_item(g->item, item, bytes);
-    g->result = 1;
-    struct weft__stack *back_home = g->back_home;
-    weft__hb_release(g);
-    weft__context_switch(&g->there, &g->back, back_home);
-    weft__hb_acquire(g); /* f may be another's by now */
-    return g->thrown;
+    return go_back(g, &g->there, f, PAUSED, 1); /* what was thrown */
 }
 
 void *weft_gen_sent(weft_gen *handle)
@@ -358,7 +352,7 @@ static struct weft__gen *set_up(struct weft__stack *k, weft_gen_fn *body, void *
 {
     struct weft__gen *g = (struct weft__gen *)(void *)k->room;
     ati_store(&g->state, NEW);
-    g->closing = g->ended = false;
+    g->closing = false;
     g->refused = g->result = 0;
     at_store(&g->consumer, 0);
     g->item_bytes = item_bytes;

@@ -42,6 +42,26 @@ void weft__context_switch(struct weft__context *from, struct weft__context *to, 
     (void)home;
 }
 
+#if defined(WEFT__TSAN) || defined(WEFT__ASAN)
+/* The store is made by who is taken up; `to` says what to store. Who was taken up by a copy of its context has nothing to
+ * store, and acquires by itself: it is one that begins. */
+NOT_INSTRUMENTED int weft__context_hand(struct weft__context *from, struct weft__context *to, struct weft__stack *home,
+        at_int *word, uint32_t value, int rc)
+{
+    to->word = word;
+    to->value = value;
+    to->rc = rc;
+    from->word = NULL;
+    weft__hb_release(to);
+    weft__context_switch(from, to, home);
+    weft__hb_acquire(from);
+    rc = from->rc;
+    if (from->word)
+        ati_store_release(from->word, from->value);
+    return rc;
+}
+#endif
+
 void weft__context_entered(void)
 {
 #ifdef WEFT__ASAN

@@ -24,6 +24,22 @@ void __tsan_release(void *p);
  * another thread: every thread-local has to be fetched anew. */
 void weft__context_switch(struct weft__context *from, struct weft__context *to, struct weft__stack *home);
 
+/* The same; and as soon as all of `from` is saved *word = value, a release, after which nothing here touches what belongs
+ * to who left. `rc` is what the call returns that goes on, if it was this one. What was done before is seen there. For who
+ * ends its function with it: there it goes from one's caller to the other's. */
+#if defined(WEFT__TSAN) || defined(WEFT__ASAN)
+int weft__context_hand(struct weft__context *from, struct weft__context *to, struct weft__stack *home, at_int *word,
+        uint32_t value, int rc);
+#else
+int weft__context_swap_with(void **save_sp, void *to_sp, at_int *word, uint32_t value, int rc);
+static inline int weft__context_hand(struct weft__context *from, struct weft__context *to, struct weft__stack *home,
+        at_int *word, uint32_t value, int rc)
+{
+    (void)home;
+    return weft__context_swap_with(&from->sp, to->sp, word, value, rc);
+}
+#endif
+
 /* Prepares `to` so that the first switch to it calls entry(arg) at the top of `home`. entry never returns. */
 void weft__context_make(struct weft__context *to, struct weft__stack *home, void (*entry)(void *), void *arg);
 

@@ -3,14 +3,13 @@
  * void weft__context_swap(void **save_sp, void *to_sp)
  *
  * x19-x28, x29, x30 and d8-d15 are what a call preserves. FPCR belongs to the worker and is not saved.
+ *
+ * int weft__context_swap_with(void **save_sp, void *to_sp, at_int *word, uint32_t value, int rc)
+ *
+ * The same; then, when all of the context that is left has been saved, release-stores the value, and `rc` is what the call
+ * returns that is taken up.
  */
-        .text
-        .p2align 4
-        .globl  weft__context_swap
-        .hidden weft__context_swap
-        .type   weft__context_swap, %function
-weft__context_swap:
-        .cfi_startproc
+        .macro  SAVE
         sub     sp, sp, #160
         .cfi_def_cfa_offset 160
         stp     x19, x20, [sp, #0]
@@ -43,9 +42,9 @@ weft__context_swap:
         .cfi_offset d13, -24
         .cfi_offset d14, -16
         .cfi_offset d15, -8
-        mov     x9, sp
-        str     x9, [x0]
-        mov     sp, x1          /* the other stack, where the same lies in the same places */
+        .endm
+
+        .macro  RESTORE
         ldp     x19, x20, [sp, #0]
         ldp     x21, x22, [sp, #16]
         ldp     x23, x24, [sp, #32]
@@ -79,8 +78,38 @@ weft__context_swap:
         .cfi_restore d14
         .cfi_restore d15
         br      x30
+        .endm
+
+        .text
+        .p2align 4
+        .globl  weft__context_swap
+        .hidden weft__context_swap
+        .type   weft__context_swap, %function
+weft__context_swap:
+        .cfi_startproc
+        SAVE
+        mov     x9, sp
+        str     x9, [x0]
+        mov     sp, x1          /* the other stack, where the same lies in the same places */
+        RESTORE
         .cfi_endproc
         .size   weft__context_swap, . - weft__context_swap
+
+        .p2align 4
+        .globl  weft__context_swap_with
+        .hidden weft__context_swap_with
+        .type   weft__context_swap_with, %function
+weft__context_swap_with:
+        .cfi_startproc
+        SAVE
+        mov     x9, sp
+        str     x9, [x0]
+        mov     sp, x1
+        stlr    w3, [x2]
+        mov     w0, w4
+        RESTORE
+        .cfi_endproc
+        .size   weft__context_swap_with, . - weft__context_swap_with
 
 /* Where a new context begins: x19 is the function, x20 its argument. It has no caller, and says so to unwinders: x30 is
  * undefined here and x29 is zero, so that also a walk by frame pointers ends.

@@ -21,6 +21,11 @@ struct weft__context {
 #ifdef WEFT__ASAN
     void *fake; /* AddressSanitizer's fake stack of it */
 #endif
+#if defined(WEFT__TSAN) || defined(WEFT__ASAN)
+    at_int *word; /* weft__context_hand's, for who is taken up; NULL: weft__context_switch's */
+    uint32_t value;
+    int rc;
+#endif
 };
 
 /* The head of a stack, at its very top, in the page that is touched anyway. */
