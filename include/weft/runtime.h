@@ -41,7 +41,7 @@ typedef struct weft_runtime weft_runtime;
  * cancel. */
 typedef struct weft_report {
     const char *what; /* a stable word: "failure", "no-stack", "refusals", "shutdown", "stack",
-                         "deadlock" */
+                         "deadlock", and "os-mutex" in builds with WEFT_MUTEX_CHECK */
     weft_task task;
     const char *task_name;
     int code;

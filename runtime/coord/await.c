@@ -16,6 +16,7 @@
 #include "coord/error.h"
 #include "coord/keeps.h"
 #include "coord/orphan.h"
+#include "coord/oslock.h"
 
 enum { REFUSALS = 1000, NAP_NS = 1000000 };
 
@@ -219,6 +220,12 @@ weft__token weft__await_begin_shielded(struct weft__frame *f)
 
 void (*weft__await_hook)(struct weft__frame *f);
 
+static void suspend(struct weft__frame *f)
+{
+    weft__oslocks_look(f);
+    weft__suspend();
+}
+
 enum weft__cause weft__await_until(struct weft__frame *f, int64_t until)
 {
     struct weft__task *t = f->task;
@@ -230,7 +237,7 @@ enum weft__cause weft__await_until(struct weft__frame *f, int64_t until)
         if (weft__is_thread(f))
             thread_wait(f, until);
         else
-            weft__suspend();
+            suspend(f);
     }
     f->budget = WEFT__BUDGET;
     return weft__wait_cause(t);
@@ -260,8 +267,10 @@ void weft__spent(struct weft__frame *f)
 {
     f->budget = WEFT__BUDGET;
     weft__strike_overdue(f);
-    if (!weft__is_thread(f))
+    if (!weft__is_thread(f)) {
+        weft__oslocks_look(f);
         weft__yield_now();
+    }
 }
 
 int weft__enter_call(struct weft__frame *f)

@@ -7,6 +7,7 @@
 #include "base/clock.h"
 #include "base/fork.h"
 #include "coord/await.h"
+#include "coord/oslock.h"
 
 int64_t weft_now(void)
 {
@@ -86,10 +87,12 @@ int weft_yield(void)
     struct weft__frame *f = weft__current();
     if (!f)
         return weft__no_frame();
-    if (weft__is_thread(f))
+    if (weft__is_thread(f)) {
         sched_yield();
-    else
+    } else {
+        weft__oslocks_look(f);
         weft__yield_now();
+    }
     if (--f->budget <= 0) {
         f->budget = WEFT__BUDGET;
         weft__strike_overdue(f);

@@ -9,7 +9,6 @@
  * Tested    tests/dump_test.c, tests/deadlock_test.c */
 #include "report/view.h"
 
-#include <dlfcn.h>
 #include <poll.h>
 #include <stdarg.h>
 #include <stdio.h>
@@ -17,6 +16,7 @@
 #include <unistd.h>
 
 #include "base/clock.h"
+#include "base/code.h"
 #include "base/errno.h"
 #include "coord/scope.h"
 
@@ -61,30 +61,12 @@ void weft__say(struct weft__out *o, const char *format, ...)
         o->n += (size_t)n < most ? (size_t)n : most - 1;
 }
 
-/* "serve+0x1c (echo)" where the symbol is exported, else "echo+0x31c4", which addr2line understands. */
-static void look_up(char *out, const void *p)
-{
-    Dl_info at;
-    if (!p || dladdr(p, &at) == 0 || !at.dli_fname) {
-        snprintf(out, WEFT__CODE_BYTES, "%p", p);
-        return;
-    }
-    const char *file = strrchr(at.dli_fname, '/');
-    file = file ? file + 1 : at.dli_fname;
-    if (at.dli_sname && at.dli_saddr == p)
-        snprintf(out, WEFT__CODE_BYTES, "%s (%s)", at.dli_sname, file);
-    else if (at.dli_sname)
-        snprintf(out, WEFT__CODE_BYTES, "%s+0x%tx (%s)", at.dli_sname, (const char *)p - (const char *)at.dli_saddr, file);
-    else
-        snprintf(out, WEFT__CODE_BYTES, "%s+0x%tx", file, (const char *)p - (const char *)at.dli_fbase);
-}
-
 static void say_code(struct weft__out *o, const void *p)
 {
     struct weft__code *c = &o->codes[((uintptr_t)p >> 2) % WEFT__CODES];
     if (c->at != p || !c->text[0]) {
         c->at = p;
-        look_up(c->text, p);
+        weft__code_text(c->text, WEFT__CODE_BYTES, p);
     }
     weft__say(o, "%s", c->text);
 }
