@@ -9,6 +9,7 @@ struct kid {
     struct family *family;
     int number;
     int fails;     /* how often it fails before it ends well; -1: always */
+    int code;      /* how; 0: -EPROTO */
     int64_t lives; /* before it ends; WEFT_NEVER: it waits to be told */
     atomic_int begun, told;
     int64_t at[16];
@@ -37,6 +38,8 @@ static int live(void *arg)
         atomic_fetch_add(&k->told, 1);
         return rc;
     }
+    if (k->code && n < k->fails)
+        return k->code;
     if (k->fails < 0 || n < k->fails)
         return weft_fail(-EPROTO, "kid %d, life %d", k->number, n);
     return 0;
@@ -190,6 +193,43 @@ START_TEST(bad_arguments_are_refused)
 }
 END_TEST
 
+/* Of something within it that was cancelled, say. Who is told to leave is not restarted for that. */
+static int cancel_first_kid(void *arg)
+{
+    struct family *f = arg;
+    while (atomic_load(&f->kids[0].begun) < 3)
+        weft_ignore(weft_sleep(weft_ms(1)));
+    weft_task ids[16];
+    int n = weft_task_list(ids, COUNT(ids));
+    char name[32];
+    for (int i = 0; i < n; i++)
+        if (weft_task_name(ids[i], name, sizeof name) >= 0 && strcmp(name, "ann") == 0)
+            weft_ignore(weft_task_cancel(ids[i], "by its id"));
+    return 0;
+}
+
+static int raise_and_cancel(void *arg)
+{
+    weft_scope s;
+    weft_scope_begin(&s, WEFT_NEVER);
+    weft_spawn(&s, cancel_first_kid, arg);
+    int rc = raise_family(arg);
+    return weft_scope_end(&s, rc);
+}
+
+START_TEST(cancelled_unasked_is_a_failure_and_told_by_id_is_an_end)
+{
+    struct family f = { .kids = { { .lives = weft_ms(5), .fails = 2, .code = -ECANCELED }, { .lives = 0 }, { .lives = 0 } } };
+    ck_assert_int_eq(run_family(&f, worker_counts[_i]), 0);
+    ck_assert_int_eq(atomic_load(&f.kids[0].begun), 3);
+    struct family g = { .kids = { { .lives = weft_sec(5), .fails = 2, .code = -ECANCELED }, { .lives = 0 }, { .lives = 0 } } };
+    weft_options o = { .workers = worker_counts[_i], .clock = WEFT_CLOCK_VIRTUAL };
+    ck_assert_int_eq(weft_run(raise_and_cancel, &g, &o), 0);
+    ck_assert_int_eq(atomic_load(&g.kids[0].begun), 3);
+    ck_assert_int_eq(atomic_load(&g.kids[0].told), 1);
+}
+END_TEST
+
 int main(void)
 {
     Suite *s = suite_create("supervise");
@@ -203,6 +243,7 @@ int main(void)
     tcase_add_loop_test(tc, the_tries_of_a_backoff_can_be_used_up, 0, n);
     tcase_add_loop_test(tc, a_cancelled_supervisor_awaits_its_children, 0, n);
     tcase_add_loop_test(tc, a_plain_thread_supervises_on_a_runtime, 0, n);
+    tcase_add_loop_test(tc, cancelled_unasked_is_a_failure_and_told_by_id_is_an_end, 0, n);
     tcase_add_test(tc, bad_arguments_are_refused);
     return run_suite(s);
 }

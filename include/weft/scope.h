@@ -216,7 +216,7 @@ typedef struct weft_supervise_options {
 } weft_supervise_options;
 
 /* Runs the children and restarts those that fail. A child that ends with 0 or more has ended for good, and so has one
- * that left because it was told to, by its id; but who was cancelled to be restarted is, whatever it returns. On a plain
+ * that left, -ECANCELED, because it was told to, by its id; but who was cancelled to be restarted is, whatever it returns. On a plain
  * thread it needs a scope around it with .on.
  *
  * returns    0 all have ended for good; -ECANCELED; the failure of the child that was to be restarted once too often, whose

@@ -27,6 +27,7 @@ struct slot {
     int64_t pause, began;
     weft_backoff backoff;
     bool wanted, told; /* to be started again; told to leave for that */
+    bool unasked;      /* it ended with -ECANCELED, and nobody had told it to leave: that is a failure as any */
     char text[108];    /* the detail of its last failure; its task's, and the supervisor's when that has ended */
 };
 
@@ -49,6 +50,7 @@ static int run(void *arg)
     int rc = slot->pause > 0 ? weft_sleep(slot->pause) : 0;
     if (rc == 0)
         rc = slot->child->fn(slot->child->arg);
+    slot->unasked = rc == -ECANCELED && weft_check() == 0;
     if (rc < 0)
         snprintf(slot->text, sizeof slot->text, "%s", weft_error_text(rc));
     return rc;
@@ -136,7 +138,7 @@ static int ended(struct supervisor *v, const weft_done *d, struct slot **why)
     slot->task = 0;
     if (slot->told) {
         slot->wanted = true;
-    } else if (d->code < 0 && d->code != -ECANCELED) {
+    } else if (d->code < 0 && (d->code != -ECANCELED || slot->unasked)) {
         if (!want_again(v, slot)) {
             *why = slot;
             return d->code;
