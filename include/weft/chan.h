@@ -128,9 +128,8 @@ WEFT_API void weft_topic_destroy(weft_topic **t);
  * returns    0; -ENOMEM; -EINVAL */
 WEFT_CHECK WEFT_API int weft_topic_subscribe(weft_topic *t, size_t capacity, weft_chan **out);
 
-/* Publishes a copy of *item. It never waits for a subscriber: a task yields now and
- * then. What several publish at once comes to all subscribers in
- * the same order.
+/* Publishes a copy of *item. It never waits for a subscriber: a task yields now and then. What several publish at once comes
+ * to all subscribers in the same order.
  *
  * returns    how many subscribers it went to; -ECANCELED; -EINVAL wrong size
  * context    task: suspends, cancellation point (the item was not published); plain thread: blocks it */
