@@ -31,7 +31,8 @@ WEFT_CHECK WEFT_API int weft_listen(const char *where, const weft_listen_options
 
 /* Takes the next connection, with TCP_NODELAY. Connections that died in the queue are passed over. When
  * descriptors or memory run out it pauses, from 1 to 100 ms, and tries again for one second before it gives
- * the error back; the connection stays in the queue.
+ * the error back; the connection stays in the queue. One only is closed: that was taken, and finds no memory (a page for
+ * hundreds of descriptors) to be waited for.
  *
  * returns    a descriptor; -ECANCELED; -EBADF; -EMFILE, -ENFILE, -ENOBUFS, -ENOMEM; -EINVAL not listening; -EAGAIN
  *            only on a plain thread, of a non-blocking listener that weft did not open: somebody else was first

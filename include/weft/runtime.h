@@ -37,8 +37,9 @@ extern "C" {
 /* A set of worker threads and what runs on them. */
 typedef struct weft_runtime weft_runtime;
 
-/* What the runtime has to say: a failure nobody will see, a limit that was met, a task that ignores its
- * cancel. */
+/* What the runtime has to say: a failure nobody will see, a limit that was met, a task that ignores its cancel. It is said
+ * on whatever thread finds it, also on the one that waits for all descriptors and timers: the function must not block, and
+ * not call what suspends. */
 typedef struct weft_report {
     const char *what; /* a stable word: "failure", "no-stack", "refusals", "shutdown", "stack",
                          "deadlock", and "os-mutex" in builds with WEFT_MUTEX_CHECK */
