@@ -199,7 +199,7 @@ START_TEST(two_that_wake_each_other_do_not_starve_a_third)
     ck_assert_int_eq(c.turns, c.n);
     ck_assert_int_gt(atomic_load(&c.joins), 0);
     /* Under chaos it is drawn in each turn with a chance of one in 48 at least. */
-    ck_assert_int_le(c.gap, chaos() ? 48 * 20 : 4 * (WEFT__NEXT_STREAK + 1));
+    ck_assert_int_le(c.gap, chaos() ? 48 * 20 : 4 * (WEFT__NEXT_SHORT + 1));
 }
 END_TEST
 

@@ -282,7 +282,10 @@ static struct weft__task *from_next(struct weft__sched *s)
         return NULL; /* a thief was faster */
     struct weft__task *t = weft__task_at((uint32_t)next - 1);
     int streak = own(s->streak) + 1;
-    if (streak <= WEFT__NEXT_STREAK) {
+    if (streak == 1)
+        own_set(s->streak_from, own(s->began));
+    if (streak <= WEFT__NEXT_STREAK || (streak <= WEFT__NEXT_SHORT &&
+            own(s->began) - own(s->streak_from) < weft__us_to_ticks(WEFT__NEXT_SHORT_US))) {
         own_set(s->streak, streak);
         return t;
     }

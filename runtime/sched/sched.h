@@ -28,7 +28,9 @@ enum {
     WEFT__TIMERS_US = 100, /* R8: between two wakes for timers that no worker looks after */
     WEFT__NEXT_US = 50,    /* a next slot is stolen from an owner that has not moved for this long */
     WEFT__LOOP_TURNS = 61, /* R3: turns between two visits of the worker's loop */
-    WEFT__NEXT_STREAK = 3, /* turns in a row that a next slot may take */
+    WEFT__NEXT_STREAK = 3, /* turns in a row that a next slot may take; */
+    WEFT__NEXT_SHORT = 16, /* so many, if they are short: all of them together */
+    WEFT__NEXT_SHORT_US = 5, /* take less than this */
     WEFT__OLDEST_US = 10000, /* X3: the oldest spawned task is passed over no longer */
     WEFT__BUDGET = 128,    /* operations that did not wait, then a task yields */
     WEFT__SLICE_US = 50    /* R12: a turn longer than this ends at the next read or accept after one */
@@ -151,6 +153,7 @@ struct weft__sched {
     struct weft__frame *after_frame; /* what the next context does for the last: */
     enum weft__after after;
     int streak, flip;
+    uint64_t streak_from; /* ticks at which the turn before it began */
     bool searching; /* counted in the idle word; written by the waker while it is parked */
     struct weft__task_cache blocks;
     struct weft__stack_cache stacks, nested; /* of tasks, and of generators */
