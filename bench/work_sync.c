@@ -1,6 +1,6 @@
 /* work_sync.c - workloads of tasks that exclude one another: mutex.
  *
- * What it does not measure: how evenly the lock goes round (bench/micro.c has that), and locks that nobody else
+ * What it does not measure: how evenly the lock goes round and how long one waits (micro_mutex.c), and locks that nobody else
  * wants. */
 #include "peer.h"
 

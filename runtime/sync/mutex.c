@@ -78,11 +78,12 @@ static bool take(struct mutex *m, uint64_t me, uint64_t drop)
     }
 }
 
-/* Whether its holder may be about to unlock it on another processor. */
+/* Whether its holder may be about to unlock it on another processor. If all other workers sleep, it waits itself; or it is of
+ * another runtime. */
 static bool worth_spinning(const struct weft__frame *f)
 {
     const struct weft__group *g = f->group;
-    return g ? g->n > 1 && g->cores > 1 && !g->clock.is_virtual : true;
+    return g ? g->cores > 1 && !g->clock.is_virtual && (int)weft__idle_parked(&g->idle) < g->n - 1 : true;
 }
 
 static bool spin(struct mutex *m, uint64_t me, uint64_t drop, const struct weft__frame *f)
