@@ -2,7 +2,8 @@
  *
  * void weft__context_swap(void **save_sp, void *to_sp)
  *
- * x19-x28, x29, x30 and d8-d15 are what a call preserves. FPCR belongs to the worker and is not saved.
+ * x19-x28, x29, x30 and d8-d15 are what a call preserves. FPCR belongs to the worker and is not saved. By ret to one that
+ * had called from the same place, by br to others: context_x86_64.S says why.
  *
  * int weft__context_swap_with(void **save_sp, void *to_sp, at_int *word, uint32_t value, int rc)
  *
@@ -77,7 +78,6 @@
         .cfi_restore d13
         .cfi_restore d14
         .cfi_restore d15
-        br      x30
         .endm
 
         .text
@@ -87,11 +87,16 @@
         .type   weft__context_swap, %function
 weft__context_swap:
         .cfi_startproc
+        mov     x10, x30
         SAVE
         mov     x9, sp
         str     x9, [x0]
         mov     sp, x1          /* the other stack, where the same lies in the same places */
         RESTORE
+        cmp     x10, x30
+        b.ne    1f
+        ret
+1:      br      x30
         .cfi_endproc
         .size   weft__context_swap, . - weft__context_swap
 
@@ -108,6 +113,7 @@ weft__context_swap_with:
         stlr    w3, [x2]
         mov     w0, w4
         RESTORE
+        br      x30
         .cfi_endproc
         .size   weft__context_swap_with, . - weft__context_swap_with
 
