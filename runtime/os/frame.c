@@ -1,0 +1,148 @@
+/* os/frame.c - pieces of a stream: lines, up to a separator, with a length before them.
+ *
+ * Owns      nothing: a piece that is handed out lies in what was read ahead (os/stream.h) until the next call reads.
+ * Callers   who reads the stream, and who writes to it.
+ * Holds     a piece is taken whole or not at all: until it is there, and on every error, all of it stays read ahead.
+ * Tested    tests/stream_test.c */
+#include <errno.h>
+#include <string.h>
+
+#include "os/stream.h"
+
+struct piece {
+    char **data;
+    size_t *len;
+};
+
+/* n bytes from `skip` on, and of the stream `taken` in all. A zero behind them lies in what is taken, or behind the end. */
+static int hand_out(weft_stream *s, size_t skip, size_t n, size_t taken, struct piece p)
+{
+    *p.data = s->in + s->at + skip;
+    if (p.len)
+        *p.len = n;
+    s->at += taken;
+    return 1;
+}
+
+/* Before the end "\n" that follows; the last line has none. */
+static int hand_out_line(weft_stream *s, size_t n, bool has_end, struct piece p)
+{
+    char *line = s->in + s->at;
+    size_t taken = has_end ? n + 1 : n;
+    if (has_end && n > 0 && line[n - 1] == '\r')
+        n--;
+    line[n] = 0;
+    return hand_out(s, 0, n, taken, p);
+}
+
+/* Where the separator is, of those behind the first `looked` bytes, which have none; NULL: nowhere. */
+static char *find(const weft_stream *s, size_t looked, const void *sep, size_t bytes)
+{
+    char *from = s->in + s->at + looked;
+    return memmem(from, weft__stream_ahead(s) - looked, sep, bytes);
+}
+
+static int until(weft_stream *s, const void *sep, size_t bytes, bool line, struct piece p)
+{
+    size_t looked = 0;
+    for (;;) {
+        size_t ahead = weft__stream_ahead(s);
+        char *at = ahead - looked >= bytes ? find(s, looked, sep, bytes) : NULL;
+        size_t n = at ? (size_t)(at - (s->in + s->at)) : ahead;
+        if (at && n <= s->limit) {
+            if (line)
+                return hand_out_line(s, n, true, p);
+            *at = 0;
+            return hand_out(s, 0, n, n + bytes, p);
+        }
+        if (at || ahead >= s->limit + bytes)
+            return -EMSGSIZE;
+        looked = ahead >= bytes ? ahead - (bytes - 1) : 0;
+        int rc = weft__stream_fill(s, ahead + 1);
+        if (rc < 0)
+            return rc;
+        if (rc > 0)
+            continue;
+        if (ahead == 0)
+            return 0;
+        if (!line)
+            return -ENODATA;
+        return ahead <= s->limit ? hand_out_line(s, ahead, false, p) : -EMSGSIZE;
+    }
+}
+
+int weft_stream_read_line(weft_stream *s, char **line, size_t *len)
+{
+    int rc = line ? weft__stream_enter(s) : -EINVAL;
+    if (rc < 0)
+        return rc;
+    rc = until(s, "\n", 1, true, (struct piece){ line, len });
+    weft__stream_leave(s);
+    return rc;
+}
+
+int weft_stream_read_until(weft_stream *s, const void *sep, size_t sep_bytes, char **data, size_t *len)
+{
+    int rc = data && sep && sep_bytes > 0 && sep_bytes <= WEFT__STREAM_FIRST ? weft__stream_enter(s) : -EINVAL;
+    if (rc < 0)
+        return rc;
+    rc = until(s, sep, sep_bytes, false, (struct piece){ data, len });
+    weft__stream_leave(s);
+    return rc;
+}
+
+/* ---- with a length before them */
+
+static bool is_head(int head)
+{
+    return head == 1 || head == 2 || head == 4 || head == 8;
+}
+
+/* Reads until so much is ahead: 1; 0 the end, and nothing is. */
+static int need(weft_stream *s, size_t bytes)
+{
+    while (weft__stream_ahead(s) < bytes) {
+        int rc = weft__stream_fill(s, bytes);
+        if (rc < 0)
+            return rc;
+        if (rc == 0)
+            return weft__stream_ahead(s) > 0 ? -ENODATA : 0;
+    }
+    return 1;
+}
+
+static int frame(weft_stream *s, size_t head, struct piece p)
+{
+    uint64_t n = 0;
+    int rc = need(s, head);
+    if (rc <= 0)
+        return rc;
+    for (size_t i = 0; i < head; i++)
+        n = n << 8 | (unsigned char)s->in[s->at + i];
+    if (n > s->limit)
+        return -EMSGSIZE;
+    rc = need(s, head + n);
+    return rc < 0 ? rc : hand_out(s, head, n, head + n, p);
+}
+
+int weft_stream_read_frame(weft_stream *s, int head, char **data, size_t *len)
+{
+    int rc = data && is_head(head) ? weft__stream_enter(s) : -EINVAL;
+    if (rc < 0)
+        return rc;
+    rc = frame(s, (size_t)head, (struct piece){ data, len });
+    weft__stream_leave(s);
+    return rc;
+}
+
+int weft_stream_write_frame(weft_stream *s, int head, const void *data, size_t n)
+{
+    unsigned char length[8];
+    if (!is_head(head))
+        return -EINVAL;
+    if (head < 8 && (uint64_t)n >> 8 * head != 0)
+        return -EMSGSIZE;
+    for (int i = 0; i < head; i++)
+        length[i] = (unsigned char)((uint64_t)n >> 8 * (head - 1 - i));
+    return weft__stream_put(s, (struct iovec[]){ { length, (size_t)head }, { (void *)(uintptr_t)data, n } }, 2, true);
+}

@@ -1,0 +1,53 @@
+/* os/stream.h - the inside of a stream, for its parts. See stream.c. */
+#ifndef WEFT_OS_STREAM_H
+#define WEFT_OS_STREAM_H
+
+#include <stdarg.h>
+#include <weft/stream.h>
+#include <weft/sync.h>
+
+#include "base/atomic.h"
+
+enum {
+    WEFT__STREAM_LIMIT = 65536,
+    WEFT__STREAM_KEEP = 16384,
+    WEFT__STREAM_FIRST = 4096, /* bytes of the first buffer for reading; and more than the longest separator */
+};
+
+struct weft_stream {
+    weft_carrier carrier; /* written while nobody is in a call */
+    /* Of who reads. */
+    at_int reading; /* T1 */
+    char *in;       /* in[at .. end) has been read ahead; in_size + 1 bytes */
+    size_t in_size, at, end, limit;
+    /* Under `writing`. */
+    weft_mutex writing;
+    char *out; /* out[sent .. kept) is to be sent */
+    size_t out_size, sent;
+    at_word kept; /* T2 */
+    int broken;   /* what every write returns; 0: it goes on */
+};
+
+/* ---- stream.c */
+
+/* A stream over `c`, which is its own if that succeeds. 0; -ENOMEM; -EINVAL. */
+int weft__stream_make(weft_stream **out, const weft_carrier *c, const weft_stream_options *o);
+
+/* T1. 0; -EBUSY, -EINVAL. */
+int weft__stream_enter(weft_stream *s);
+static inline void weft__stream_leave(weft_stream *s)
+{
+    ati_store_release(&s->reading, 0); /* release: meets the acquire of weft__stream_enter */
+}
+
+static inline size_t weft__stream_ahead(const weft_stream *s)
+{
+    return s->end - s->at;
+}
+/* Reads more, at least one byte: 1; 0 the end; negative, and all is as it was. Before `most` bytes are there. */
+int weft__stream_fill(weft_stream *s, size_t most);
+
+/* Sends or keeps all of it; together. `whole`: if a part of it is out when it is cancelled, nothing can be written any more. */
+int weft__stream_put(weft_stream *s, const struct iovec *v, int n, bool whole);
+
+#endif
