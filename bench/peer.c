@@ -37,6 +37,8 @@ static const struct workload workloads[] = {
             { { "port", 9000, 1, 65535 }, { "work_us", 0, 0, MILLION }, { "hogs", 0, 0, 1023 } },
             true },
     { "fib", work_fib, { { "n", 32, 2, 60 } }, false },
+    { "file_read", work_file_read,
+            { { "n", MILLION / 2, 1, 1000 * MILLION }, { "tasks", 64, 1, MILLION }, TOGGLE("lane") }, false },
     { "idle_memory", work_idle_memory, { { "n", MILLION / 10, 1, 100 * MILLION } }, false },
     { "mutex", work_mutex,
             { { "n", 10 * MILLION, 1, 1000 * MILLION }, { "tasks", 100, 1, MILLION }, TOGGLE("hold") }, false },

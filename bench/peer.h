@@ -53,6 +53,7 @@ weft_fn work_yield, work_idle_memory, work_run_blocking;         /* work_sched.c
 weft_fn work_timers, work_timer_churn;                           /* work_time.c */
 weft_fn work_pingpong, work_chan_mpmc;                           /* work_coord.c */
 weft_fn work_mutex;                                              /* work_sync.c */
+weft_fn work_file_read;                                          /* work_file.c */
 weft_fn work_echo;                                               /* work_echo.c */
 
 #endif

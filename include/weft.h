@@ -6,6 +6,7 @@
 #include <weft/call.h>
 #include <weft/chan.h>
 #include <weft/error.h>
+#include <weft/fs.h>
 #include <weft/gen.h>
 #include <weft/io.h>
 #include <weft/local.h>

@@ -1,6 +1,10 @@
 /* weft/offload.h - calls that would block a worker, on threads of their own.
  *
  * There are two safe forms. The unsafe third one (leave at once, with a borrowed argument) does not exist.
+ *
+ * A runtime has three lanes of threads, which do not wait for each other: one for what is handed over here, one for files
+ * (fs.h), one for names (dns.h). A program may have more (weft_lane), so that one kind of its work does not keep another
+ * waiting, or so that computing takes no more threads than there are processors.
  */
 #ifndef WEFT_OFFLOAD_H
 #define WEFT_OFFLOAD_H
@@ -34,6 +38,40 @@ WEFT_CHECK WEFT_API int weft_blocking(weft_fn *fn, void *arg);
  *            thread: calls fn directly, on arg itself, whatever it was told */
 WEFT_CHECK WEFT_API int weft_blocking_copy(
         weft_fn *fn, void *arg, size_t bytes, void (*drop)(void *arg));
+
+/* Threads of the program's own for calls that block, beside those of the runtimes. */
+typedef struct weft_lane weft_lane;
+
+/* How a lane is to be. All zero, or NULL, are the defaults. For computing: .threads = weft_cpus(). */
+typedef struct weft_lane_options {
+    const char *name;     /* of its threads, as ps shows them, behind "weft-"; cut to 10 bytes; NULL: "lane" */
+    int threads;          /* at most so many; 0: 64; at most 1024. They are started when they are needed */
+    int queue;            /* how many calls may wait for a thread; 0: any number */
+    bool wait_for_room;   /* a call that finds the queue full waits, instead of being refused with -EAGAIN */
+    int64_t idle;         /* a thread that had nothing to do for so long, in ns, ends; 0: 10 s; WEFT_NEVER: it stays */
+    uint64_t reserved[8]; /* zero */
+} weft_lane_options;
+
+/* Makes a lane, for tasks of any runtime. It has no thread before the first call.
+ *
+ * returns    0; -ENOMEM; -EINVAL
+ * on error   *out is untouched
+ * context    any thread: never suspends */
+WEFT_CHECK WEFT_API int weft_lane_create(weft_lane **out, const weft_lane_options *o);
+
+/* Ends it and its threads, and sets *l to NULL; NULL in *l: nothing is done. Nobody may be in a call on it, or make one.
+ *
+ * context    any thread: never suspends, blocks it. For as long as idle threads take to end */
+WEFT_API void weft_lane_destroy(weft_lane **l);
+
+/* As weft_blocking, on a thread of the lane.
+ *
+ * returns    what fn returned; -ECANCELED fn was not called, or returned that; -EAGAIN the queue is full, or no thread
+ *            could be started; -EINVAL
+ * context    task: suspends, cancellation point until fn begins (fn is not called); plain thread: calls fn directly,
+ *            whatever it was told
+ * ordering   both ways */
+WEFT_CHECK WEFT_API int weft_blocking_on(weft_lane *l, weft_fn *fn, void *arg);
 
 #ifdef __cplusplus
 }

@@ -50,7 +50,11 @@ typedef struct weft_runtime_stats {
     uint64_t pool_threads;   /* for calls that block; they are started on demand and stay */
     uint64_t pool_queued;    /* calls that wait for a thread of the pool */
     uint64_t pool_running;   /* calls that have begun and not returned */
-    uint64_t reserved[7];    /* 0 */
+    uint64_t files_queued;   /* the same of the files' lane (fs.h) */
+    uint64_t files_running;
+    uint64_t names_queued;   /* and of the names' (dns.h) */
+    uint64_t names_running;
+    uint64_t reserved[3];    /* 0 */
 } weft_runtime_stats;
 
 /* Fills *out. `rt` NULL is the caller's own runtime.

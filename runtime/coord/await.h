@@ -17,6 +17,8 @@
  * (base/fork.h); what such a call returns then. */
 struct weft__frame *weft__current(void);
 int weft__no_frame(void);
+/* What is to be done once in a process, before the first thread of weft's: 0; -ENOMEM (coord/main.c). */
+int weft__register(void);
 /* The calling plain thread's, if it has one already. */
 struct weft__frame *weft__thread_known(void);
 static inline bool weft__is_thread(const struct weft__frame *f)

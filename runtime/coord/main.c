@@ -50,14 +50,20 @@ static void register_hooks(void)
     hooks_rc = weft__fork_watch(forget_worker);
 }
 
-int weft_runtime_create(weft_runtime **out, const weft_options *o)
+int weft__register(void)
 {
     static pthread_once_t once = PTHREAD_ONCE_INIT;
+    pthread_once(&once, register_hooks);
+    return hooks_rc;
+}
+
+int weft_runtime_create(weft_runtime **out, const weft_options *o)
+{
     if (weft__forked)
         return -ECHILD;
-    pthread_once(&once, register_hooks);
-    if (hooks_rc < 0)
-        return hooks_rc;
+    int rc = weft__register();
+    if (rc < 0)
+        return rc;
     return out ? weft__runtime_start(out, o) : -EINVAL;
 }
 
@@ -151,6 +157,9 @@ size_t weft_sizeof(const char *type)
         { "weft_gen_options", sizeof(weft_gen_options) },
         { "weft_local", sizeof(weft_local) },
         { "weft_addr", sizeof(weft_addr) },
+        { "weft_lane_options", sizeof(weft_lane_options) },
+        { "weft_entry", sizeof(weft_entry) },
+        { "weft_change", sizeof(weft_change) },
         { "weft_stream_options", sizeof(weft_stream_options) },
         { "weft_carrier", sizeof(weft_carrier) },
         { "weft_carrier_ops", sizeof(weft_carrier_ops) },

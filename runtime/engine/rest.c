@@ -5,7 +5,7 @@
  *
  *     who looks                                    an outside hand
  *     V1  all workers parked, every queue empty;   H1  is counted before it can act:
- *         turns = what they have run so far              a call on the pool      pool.open, at its submit
+ *         turns = what they have run so far              a call on a pool        pool.open, at its submit; rt.lent
  *     V2  no outside hand?                               a wait for a descriptor clock.outside (virtual clocks), and
  *         -- full fence --                                                       its slot's `waiting`, before its W3
  *     V3  V1 again, and as many turns?                   a plain thread          is no root's owner, or it waits (below)
@@ -30,6 +30,8 @@
 
 #include "engine/hooks.h"
 
+at_int weft__outsiders;
+
 bool weft__quiet(struct weft_runtime *rt, uint64_t *turns)
 {
     struct weft__group *g = &rt->group;
@@ -44,16 +46,22 @@ bool weft__quiet(struct weft_runtime *rt, uint64_t *turns)
     return true;
 }
 
+static bool calls_on(struct weft__pool *p)
+{
+    weft__lock(&p->lock);
+    bool calls = ati_load(&p->open) > 0;
+    weft__unlock(&p->lock);
+    return calls;
+}
+
 int weft__hands_rest(struct weft_runtime *rt)
 {
-    weft__lock(&rt->pool.lock);
-    bool calls = ati_load(&rt->pool.open) > 0;
-    int threads = rt->group.n + 1 + (int)ati_load(&rt->pool.threads);
-    weft__unlock(&rt->pool.lock);
-    if (calls || at_load_acquire(&rt->group.clock.outside) > 0)
+    /* acquire: meets the release of its last user; what that one made ready is seen (H2). */
+    if (calls_on(&rt->pool) || calls_on(&rt->files) || calls_on(&rt->names) || ati_load_acquire(&rt->lent) > 0 ||
+            at_load_acquire(&rt->group.clock.outside) > 0)
         return -1;
     int owners = weft__hooks.roots_rest(rt);
-    return owners < 0 ? -1 : threads + owners;
+    return owners < 0 ? -1 : rt->group.n + 1 + owners;
 }
 
 void weft__hand_gone(struct weft_runtime *rt)

@@ -1,9 +1,9 @@
 /* engine/runtime.c - start and ordered end of the threads.
  *
- * Owns      the runtime object: its workers, their threads, the I/O thread, the pool, the sets.
+ * Owns      the runtime object: its workers, their threads, the I/O thread, the pools, the sets.
  * Callers   coord/main.c, on a plain thread.
  * Order     start: memory, sets, workers, I/O thread; whatever fails, what was started is ended again.
- *           end: stopping is set; every worker is woken and leaves its loop; then the I/O thread; then the pool,
+ *           end: stopping is set; every worker is woken and leaves its loop; then the I/O thread; then the pools,
  *           whose calls are waited for; then errands that are left; then memory.
  * Signals   are blocked in all threads of weft: they belong to the program's own.
  * Fork      a runtime is counted from before its first lock to after its last (base/fork.h). */
@@ -162,6 +162,26 @@ static void pool_rests(struct weft__pool *p)
     weft__hand_gone(container_of(p, struct weft_runtime, pool));
 }
 
+static void files_rest(struct weft__pool *p)
+{
+    weft__hand_gone(container_of(p, struct weft_runtime, files));
+}
+
+static void names_rest(struct weft__pool *p)
+{
+    weft__hand_gone(container_of(p, struct weft_runtime, names));
+}
+
+static void make_pools(weft_runtime *rt)
+{
+    weft__pool_init(&rt->pool, "pool", WEFT__POOL_MOST, &rt->mask);
+    weft__pool_init(&rt->files, "files", WEFT__POOL_FILES, &rt->mask);
+    weft__pool_init(&rt->names, "names", WEFT__POOL_NAMES, &rt->mask);
+    rt->pool.rests = pool_rests;
+    rt->files.rests = files_rest;
+    rt->names.rests = names_rest;
+}
+
 static int make(weft_runtime *rt, const weft_options *o)
 {
     size_t n = (size_t)rt->group.n;
@@ -189,8 +209,7 @@ static int make(weft_runtime *rt, const weft_options *o)
     rt->on_quit = o->dump_on_quit;
     weft__trim_begin(&rt->trim);
     list_init(&rt->roots);
-    weft__pool_init(&rt->pool, &rt->mask);
-    rt->pool.rests = pool_rests;
+    make_pools(rt);
     rt->stall.is_error = o->deadlock_is_error;
     return 0;
 }
@@ -209,6 +228,8 @@ static void stop_threads(weft_runtime *rt)
     if (rt->io_started)
         pthread_join(rt->io_thread, NULL);
     weft__pool_fini(&rt->pool);
+    weft__pool_fini(&rt->files);
+    weft__pool_fini(&rt->names);
 }
 
 int weft__runtime_start(weft_runtime **out, const weft_options *o)

@@ -89,10 +89,10 @@ static int all_stand(uint64_t *turns)
             return -1;
         threads += n;
     }
-    if (weft__slots_waited())
+    if (weft__slots_waited() || ati_load_acquire(&weft__outsiders) > 0)
         return -1;
     at_fence_full();
-    return all_quiet(turns) && *turns == before ? threads : -1;
+    return all_quiet(turns) && *turns == before ? threads + (int)ati_load(&weft__pool_threads) : -1;
 }
 
 static uint64_t turns_of(struct weft_runtime *rt)

@@ -32,7 +32,8 @@ struct weft_runtime {
     struct weft__group group; /* first: a group is its runtime */
     struct weft__worker **workers;
     struct weft__poller poller;
-    struct weft__pool pool;
+    struct weft__pool pool, files, names; /* apart, so that none waits for the others' (os/lane.c) */
+    at_int lent; /* calls of its tasks on lanes of the program's (os/lane.c) */
     pthread_t io_thread;
     at_int stopping;
     at_int asked_stop, asked_dump; /* by a signal, and not done yet (engine/signal.c) */

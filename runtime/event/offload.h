@@ -15,26 +15,39 @@ struct weft__job {
     void (*run)(struct weft__job *job); /* on a pool thread; the job may be gone when it returns */
 };
 
-enum { WEFT__POOL_MOST = 64 };
+/* How many threads the pools of a runtime may have, each of its own. */
+enum { WEFT__POOL_MOST = 64, WEFT__POOL_FILES = 32, WEFT__POOL_NAMES = 16, WEFT__POOL_NAME = 16 };
 
 struct weft__pool {
+    /* Written once. */
+    char name[WEFT__POOL_NAME]; /* of its threads, as ps shows them */
+    int most;                   /* threads */
+    int room;                   /* jobs that may be queued; INT_MAX: any number */
+    int64_t idle_ns;            /* a thread that had nothing to do for so long ends; INT64_MAX: it stays */
+    const sigset_t *mask;       /* for what is forked from the threads */
+    void (*rests)(struct weft__pool *p); /* called when the last call is done; NULL: nobody asks */
+
     struct weft__lock lock;
     struct weft__link jobs; /* first in, first out */
     int idle; /* a woken thread is idle until it runs, so jobs are counted against it */
     at_int open; /* submitted, and not yet run to the end or withdrawn */
     at_int threads, queued; /* like `open` written under the lock, and read by report/stats.c without it */
     bool stopping;
-    void (*rests)(struct weft__pool *p); /* called when the last call is done; NULL: nobody asks */
-    const sigset_t *mask; /* for what is forked from the threads */
+    bool has_left;  /* `left` is a thread that ended and was not joined */
+    pthread_t left;
     at_int posted; /* futex word: counts wakes */
-    pthread_t thread[WEFT__POOL_MOST];
+    at_int empty;  /* futex word: 1 when it is stopping and no thread is left */
 };
 
-void weft__pool_init(struct weft__pool *p, const sigset_t *mask);
+/* Of all pools of the process. */
+extern at_int weft__pool_threads;
+
+/* Of zeroed memory. `name` is cut to 10 bytes; "weft-" comes before it. */
+void weft__pool_init(struct weft__pool *p, const char *name, int most, const sigset_t *mask);
 /* Runs what is queued, and ends the threads when their calls have returned. */
 void weft__pool_fini(struct weft__pool *p);
 
-/* 0; -EAGAIN there is no thread and none could be started. */
+/* 0; -EAGAIN there is no thread and none could be started, or no room in the queue. */
 int weft__pool_submit(struct weft__pool *p, struct weft__job *job);
 /* Takes it back. False: it has begun. */
 bool weft__pool_withdraw(struct weft__pool *p, struct weft__job *job);

@@ -1,4 +1,4 @@
-/* os/blocking.c - calls that would block a worker, by the pool of the task's runtime.
+/* os/blocking.c - calls that would block a worker, by a pool of the task's runtime or by a lane of the program's.
  *
  * The borrowing form is awaited once it has begun: its argument may lie in the caller's frame. The copying form may be
  * left. In both one word says how it stands between the call and the pool thread, and each swaps in what it has done:
@@ -7,7 +7,11 @@
  *     pool thread:  swap DONE, after fn; it fires the token it finds
  *
  * Whoever finds the other's mark comes last; the last one frees a copy.
- * Tested    tests/blocking_test.c, tests/cause_test.c */
+ *
+ * A lane's threads are not the runtime's, which may end as soon as the task goes on: so such a call is counted in the
+ * runtime (`lent`: an outside hand, engine/rest.c), and its thread is a visitor from before the fire until it has counted
+ * itself off.
+ * Tested    tests/blocking_test.c, tests/cause_test.c, tests/lane_test.c */
 #include <errno.h>
 #include <string.h>
 #include <weft/offload.h>
@@ -16,12 +20,16 @@
 #include "base/mem.h"
 #include "coord/await.h"
 #include "coord/keeps.h"
+#include "engine/rest.h"
+#include "os/lane.h"
 
 #define DONE UINT64_MAX
 #define GONE (UINT64_MAX - 1)
 
 struct call {
     struct weft__job job;
+    struct weft__pool *pool;
+    weft_runtime *lent; /* the task's, if the pool is a lane of the program's; else NULL */
     weft_fn *fn;
     void *arg;
     struct weft__handed *handed; /* what a child would inherit; for fn to find */
@@ -34,11 +42,6 @@ struct copied {
     void (*drop)(void *arg);
     _Alignas(16) char data[];
 };
-
-static struct weft__pool *pool_of(struct weft__frame *f)
-{
-    return &weft__runtime_of(f->group)->pool;
-}
 
 /* On the pool thread. */
 static int call(struct call *c, void *arg)
@@ -56,8 +59,16 @@ static int call(struct call *c, void *arg)
 static void run_borrowed(struct weft__job *job)
 {
     struct call *c = container_of(job, struct call, job);
+    weft_runtime *lent = c->lent;
     c->rc = call(c, c->arg);
+    if (lent)
+        at_add(&lent->group.visitors, 1);
     weft__fire(at_swap(&c->word, DONE), WEFT__CAUSE_EVENT); /* c may be gone after the swap */
+    if (!lent)
+        return;
+    ati_add(&lent->lent, (uint32_t)-1); /* H3, H4 (engine/rest.c) */
+    weft__hand_gone(lent);
+    at_add(&lent->group.visitors, (uint64_t)-1);
 }
 
 static void let_go(struct copied *c)
@@ -88,8 +99,12 @@ static int submit(struct weft__frame *f, struct call *c)
     at_store(&c->word, k);
     c->handed = weft__handed_hold(weft__keeps_handed(f->keeps));
     weft__waits_for(f, WEFT__WAITS_BLOCKING, (uint64_t)(uintptr_t)c->fn);
-    if ((rc = weft__pool_submit(pool_of(f), &c->job)) == 0)
+    if (c->lent)
+        ati_add(&c->lent->lent, 1); /* H1 */
+    if ((rc = weft__pool_submit(c->pool, &c->job)) == 0)
         return 0;
+    if (c->lent)
+        ati_add(&c->lent->lent, (uint32_t)-1);
     weft__handed_let_go(c->handed);
     if (!weft__await_give_up(f))
         (void)weft__await(f); /* a cancel; but there is an error to tell */
@@ -97,15 +112,18 @@ static int submit(struct weft__frame *f, struct call *c)
 }
 
 /* Takes it back. False: it has begun. */
-static bool withdraw(struct weft__frame *f, struct call *c)
+static bool withdraw(struct call *c)
 {
-    if (!weft__pool_withdraw(pool_of(f), &c->job))
+    if (!weft__pool_withdraw(c->pool, &c->job))
         return false;
+    if (c->lent)
+        ati_add(&c->lent->lent, (uint32_t)-1);
     weft__handed_let_go(c->handed);
     return true;
 }
 
-int weft_blocking(weft_fn *fn, void *arg)
+/* `lane`: one of the program's; NULL: the runtime's own of that kind. */
+static int borrow(enum weft__lane_kind kind, struct weft__pool *lane, weft_fn *fn, void *arg)
 {
     struct weft__frame *f = weft__current();
     if (!fn)
@@ -114,13 +132,15 @@ int weft_blocking(weft_fn *fn, void *arg)
         return -ECHILD;
     if (!f || weft__is_thread(f))
         return fn(arg);
-    struct call c = { .job.run = run_borrowed, .fn = fn, .arg = arg };
+    weft_runtime *rt = weft__runtime_of(f->group);
+    struct call c = { .job.run = run_borrowed, .pool = lane ? lane : weft__lane_pool(rt, kind),
+        .lent = lane ? rt : NULL, .fn = fn, .arg = arg };
     int rc = submit(f, &c);
     if (rc < 0)
         return rc;
     if (weft__await(f) != WEFT__CAUSE_CANCEL)
         return c.rc;
-    if (withdraw(f, &c))
+    if (withdraw(&c))
         return -ECANCELED;
     /* It has begun: wait for its end whatever comes. */
     weft__token second = weft__await_begin_shielded(f);
@@ -133,7 +153,7 @@ int weft_blocking(weft_fn *fn, void *arg)
     return c.rc;
 }
 
-int weft_blocking_copy(weft_fn *fn, void *arg, size_t bytes, void (*drop)(void *arg))
+int weft__lane_call_copy(enum weft__lane_kind kind, weft_fn *fn, void *arg, size_t bytes, void (*drop)(void *arg))
 {
     struct weft__frame *f = weft__current();
     if (!fn || (!arg && bytes > 0) || bytes > SIZE_MAX / 2)
@@ -151,6 +171,7 @@ int weft_blocking_copy(weft_fn *fn, void *arg, size_t bytes, void (*drop)(void *
         return -ENOMEM;
     memset(c, 0, sizeof *c);
     c->call.job.run = run_copied;
+    c->call.pool = weft__lane_pool(weft__runtime_of(f->group), kind);
     c->call.fn = fn;
     c->drop = drop;
     if (bytes > 0)
@@ -163,7 +184,7 @@ int weft_blocking_copy(weft_fn *fn, void *arg, size_t bytes, void (*drop)(void *
     if (rc < 0)
         return rc;
     if (weft__await(f) == WEFT__CAUSE_CANCEL) {
-        if (withdraw(f, &c->call)) {
+        if (withdraw(&c->call)) {
             let_go(c);
             return -ECANCELED;
         }
@@ -179,4 +200,24 @@ int weft_blocking_copy(weft_fn *fn, void *arg, size_t bytes, void (*drop)(void *
         memcpy(arg, c->data, bytes);
     weft__mem_free(c);
     return rc;
+}
+
+int weft__lane_call(enum weft__lane_kind kind, weft_fn *fn, void *arg)
+{
+    return borrow(kind, NULL, fn, arg);
+}
+
+int weft__lane_call_on(struct weft__pool *lane, weft_fn *fn, void *arg)
+{
+    return borrow(WEFT__LANE_USER, lane, fn, arg);
+}
+
+int weft_blocking(weft_fn *fn, void *arg)
+{
+    return borrow(WEFT__LANE_USER, NULL, fn, arg);
+}
+
+int weft_blocking_copy(weft_fn *fn, void *arg, size_t bytes, void (*drop)(void *arg))
+{
+    return weft__lane_call_copy(WEFT__LANE_USER, fn, arg, bytes, drop);
 }

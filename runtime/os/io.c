@@ -5,8 +5,8 @@
  *
  *     weft's own (net.h)      opened non-blocking: recv, send
  *     a foreign socket        MSG_DONTWAIT
- *     a foreign pipe, ...     RWF_NOWAIT where the kernel takes it; else readiness first, then the pool
- *     a regular file          the pool
+ *     a foreign pipe, ...     RWF_NOWAIT where the kernel takes it; else readiness first, then the files' lane
+ *     a regular file          RWF_NOWAIT, for what is in memory; else the files' lane
  *
  * so O_NONBLOCK of a descriptor that somebody else opened is never touched: it would change it for them, too.
  *
@@ -22,12 +22,12 @@
 #include <sys/syscall.h>
 #include <unistd.h>
 #include <weft/io.h>
-#include <weft/offload.h>
 
 #include "base/clock.h"
 #include "base/errno.h"
 #include "base/fork.h"
 #include "coord/await.h"
+#include "os/lane.h"
 #include "os/ready.h"
 
 enum { MOST = 0x7ffff000 };
@@ -125,8 +125,8 @@ static long try_now(struct weft__slot *s, const struct transfer *t)
     return n;
 }
 
-/* A kind that can only block: after readiness, if it has any, on a pool thread. */
-static int through_pool(struct weft__frame *f, struct weft__slot *s, struct transfer *t)
+/* A kind that can only block: after readiness, if it has any, on a thread of the files' lane. */
+static int through_lane(struct weft__frame *f, struct weft__slot *s, struct transfer *t)
 {
     enum kind kind = KIND_OTHER;
     int rc = kind_of(t->fd, &kind);
@@ -138,7 +138,7 @@ static int through_pool(struct weft__frame *f, struct weft__slot *s, struct tran
     if (rc < 0)
         return rc;
     do {
-        rc = weft_blocking(blocking_transfer, t);
+        rc = weft__lane_call(WEFT__LANE_FILES, blocking_transfer, t);
     } while (rc == -EINTR);
     return rc;
 }
@@ -177,7 +177,7 @@ static int transfer_in(struct weft__frame *f, struct weft__slot *s, struct trans
                 return (int)n;
             }
             if (n == -EOPNOTSUPP || n == -ESPIPE)
-                return through_pool(f, s, t);
+                return through_lane(f, s, t);
             if (n != -EAGAIN) {
                 after_transfer(s, t, n, edge); /* the error was told to one; the others wait for what comes after it */
                 return (int)n;
@@ -185,7 +185,7 @@ static int transfer_in(struct weft__frame *f, struct weft__slot *s, struct trans
         }
         int rc = weft__ready_wait(f, s, 1u << t->dir, waited);
         if (rc == -EPERM)
-            return through_pool(f, s, t);
+            return through_lane(f, s, t);
         if (rc < 0)
             return rc;
         waited = edge = true;

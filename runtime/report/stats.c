@@ -65,6 +65,12 @@ static uint64_t timers_of(const struct weft__group *g)
     return n;
 }
 
+static uint64_t running(const struct weft__pool *p)
+{
+    uint32_t queued = ati_load(&p->queued), open = ati_load(&p->open);
+    return open > queued ? open - queued : 0;
+}
+
 int weft_stats_all(weft_runtime *rt, weft_runtime_stats *out)
 {
     if (weft__forked)
@@ -72,8 +78,7 @@ int weft_stats_all(weft_runtime *rt, weft_runtime_stats *out)
     struct weft__group *g = group_of(rt);
     if (!g || !out)
         return -EINVAL;
-    const struct weft__pool *p = &weft__runtime_of(g)->pool;
-    uint32_t open = ati_load(&p->open), queued = ati_load(&p->queued);
+    const weft_runtime *of = weft__runtime_of(g);
     *out = (weft_runtime_stats){
         .workers = (uint64_t)g->n,
         .parked = weft__idle_parked(&g->idle),
@@ -81,9 +86,13 @@ int weft_stats_all(weft_runtime *rt, weft_runtime_stats *out)
         .shared = weft__inject_len(&g->inject),
         .errands = weft__inject_len(&g->errands),
         .timers = timers_of(g),
-        .pool_threads = ati_load(&p->threads),
-        .pool_queued = queued,
-        .pool_running = open > queued ? open - queued : 0,
+        .pool_threads = ati_load(&of->pool.threads),
+        .pool_queued = ati_load(&of->pool.queued),
+        .pool_running = running(&of->pool),
+        .files_queued = ati_load(&of->files.queued),
+        .files_running = running(&of->files),
+        .names_queued = ati_load(&of->names.queued),
+        .names_running = running(&of->names),
     };
     return 0;
 }

@@ -330,10 +330,22 @@ void weft__chan_close_kept(struct weft_chan *c, struct weft__served *served)
         weft__served_add(served, w, &who);
 }
 
+/* Before a close or the end, while the caller may still use the channel. */
+static void leave_source(struct weft_chan *c)
+{
+    weft__lock(&c->lock);
+    struct weft__chan_source *s = c->source;
+    c->source = NULL;
+    weft__unlock(&c->lock);
+    if (s)
+        s->leave(s);
+}
+
 void weft_chan_close(weft_chan *c)
 {
     if (weft__forked)
         return;
+    leave_source(c);
     weft__lock(&c->lock);
     c->closed = true;
     serve_left(c);
@@ -379,6 +391,7 @@ void weft_chan_close_now(weft_chan *c)
 {
     if (weft__forked)
         return;
+    leave_source(c);
     weft__lock(&c->lock);
     c->closed = true;
     struct rest r = take_rest(c);
@@ -516,6 +529,8 @@ void weft_chan_destroy(weft_chan **out)
         return;
     if (c->topic && !weft__forked)
         weft__topic_leave(c);
+    if (!weft__forked)
+        leave_source(c);
     /* Whoever is in a list is in a call, and would find it gone. */
     weft__expect(weft__forked || (weft__waiters_none(&c->receivers) && weft__waiters_none(&c->senders) &&
             weft__waiters_none(&c->joiners)));

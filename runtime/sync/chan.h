@@ -14,6 +14,12 @@ struct weft__chan_node {
     uint32_t slot;
 };
 
+/* Where a channel's items come from, if not from senders: os/watch.c. */
+struct weft__chan_source {
+    /* The channel is about to be closed or destroyed, and the caller has taken the source from it. */
+    void (*leave)(struct weft__chan_source *s);
+};
+
 struct weft_chan {
     /* All that most calls touch, in one cache line: of a thousand channels each is cold when its turn comes. */
     struct weft__lock lock;
@@ -35,6 +41,7 @@ struct weft_chan {
     struct weft__chan_node *heap; /* WEFT_ORDER_PRIORITY alone */
     struct weft__link joiners;
     uint64_t missed, sequence;
+    struct weft__chan_source *source; /* NULL: none. Who takes it out is who ends it */
     struct weft__link subscribed; /* under the topic's lock */
 };
 _Static_assert(offsetof(struct weft_chan, compare) <= 64, "one line");

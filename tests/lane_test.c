@@ -1,0 +1,436 @@
+/* lane_test.c - lanes: offload.h's weft_lane, os/lane.c, and that a runtime's own three do not wait for each other. */
+#include "support.h"
+
+#include "base/fault.h"
+#include "os/lane.h"
+
+static const int worker_counts[] = { 1, 2, 4 };
+
+/* -- a runtime's own lanes: none waits for another's threads (L1) -- */
+
+enum { OF_NAMES = WEFT__POOL_NAMES, OF_FILES = WEFT__POOL_FILES, OF_USER = WEFT__POOL_MOST };
+
+struct apart {
+    struct gate gate;
+    int kind, rc_user, rc_files, rc_names;
+    weft_runtime_stats stats;
+};
+
+static int at_gate(void *arg)
+{
+    return gate_wait(arg) ? 3 : -ETIME;
+}
+
+
+static int hold_one(void *arg)
+{
+    struct apart *a = arg;
+    int rc = weft__lane_call((enum weft__lane_kind)a->kind, at_gate, &a->gate);
+    return rc == 3 ? 0 : rc < 0 ? rc : -EPROTO;
+}
+
+static int seven(void *arg)
+{
+    (void)arg;
+    return 7;
+}
+
+static int hold_a_lane(void *arg)
+{
+    struct apart *a = arg;
+    static const int most[] = { [WEFT__LANE_USER] = OF_USER, [WEFT__LANE_FILES] = OF_FILES, [WEFT__LANE_NAMES] = OF_NAMES };
+    weft_scope s;
+    weft_scope_begin(&s, WEFT_NEVER);
+    for (int i = 0; i < most[a->kind] + 3; i++)
+        weft_spawn(&s, hold_one, a);
+    bool there = wait_for(&a->gate.waiting, most[a->kind]);
+    if (a->kind != WEFT__LANE_USER)
+        a->rc_user = weft_blocking(seven, NULL);
+    if (a->kind != WEFT__LANE_FILES)
+        a->rc_files = weft__lane_call(WEFT__LANE_FILES, seven, NULL);
+    if (a->kind != WEFT__LANE_NAMES)
+        a->rc_names = weft__lane_call(WEFT__LANE_NAMES, seven, NULL);
+    there = there && weft_stats_all(NULL, &a->stats) == 0;
+    gate_open(&a->gate);
+    return weft_scope_end(&s, there ? 0 : -ETIME);
+}
+
+START_TEST(a_lane_whose_threads_are_all_blocked_keeps_no_other_waiting)
+{
+    for (int kind = WEFT__LANE_USER; kind <= WEFT__LANE_NAMES; kind++) {
+        struct apart a = { .gate = GATE_INIT, .kind = kind };
+        ck_assert_int_eq(weft_run(hold_a_lane, &a, ON(worker_counts[_i])), 0);
+        ck_assert_int_eq(a.rc_user + a.rc_files + a.rc_names, 14);
+        uint64_t running[] = { a.stats.pool_running, a.stats.files_running, a.stats.names_running };
+        int most[] = { OF_USER, OF_FILES, OF_NAMES };
+        ck_assert_uint_ge(running[kind], (uint64_t)most[kind]); /* a moment old: one that has just returned may count */
+    }
+}
+END_TEST
+
+/* -- a lane of the program's -- */
+
+struct work {
+    weft_lane *lane;
+    struct gate gate;
+    atomic_int now, most, ran, rc[64], returned;
+    int n, blocked_signals, tid;
+    char comm[32];
+};
+
+static int count_in(void *arg)
+{
+    struct work *w = arg;
+    int now = atomic_fetch_add(&w->now, 1) + 1;
+    for (int most = atomic_load(&w->most); now > most && !atomic_compare_exchange_weak(&w->most, &most, now);)
+        continue;
+    atomic_fetch_add(&w->ran, 1);
+    bool open = gate_wait(&w->gate);
+    atomic_fetch_sub(&w->now, 1);
+    return open ? 3 : -ETIME;
+}
+
+static int call_one(void *arg)
+{
+    struct work *w = arg;
+    int rc = weft_blocking_on(w->lane, count_in, w);
+    atomic_store(&w->rc[atomic_fetch_add(&w->returned, 1)], rc);
+    return 0;
+}
+
+static int call_n(void *arg)
+{
+    struct work *w = arg;
+    weft_scope s;
+    weft_scope_begin(&s, WEFT_NEVER);
+    for (int i = 0; i < w->n; i++)
+        weft_spawn(&s, call_one, w);
+    bool there = wait_for(&w->gate.waiting, 3);
+    gate_open(&w->gate);
+    return weft_scope_end(&s, there ? 0 : -ETIME);
+}
+
+START_TEST(no_more_calls_run_at_once_than_it_has_threads)
+{
+    struct work w = { .gate = GATE_INIT, .n = 20 };
+    ck_assert_int_eq(weft_lane_create(&w.lane, &(weft_lane_options){ .threads = 3 }), 0);
+    ck_assert_int_eq(weft_run(call_n, &w, ON(worker_counts[_i])), 0);
+    weft_lane_destroy(&w.lane);
+    ck_assert_ptr_null(w.lane);
+    ck_assert_int_eq(atomic_load(&w.most), 3);
+    ck_assert_int_eq(atomic_load(&w.ran), 20);
+    for (int i = 0; i < 20; i++)
+        ck_assert_int_eq(atomic_load(&w.rc[i]), 3);
+}
+END_TEST
+
+/* One thread, one place in the queue: of four calls two are refused, or none if they wait for room. */
+static int crowd_a_queue(void *arg)
+{
+    struct work *w = arg;
+    weft_scope s;
+    weft_scope_begin(&s, WEFT_NEVER);
+    weft_spawn(&s, call_one, w);
+    bool there = wait_for(&w->gate.waiting, 1);
+    for (int i = 0; i < 3; i++)
+        weft_spawn(&s, call_one, w);
+    if (w->n > 0)
+        there = there && wait_for(&w->returned, w->n);
+    gate_open(&w->gate);
+    return weft_scope_end(&s, there ? 0 : -ETIME);
+}
+
+START_TEST(a_full_queue_refuses_or_waits)
+{
+    for (int waits = 0; waits < 2; waits++) {
+        struct work w = { .gate = GATE_INIT, .n = waits ? 0 : 2 };
+        weft_lane_options o = { .threads = 1, .queue = 1, .wait_for_room = waits };
+        ck_assert_int_eq(weft_lane_create(&w.lane, &o), 0);
+        ck_assert_int_eq(weft_run(crowd_a_queue, &w, ON(worker_counts[_i])), 0);
+        weft_lane_destroy(&w.lane);
+        int refused = 0, done = 0;
+        for (int i = 0; i < 4; i++) {
+            refused += atomic_load(&w.rc[i]) == -EAGAIN;
+            done += atomic_load(&w.rc[i]) == 3;
+        }
+        ck_assert_int_eq(refused, waits ? 0 : 2);
+        ck_assert_int_eq(done, waits ? 4 : 2);
+    }
+}
+END_TEST
+
+NOINLINE static int look_at_thread(void *arg)
+{
+    struct work *w = arg;
+    sigset_t set;
+    pthread_sigmask(SIG_SETMASK, NULL, &set);
+    w->blocked_signals = sigismember(&set, SIGTERM) && sigismember(&set, SIGUSR1);
+    pthread_getname_np(pthread_self(), w->comm, sizeof w->comm);
+    w->tid = thread_id();
+    return 0;
+}
+
+static int look_once(void *arg)
+{
+    struct work *w = arg;
+    return weft_blocking_on(w->lane, look_at_thread, w);
+}
+
+START_TEST(its_threads_have_its_name_and_no_signals)
+{
+    struct work w = { .n = 0 };
+    ck_assert_int_eq(weft_lane_create(&w.lane, &(weft_lane_options){ .name = "thumbnails" }), 0);
+    ck_assert_int_eq(weft_run(look_once, &w, ON(1)), 0);
+    weft_lane_destroy(&w.lane);
+    ck_assert_str_eq(w.comm, "weft-thumbnails");
+    ck_assert_int_eq(w.blocked_signals, 1);
+    ck_assert_int_ne(w.tid, thread_id());
+}
+END_TEST
+
+START_TEST(idle_threads_end_and_come_back)
+{
+    struct work w = { .n = 0 };
+    int before = threads_before();
+    ck_assert_int_eq(weft_lane_create(&w.lane, &(weft_lane_options){ .idle = weft_ms(1) }), 0);
+    for (int i = 0; i < 3; i++) {
+        w.gate = (struct gate)GATE_INIT;
+        w.n = 8;
+        ck_assert_int_eq(weft_run(call_n, &w, ON(2)), 0);
+        ck_assert_int_eq(threads_back_to(before), before);
+    }
+    weft_lane_destroy(&w.lane);
+    ck_assert_int_eq(atomic_load(&w.ran), 24);
+}
+END_TEST
+
+START_TEST(the_threads_of_a_lane_end_with_it)
+{
+    struct work w = { .gate = GATE_INIT, .n = 10 };
+    int before = threads_before();
+    ck_assert_int_eq(weft_lane_create(&w.lane, &(weft_lane_options){ .idle = WEFT_NEVER }), 0);
+    ck_assert_int_eq(weft_run(call_n, &w, ON(2)), 0);
+    ck_assert_int_gt(threads_now(), before);
+    weft_lane_destroy(&w.lane);
+    ck_assert_int_eq(threads_back_to(before), before);
+}
+END_TEST
+
+/* -- cancel and deadline -- */
+
+static int cancel_calls(void *arg)
+{
+    struct work *w = arg;
+    weft_scope s;
+    weft_scope_begin(&s, WEFT_NEVER);
+    for (int i = 0; i < 6; i++)
+        weft_spawn(&s, call_one, w);
+    bool there = wait_for(&w->gate.waiting, 2);
+    weft_scope_cancel(&s, NULL);
+    there = there && wait_for(&w->returned, 4); /* those that were queued */
+    int begun = atomic_load(&w->ran);
+    gate_open(&w->gate);
+    int rc = weft_scope_end(&s, 0);
+    return there && begun == 2 ? rc : -ETIME;
+}
+
+START_TEST(a_cancel_withdraws_what_is_queued_and_awaits_what_has_begun)
+{
+    struct work w = { .gate = GATE_INIT };
+    ck_assert_int_eq(weft_lane_create(&w.lane, &(weft_lane_options){ .threads = 2 }), 0);
+    ck_assert_int_eq(weft_run(cancel_calls, &w, QUIETLY_ON(worker_counts[_i])), 0);
+    weft_lane_destroy(&w.lane);
+    int done = 0, left = 0;
+    for (int i = 0; i < 6; i++) {
+        done += atomic_load(&w.rc[i]) == 3;
+        left += atomic_load(&w.rc[i]) == -ECANCELED;
+    }
+    ck_assert_int_eq(atomic_load(&w.ran), 2);
+    ck_assert_int_eq(done, 2);
+    ck_assert_int_eq(left, 4);
+}
+END_TEST
+
+/* Its turn comes only when the deadline is over: the lane's one thread is held. */
+static int call_within(void *arg)
+{
+    struct work *w = arg;
+    weft_scope s, t;
+    weft_scope_begin(&s, WEFT_NEVER);
+    weft_spawn(&s, call_one, w);
+    bool there = wait_for(&w->gate.waiting, 1);
+    weft_scope_begin(&t, weft_ms(5));
+    int rc = weft_scope_end(&t, weft_blocking_on(w->lane, seven, NULL));
+    gate_open(&w->gate);
+    int end = weft_scope_end(&s, 0);
+    return !there ? -ETIME : end < 0 ? end : rc == -ETIMEDOUT ? 0 : -EPROTO;
+}
+
+START_TEST(a_deadline_withdraws_what_is_queued)
+{
+    struct work w = { .gate = GATE_INIT };
+    ck_assert_int_eq(weft_lane_create(&w.lane, &(weft_lane_options){ .threads = 1 }), 0);
+    ck_assert_int_eq(weft_run(call_within, &w, ON(worker_counts[_i])), 0);
+    weft_lane_destroy(&w.lane);
+}
+END_TEST
+
+/* -- runtimes that come and go -- */
+
+static int call_some(void *arg)
+{
+    struct work *w = arg;
+    for (int i = 0; i < 3; i++) {
+        int rc = weft_blocking_on(w->lane, seven, NULL);
+        if (rc != 7)
+            return rc < 0 ? rc : -EPROTO;
+    }
+    return 0;
+}
+
+static void *run_often(void *arg)
+{
+    intptr_t wrong = 0;
+    for (int i = 0; i < SCALED(60, 20, 10); i++)
+        wrong += weft_run(call_some, arg, ON(1 + i % 2)) != 0;
+    return (void *)wrong;
+}
+
+START_TEST(a_lane_outlives_the_runtimes_that_use_it)
+{
+    struct work w = { .n = 0 };
+    void *wrong[2];
+    ck_assert_int_eq(weft_lane_create(&w.lane, &(weft_lane_options){ .threads = 2 }), 0);
+    pthread_t a = thread_start(run_often, &w), b = thread_start(run_often, &w);
+    pthread_join(a, &wrong[0]);
+    pthread_join(b, &wrong[1]);
+    weft_lane_destroy(&w.lane);
+    ck_assert_ptr_null(wrong[0]);
+    ck_assert_ptr_null(wrong[1]);
+}
+END_TEST
+
+static int linger(void *arg)
+{
+    (void)arg;
+    usleep(30000); /* so long that all workers sleep meanwhile; whatever they do, this is no deadlock */
+    return 7;
+}
+
+static int call_linger(void *arg)
+{
+    struct work *w = arg;
+    int rc = weft_blocking_on(w->lane, linger, NULL);
+    return rc == 7 ? 0 : rc;
+}
+
+START_TEST(a_call_under_way_is_no_deadlock_and_holds_a_virtual_clock)
+{
+    struct work w = { .n = 0 };
+    ck_assert_int_eq(weft_lane_create(&w.lane, NULL), 0);
+    for (int clock = WEFT_CLOCK_REAL; clock <= WEFT_CLOCK_VIRTUAL; clock++)
+        ck_assert_int_eq(weft_run(call_linger, &w,
+                                 &(weft_options){ .workers = 2, .clock = clock, .deadlock_is_error = true }),
+                0);
+    weft_lane_destroy(&w.lane);
+}
+END_TEST
+
+/* -- bad inputs, plain threads, children, faults -- */
+
+START_TEST(bad_options_are_refused)
+{
+    weft_lane *l = NULL;
+    ck_assert_int_eq(weft_lane_create(NULL, NULL), -EINVAL);
+    ck_assert_int_eq(weft_lane_create(&l, &(weft_lane_options){ .threads = -1 }), -EINVAL);
+    ck_assert_int_eq(weft_lane_create(&l, &(weft_lane_options){ .threads = 100000 }), -EINVAL);
+    ck_assert_int_eq(weft_lane_create(&l, &(weft_lane_options){ .queue = -1 }), -EINVAL);
+    ck_assert_int_eq(weft_lane_create(&l, &(weft_lane_options){ .idle = -1 }), -EINVAL);
+    ck_assert_int_eq(weft_lane_create(&l, &(weft_lane_options){ .reserved = { 0, 1 } }), -EINVAL);
+    ck_assert_ptr_null(l);
+    weft_lane_destroy(&l);
+    weft_lane_destroy(NULL);
+    ck_assert_int_eq(weft_blocking_on(NULL, seven, NULL), -EINVAL);
+}
+END_TEST
+
+START_TEST(on_a_plain_thread_the_function_is_called_directly)
+{
+    struct work w = { .n = 0 };
+    ck_assert_int_eq(weft_lane_create(&w.lane, NULL), 0);
+    ck_assert_int_eq(weft_blocking_on(w.lane, NULL, NULL), -EINVAL);
+    ck_assert_int_eq(weft_blocking_on(w.lane, look_at_thread, &w), 0);
+    ck_assert_int_eq(w.tid, thread_id());
+    weft_lane_destroy(&w.lane);
+}
+END_TEST
+
+static void call_in_child(void *arg)
+{
+    struct work *w = arg;
+    weft_lane *l = NULL, *was = w->lane;
+    bool told = weft_blocking_on(w->lane, seven, NULL) == -ECHILD && weft_lane_create(&l, NULL) == -ECHILD;
+    weft_lane_destroy(&w->lane);
+    _exit(told && w->lane == was ? 42 : 1);
+}
+
+START_TEST(a_forked_child_is_told_so)
+{
+    struct work w = { .n = 0 };
+    ck_assert_int_eq(weft_lane_create(&w.lane, NULL), 0);
+    struct death d = die(call_in_child, &w);
+    weft_lane_destroy(&w.lane);
+    ck_assert_int_eq(d.status, 42);
+}
+END_TEST
+
+static int call_without_thread(void *arg)
+{
+    struct work *w = arg;
+    weft__fault_set(WEFT__FAULT_THREAD, 1, 1, -EAGAIN);
+    int refused = weft_blocking_on(w->lane, seven, NULL);
+    int after = weft_blocking_on(w->lane, seven, NULL);
+    weft__fault_clear();
+    return refused == -EAGAIN && after == 7 ? 0 : -EPROTO;
+}
+
+START_TEST(what_fails_is_told)
+{
+    struct work w = { .n = 0 };
+    weft__fault_set(WEFT__FAULT_ALLOC, 1, 1, -ENOMEM);
+    int rc = weft_lane_create(&w.lane, NULL);
+    weft__fault_clear();
+    ck_assert_int_eq(rc, -ENOMEM);
+    ck_assert_ptr_null(w.lane);
+    ck_assert_int_eq(weft_lane_create(&w.lane, NULL), 0);
+    ck_assert_int_eq(weft_run(call_without_thread, &w, ON(1)), 0);
+    weft_lane_destroy(&w.lane);
+}
+END_TEST
+
+int main(void)
+{
+    int counts = COUNT(worker_counts);
+    Suite *s = suite_create("lane");
+    TCase *tc = add_case(s, "apart");
+    tcase_add_loop_test(tc, a_lane_whose_threads_are_all_blocked_keeps_no_other_waiting, 0, counts);
+    tc = add_case(s, "threads");
+    tcase_add_loop_test(tc, no_more_calls_run_at_once_than_it_has_threads, 0, counts);
+    tcase_add_loop_test(tc, a_full_queue_refuses_or_waits, 0, counts);
+    tcase_add_test(tc, its_threads_have_its_name_and_no_signals);
+    tcase_add_test(tc, idle_threads_end_and_come_back);
+    tcase_add_test(tc, the_threads_of_a_lane_end_with_it);
+    tc = add_case(s, "leaving");
+    tcase_add_loop_test(tc, a_cancel_withdraws_what_is_queued_and_awaits_what_has_begun, 0, counts);
+    tcase_add_loop_test(tc, a_deadline_withdraws_what_is_queued, 0, counts);
+    tc = add_case(s, "runtimes");
+    tcase_add_test(tc, a_lane_outlives_the_runtimes_that_use_it);
+    tcase_add_test(tc, a_call_under_way_is_no_deadlock_and_holds_a_virtual_clock);
+    tc = add_case(s, "trouble");
+    tcase_add_test(tc, bad_options_are_refused);
+    tcase_add_test(tc, on_a_plain_thread_the_function_is_called_directly);
+    if (forking())
+        tcase_add_test(tc, a_forked_child_is_told_so);
+    tcase_add_test(tc, what_fails_is_told);
+    return run_suite(s);
+}
