@@ -125,7 +125,7 @@ def read_header(path, header):
     at = 0
     while True:
         m = TOKEN.search(text, at)
-        between = text[at:m.start() if m else len(text)].strip()
+        between = re.sub(r"^struct \w+;", "", text[at:m.start() if m else len(text)].strip()).strip()  # of another's header
         if between not in ("", "}", 'extern "C" {'):
             raise SystemExit("%s: cannot read %r" % (header, between))
         if not m:

@@ -1,7 +1,8 @@
-/* weft/net.h - TCP and Unix sockets.
+/* weft/net.h - TCP, UDP and Unix sockets.
  *
- * Addresses are text: "127.0.0.1:80", "[::1]:80", ":7777" (every address), "unix:/run/x", "unix:@abstract".
- * In this version the host is numeric.
+ * Addresses are text: "example.org:80", "127.0.0.1:80", "[::1]:80", ":7777" (every address), "unix:/run/x",
+ * "unix:@abstract". Ports are numbers. A name is looked up as by weft_resolve (dns.h), whose errors come back, too. Other
+ * options of sockets are set and read by setsockopt and getsockopt on the descriptor.
  *
  * context    any thread: never suspends
  */
@@ -15,6 +16,8 @@
 extern "C" {
 #endif
 
+struct mmsghdr;
+
 /* How to listen. All zero, or NULL, are the defaults. */
 typedef struct weft_listen_options {
     int backlog;          /* pending connections; 0: 4096 */
@@ -24,10 +27,24 @@ typedef struct weft_listen_options {
     uint64_t reserved[8]; /* zero */
 } weft_listen_options;
 
-/* Opens a listener, with SO_REUSEADDR. An existing Unix socket file on which nobody listens is replaced.
+/* Opens a listener, with SO_REUSEADDR. An existing Unix socket file on which nobody listens is replaced. Of a name's
+ * addresses it is the first one that this host has.
  *
- * returns    a descriptor; -EINVAL not an address, or bad options; -EADDRINUSE, -EACCES, -EMFILE, ... */
+ * returns    a descriptor; -EINVAL not an address, or bad options; -EADDRINUSE, -EACCES, -EMFILE, ...; -ECANCELED
+ * context    task: suspends, cancellation point (nothing is opened); plain thread: blocks it. All that only for a name */
 WEFT_CHECK WEFT_API int weft_listen(const char *where, const weft_listen_options *o);
+
+/* A listener that the process was started with (LISTEN_PID, LISTEN_FDS and LISTEN_FDNAMES, as systemd sets them): the next
+ * of this name, or of any if it is NULL, that was not taken yet. It becomes close-on-exec and non-blocking. The environment
+ * is read by the first call, and not changed: children find another process's number there.
+ *
+ * returns    a descriptor; -ENOENT there is none (left); -ENOTSOCK, -EINVAL it is there, but is no listener, and not taken */
+WEFT_CHECK WEFT_API int weft_listen_inherited(const char *name);
+
+/* Tells whoever started the process that it is ready (NOTIFY_SOCKET, as sd_notify(3) does).
+ *
+ * returns    1 told; 0 nobody asked; -EINVAL, -EAFNOSUPPORT no address of a Unix socket; -EAGAIN, -ECONNREFUSED, ... */
+WEFT_API int weft_service_ready(void);
 
 /* Takes the next connection, with TCP_NODELAY. Connections that died in the queue are passed over. When
  * descriptors or memory run out it pauses, from 1 to 100 ms, and tries again for one second before it gives
@@ -42,14 +59,17 @@ WEFT_CHECK WEFT_API int weft_accept(int listener);
 /* How to connect. All zero, or NULL, are the defaults. */
 typedef struct weft_connect_options {
     const char *from;     /* local address to use; NULL: any */
+    int64_t stagger;      /* ns until the next address is tried beside those before; 0: 250 ms */
     bool delay;           /* leave Nagle's algorithm on; by default TCP_NODELAY is set */
-    uint64_t reserved[8]; /* zero */
+    uint64_t reserved[7]; /* zero */
 } weft_connect_options;
 
-/* Connects. On an error nothing stays open.
+/* Connects. On an error nothing stays open. A name's addresses are tried in turn, IPv6 and IPv4 by turns; the next one is
+ * begun when one has failed or after `stagger`, and the first that connects is taken (RFC 8305). If none does, the error is
+ * that of the first, and weft_error_text has all of them.
  *
  * returns    a descriptor; -ECANCELED; -EINVAL not an address, one without a host, or bad options; -ECONNREFUSED,
- *            -ETIMEDOUT, -EMFILE, ...
+ *            -ETIMEDOUT, -EMFILE, ...; -EAFNOSUPPORT no address is of the family of `from`
  * context    task: suspends, cancellation point (the attempt is given up); plain thread: blocks it */
 WEFT_CHECK WEFT_API int weft_connect(const char *where, const weft_connect_options *o);
 
@@ -84,6 +104,50 @@ WEFT_API int weft_addr_text(const weft_addr *a, char *out, size_t bytes);
  * returns    0; -EINVAL; -EBADF, -ENOTSOCK, -ENOTCONN; *out is then untouched */
 WEFT_CHECK WEFT_API int weft_addr_local(int fd, weft_addr *out);
 WEFT_CHECK WEFT_API int weft_addr_peer(int fd, weft_addr *out);
+
+/* Opens a datagram socket. `local`: where it receives; NULL: a free port. `remote`: whom it is connected to, so that
+ * weft_read and weft_write do, too; NULL: anybody. One of the two may be NULL. "unix:..." opens a Unix datagram socket.
+ *
+ * returns    a descriptor; -EINVAL; -EAFNOSUPPORT they are of two families; -EADDRINUSE, -EACCES, -EMFILE, ...; -ECANCELED
+ * context    task: suspends, cancellation point (nothing is opened); plain thread: blocks it. All that only for a name */
+WEFT_CHECK WEFT_API int weft_udp_open(const char *local, const char *remote);
+
+/* Receives one datagram, and whom it is from (*from may be NULL; of a Unix socket without a name it has no length).
+ *
+ * returns    the bytes, which may be 0: that is no end; -EMSGSIZE it was longer than n and is lost, buf has its beginning;
+ *            -ECONNREFUSED, ... what an earlier datagram met (a connected socket's); -ECANCELED; -EBADF
+ * on error   *from is untouched
+ * context    task: suspends, cancellation point (no datagram is lost); plain thread: blocks it */
+WEFT_CHECK WEFT_API int weft_recv_from(int fd, void *buf, size_t n, weft_addr *from);
+
+/* Sends one datagram. `to`: NULL for a connected socket.
+ *
+ * returns    n; -EMSGSIZE too long for the way; -EDESTADDRREQ; -ECONNREFUSED, ... as above; -ECANCELED; -EINVAL; -EBADF
+ * context    task: suspends, cancellation point (it was not sent); plain thread: blocks it */
+WEFT_CHECK WEFT_API int weft_send_to(int fd, const void *buf, size_t n, const weft_addr *to);
+
+/* Several datagrams in one system call, recvmmsg(2) and sendmmsg(2): waits for the first, takes what is there. The kernel
+ * fills msg_len, and msg_hdr.msg_flags has MSG_TRUNC where a datagram was cut. At most 1024 are moved at once.
+ *
+ * returns    how many, at least 1; -ECANCELED; -EINVAL; -EBADF; as the calls for one
+ * context    task: suspends, cancellation point (none was moved); plain thread: blocks it */
+WEFT_CHECK WEFT_API int weft_recv_many(int fd, struct mmsghdr *m, unsigned n);
+WEFT_CHECK WEFT_API int weft_send_many(int fd, struct mmsghdr *m, unsigned n);
+
+/* Sends bytes, at least one, and descriptors with the first of them, through a Unix socket. The caller keeps its own.
+ *
+ * returns    how many bytes were sent, and all descriptors with them; -EINVAL, more than 253 too; -EPIPE; -EBADF one of them
+ *            is none; -ETOOMANYREFS; -ECANCELED
+ * context    task: suspends, cancellation point (nothing was sent); plain thread: blocks it */
+WEFT_CHECK WEFT_API int weft_send_fds(int fd, const void *buf, size_t n, const int *fds, size_t nfds);
+
+/* Receives bytes, and descriptors if some came with them, close-on-exec: at most *nfds, which then says how many.
+ *
+ * returns    the bytes; 0 the end; -EMSGSIZE more descriptors came than there is room for, or a datagram was longer than n;
+ *            -EMFILE the process has no numbers for them; -ECANCELED; -EINVAL; -EBADF
+ * on error   *nfds is untouched. After -EMSGSIZE and -EMFILE all descriptors that came are closed, the bytes are in buf
+ * context    task: suspends, cancellation point (nothing is lost); plain thread: blocks it */
+WEFT_CHECK WEFT_API int weft_recv_fds(int fd, void *buf, size_t n, int *fds, size_t *nfds);
 
 #ifdef __cplusplus
 }

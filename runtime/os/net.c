@@ -9,6 +9,7 @@
 #include <sys/stat.h>
 #include <sys/un.h>
 #include <unistd.h>
+#include <weft/dns.h>
 #include <weft/io.h>
 #include <weft/net.h>
 #include <weft/time.h>
@@ -19,8 +20,9 @@
 #include "coord/await.h"
 #include "os/address.h"
 #include "os/ready.h"
+#include "os/socket.h"
 
-enum { BACKLOG = 4096 };
+enum { BACKLOG = 4096, MOST_ADDRESSES = 16 };
 
 static int reserved_is_zero(const uint64_t *words)
 {
@@ -30,13 +32,12 @@ static int reserved_is_zero(const uint64_t *words)
     return 1;
 }
 
-static int set_int(int fd, int level, int name, int value)
+int weft__socket_set(int fd, int level, int name, int value)
 {
     return setsockopt(fd, level, name, &value, sizeof value) == 0 ? 0 : -weft__errno();
 }
 
-/* Hands a new descriptor to the poller, or closes it. */
-static int adopt(int fd, uint64_t flags)
+int weft__socket_adopt(int fd, uint64_t flags)
 {
     int rc = weft__slot_adopt(fd, WEFT__SLOT_OWNED | flags);
     if (rc < 0) {
@@ -46,12 +47,12 @@ static int adopt(int fd, uint64_t flags)
     return fd;
 }
 
-static int open_socket(const weft_addr *a)
+int weft__socket_open(const weft_addr *a, int type)
 {
     int rc = weft__fault(WEFT__FAULT_SOCKET);
     if (rc < 0)
         return rc;
-    int fd = socket(a->sa.ss_family, SOCK_STREAM | SOCK_NONBLOCK | SOCK_CLOEXEC, 0);
+    int fd = socket(a->sa.ss_family, type | SOCK_NONBLOCK | SOCK_CLOEXEC, 0);
     return fd < 0 ? -weft__errno() : fd;
 }
 
@@ -64,7 +65,7 @@ static void clear_stale_file(const weft_addr *a)
     struct stat st;
     if (a->sa.ss_family != AF_UNIX || u->sun_path[0] == 0 || lstat(u->sun_path, &st) < 0 || !S_ISSOCK(st.st_mode))
         return;
-    int fd = open_socket(a);
+    int fd = weft__socket_open(a, SOCK_STREAM);
     if (fd < 0)
         return;
     if (connect(fd, (const struct sockaddr *)(const void *)&a->sa, a->len) < 0 && weft__errno() == ECONNREFUSED)
@@ -76,12 +77,12 @@ static int bind_and_listen(int fd, const weft_addr *a, const weft_listen_options
 {
     int rc = 0;
     if (a->sa.ss_family != AF_UNIX) {
-        rc = set_int(fd, SOL_SOCKET, SO_REUSEADDR, 1);
+        rc = weft__socket_set(fd, SOL_SOCKET, SO_REUSEADDR, 1);
         if (rc == 0 && o->reuse_port)
-            rc = set_int(fd, SOL_SOCKET, SO_REUSEPORT, 1);
+            rc = weft__socket_set(fd, SOL_SOCKET, SO_REUSEPORT, 1);
     }
     if (rc == 0 && a->sa.ss_family == AF_INET6)
-        rc = set_int(fd, IPPROTO_IPV6, IPV6_V6ONLY, o->v6_only);
+        rc = weft__socket_set(fd, IPPROTO_IPV6, IPV6_V6ONLY, o->v6_only);
     if (rc < 0)
         return rc;
     clear_stale_file(a);
@@ -93,32 +94,42 @@ static int bind_and_listen(int fd, const weft_addr *a, const weft_listen_options
     return listen(fd, o->backlog > 0 ? o->backlog : BACKLOG) == 0 ? 0 : -weft__errno();
 }
 
+static int listen_at(weft_addr a, bool any, const weft_listen_options *o)
+{
+    int fd = weft__socket_open(&a, SOCK_STREAM);
+    if (fd == -EAFNOSUPPORT && any) { /* a host without IPv6 */
+        weft__address_any4(&a);
+        fd = weft__socket_open(&a, SOCK_STREAM);
+    }
+    if (fd < 0)
+        return fd;
+    int rc = bind_and_listen(fd, &a, o);
+    if (rc < 0) {
+        close(fd);
+        return rc;
+    }
+    return weft__socket_adopt(fd, 0);
+}
+
 int weft_listen(const char *where, const weft_listen_options *o)
 {
     static const weft_listen_options defaults;
-    weft_addr a;
+    weft_addr found[MOST_ADDRESSES];
     o = o ? o : &defaults;
     if (!where || !reserved_is_zero(o->reserved) || o->backlog < 0)
         return -EINVAL;
     if (weft__forked)
         return -ECHILD;
-    bool any = where[0] == ':';
-    int rc = weft_addr_parse(&a, where);
-    if (rc < 0)
-        return rc;
-    int fd = open_socket(&a);
-    if (fd == -EAFNOSUPPORT && any) { /* a host without IPv6 */
-        weft__address_any4(&a);
-        fd = open_socket(&a);
+    int n = weft_resolve(where, found, MOST_ADDRESSES), first = 0;
+    if (n < 0)
+        return n;
+    for (int i = 0; i < n; i++) {
+        int fd = listen_at(found[i], where[0] == ':', o);
+        if (fd != -EADDRNOTAVAIL && fd != -EAFNOSUPPORT) /* of a family that the host has not: the next */
+            return fd;
+        first = i == 0 ? fd : first;
     }
-    if (fd < 0)
-        return fd;
-    rc = bind_and_listen(fd, &a, o);
-    if (rc < 0) {
-        close(fd);
-        return rc;
-    }
-    return adopt(fd, 0);
+    return first;
 }
 
 /* ---- accept */
@@ -202,76 +213,8 @@ int weft_accept(int listener)
     weft__has_read(f);
     if (rc < 0)
         return rc;
-    set_int(rc, IPPROTO_TCP, TCP_NODELAY, 1); /* refused by Unix sockets, which need none */
-    return adopt(rc, WEFT__SLOT_STREAM);
-}
-
-/* ---- connect */
-
-static int connect_in(struct weft__frame *f, int fd, const weft_addr *a)
-{
-    struct weft__slot *s;
-    int rc = weft__slot_enter(fd, &s);
-    if (rc < 0)
-        return rc;
-    int error = 0;
-    socklen_t bytes = sizeof error;
-    if (connect(fd, (const struct sockaddr *)(const void *)&a->sa, a->len) < 0 && (rc = -weft__errno()) == -EINTR)
-        rc = -EINPROGRESS;
-    while (rc == -EAGAIN) { /* a Unix listener's queue is full; no event tells when it is not */
-        if ((rc = weft_sleep(weft_ms(1))) == 0 &&
-                connect(fd, (const struct sockaddr *)(const void *)&a->sa, a->len) < 0)
-            rc = -weft__errno();
-    }
-    if (rc == -EINPROGRESS) {
-        bool waited = false;
-        do {
-            rc = weft__ready_wait(f, s, WEFT_WRITABLE, waited);
-            waited = true;
-            /* An edge may be of an earlier time: connected only when poll says so. */
-        } while (rc == 0 && weft__ready_look(fd, WEFT_WRITABLE) == 0);
-        if (rc == 0 && getsockopt(fd, SOL_SOCKET, SO_ERROR, &error, &bytes) < 0)
-            rc = -weft__errno();
-        if (rc == 0)
-            rc = -error;
-    }
-    weft__slot_leave(s);
-    return rc;
-}
-
-int weft_connect(const char *where, const weft_connect_options *o)
-{
-    static const weft_connect_options defaults;
-    struct weft__frame *f = weft__current();
-    weft_addr a, from;
-    o = o ? o : &defaults;
-    if (!f)
-        return weft__no_frame();
-    if (!where || !reserved_is_zero(o->reserved) || where[0] == ':')
-        return -EINVAL;
-    int rc = weft_addr_parse(&a, where);
-    if (rc == 0 && o->from)
-        rc = weft_addr_parse(&from, o->from);
-    if (rc < 0 || (rc = weft__enter_call(f)) < 0)
-        return rc;
-    int fd = open_socket(&a);
-    if (fd < 0)
-        return fd;
-    if (o->from && bind(fd, (struct sockaddr *)(void *)&from.sa, from.len) < 0) {
-        rc = -weft__errno();
-        close(fd);
-        return rc;
-    }
-    if (!o->delay)
-        set_int(fd, IPPROTO_TCP, TCP_NODELAY, 1); /* refused by Unix sockets */
-    if ((fd = adopt(fd, WEFT__SLOT_STREAM)) < 0)
-        return fd;
-    rc = connect_in(f, fd, &a);
-    if (rc < 0) {
-        weft_ignore(weft_close(fd));
-        return rc;
-    }
-    return fd;
+    weft__socket_set(rc, IPPROTO_TCP, TCP_NODELAY, 1); /* refused by Unix sockets, which need none */
+    return weft__socket_adopt(rc, WEFT__SLOT_STREAM);
 }
 
 /* ---- the rest */

@@ -1,0 +1,288 @@
+/* tests/dns_test.c - names of hosts: os/dns.c.
+ *
+ * The resolver is the test's own: getaddrinfo and getnameinfo are defined here. Names say what it does:
+ * "slow..." waits for the gate, "none", "again", "fail", "six" are answers, everything else is 127.0.0.1. */
+#include "support.h"
+
+#include <netdb.h>
+#include <netinet/in.h>
+
+static const int counts[] = { 1, 2, 4 };
+static struct gate gate = GATE_INIT;
+static atomic_int asked;
+
+static struct addrinfo *new_address(int family)
+{
+    struct addrinfo *a = calloc(1, sizeof *a + sizeof(struct sockaddr_in6));
+    if (!a)
+        abort();
+    a->ai_family = family;
+    a->ai_addr = (struct sockaddr *)(void *)(a + 1);
+    a->ai_addr->sa_family = (sa_family_t)family;
+    if (family == AF_INET) {
+        a->ai_addrlen = sizeof(struct sockaddr_in);
+        ((struct sockaddr_in *)(void *)a->ai_addr)->sin_addr.s_addr = htonl(INADDR_LOOPBACK);
+    } else {
+        a->ai_addrlen = sizeof(struct sockaddr_in6);
+        ((struct sockaddr_in6 *)(void *)a->ai_addr)->sin6_addr = in6addr_loopback;
+    }
+    return a;
+}
+
+int getaddrinfo(const char *name, const char *service, const struct addrinfo *hints, struct addrinfo **out)
+{
+    (void)service;
+    (void)hints;
+    atomic_fetch_add(&asked, 1);
+    if (strncmp(name, "slow", 4) == 0)
+        gate_wait(&gate);
+    if (strcmp(name, "none") == 0)
+        return EAI_NONAME;
+    if (strcmp(name, "again") == 0)
+        return EAI_AGAIN;
+    if (strcmp(name, "fail") == 0)
+        return EAI_FAIL;
+    *out = new_address(strcmp(name, "six") == 0 ? AF_INET6 : AF_INET);
+    if (strcmp(name, "six") == 0)
+        (*out)->ai_next = new_address(AF_INET);
+    return 0;
+}
+
+void freeaddrinfo(struct addrinfo *a)
+{
+    while (a) {
+        struct addrinfo *next = a->ai_next;
+        free(a);
+        a = next;
+    }
+}
+
+int getnameinfo(const struct sockaddr *sa, socklen_t len, char *host, socklen_t bytes, char *service, socklen_t more,
+        int flags)
+{
+    (void)len;
+    (void)service;
+    (void)more;
+    (void)flags;
+    if (sa->sa_family == AF_INET6)
+        return EAI_NONAME;
+    snprintf(host, bytes, "home.example");
+    return 0;
+}
+
+struct look {
+    const char *where;
+    weft_addr out[4];
+    size_t n;
+    int rc;
+    char text[120];
+};
+
+static int look(void *arg)
+{
+    struct look *l = arg;
+    l->rc = weft_resolve(l->where, l->out, l->n ? l->n : 4);
+    snprintf(l->text, sizeof l->text, "%s", weft_error_text(l->rc));
+    return 0;
+}
+
+static const struct {
+    const char *where;
+    int rc;
+    const char *text; /* of the first address, or in the error's words */
+} answers[] = {
+    { "Host.example:80", 1, "127.0.0.1:80" },
+    { "six:443", 2, "[::1]:443" },
+    { "10.1.2.3:5", 1, "10.1.2.3:5" },
+    { "[::1]:5", 1, "[::1]:5" },
+    { "unix:@x", 1, "unix:@x" },
+    { "none:80", -ENOENT, "none: " },
+    { "again:80", -EAGAIN, "again: " },
+    { "fail:80", -EREMOTEIO, "fail: " },
+    { "host", -EINVAL, "" },
+    { "host:", -EINVAL, "" },
+    { "host:http", -EINVAL, "" },
+    { "host:65536", -EINVAL, "" },
+    { "a b:1", -EINVAL, "" },
+    { "127.1:1", -EINVAL, "" },
+    { "[::1:1", -EINVAL, "" },
+    { "unix:", -EINVAL, "" },
+};
+
+START_TEST(a_name_has_addresses_or_an_error_in_words)
+{
+    struct look l = { .where = answers[_i].where };
+    char text[64];
+    ck_assert_int_eq(weft_run(look, &l, ON(2)), 0);
+    ck_assert_int_eq(l.rc, answers[_i].rc);
+    if (l.rc > 0) {
+        ck_assert_int_gt(weft_addr_text(&l.out[0], text, sizeof text), 0);
+        ck_assert_str_eq(text, answers[_i].text);
+    } else {
+        ck_assert_int_eq(strncmp(l.text, answers[_i].text, strlen(answers[_i].text)), 0);
+    }
+}
+END_TEST
+
+START_TEST(a_plain_thread_asks_and_answers_serve_for_a_while_but_unknown_names_do_not)
+{
+    weft_addr a;
+    ck_assert_int_eq(weft_resolve("host:1", &a, 1), 1);
+    ck_assert_int_eq(weft_resolve("HOST:2", &a, 1), 1);
+    ck_assert_int_eq(atomic_load(&asked), 1);
+    ck_assert_int_eq(weft_resolve("none:1", &a, 1), -ENOENT);
+    ck_assert_int_eq(weft_resolve("none:1", &a, 1), -ENOENT);
+    ck_assert_int_eq(atomic_load(&asked), 3);
+    ck_assert_int_eq(weft_resolve("six:1", &a, 1), 1);
+    ck_assert_int_eq(weft_resolve("host:1", &a, 0), -EINVAL);
+    ck_assert_int_eq(weft_resolve(NULL, &a, 1), -EINVAL);
+    for (int i = 0; i < 1000; i++) {
+        char where[32];
+        snprintf(where, sizeof where, "host%d:1", i);
+        ck_assert_int_eq(weft_resolve(where, &a, 1), 1);
+    }
+}
+END_TEST
+
+enum { MANY = 20 };
+
+struct crowd {
+    struct look looks[MANY];
+    int rc[4];
+    int64_t late;
+};
+
+static int ask_together(void *arg)
+{
+    struct crowd *c = arg;
+    weft_scope s;
+    weft_scope_begin(&s, WEFT_NEVER);
+    for (int i = 0; i < MANY; i++) {
+        c->looks[i].where = "slow:7";
+        weft_spawn(&s, look, &c->looks[i]);
+    }
+    wait_for(&gate.waiting, 1);
+    for (int i = 0; i < 1000; i++)
+        weft_ignore(weft_yield());
+    gate_open(&gate);
+    return weft_scope_end(&s, 0);
+}
+
+START_TEST(those_who_ask_at_the_same_time_share_one_look_up)
+{
+    struct crowd c = { .late = 0 };
+    ck_assert_int_eq(weft_run(ask_together, &c, ON(counts[_i])), 0);
+    for (int i = 0; i < MANY; i++)
+        ck_assert_int_eq(c.looks[i].rc, 1);
+    ck_assert_int_eq(atomic_load(&asked), 1);
+}
+END_TEST
+
+static int leave_others(void *arg)
+{
+    struct crowd *c = arg;
+    weft_scope first, rest;
+    weft_scope_begin(&rest, WEFT_NEVER);
+    weft_scope_begin(&first, WEFT_NEVER);
+    c->looks[0].where = c->looks[1].where = "slow:7";
+    weft_spawn(&first, look, &c->looks[0]);
+    wait_for(&gate.waiting, 1);
+    weft_spawn(&rest, look, &c->looks[1]);
+    for (int i = 0; i < 1000; i++)
+        weft_ignore(weft_yield());
+    weft_scope_cancel(&first, "enough");
+    weft_ignore(weft_scope_end(&first, 0));
+    c->rc[0] = c->looks[0].rc;
+    gate_open(&gate); /* only now does the resolver answer */
+    weft_ignore(weft_scope_end(&rest, 0));
+    return 0;
+}
+
+START_TEST(who_began_a_look_up_may_leave_at_once_and_the_others_get_the_answer)
+{
+    struct crowd c = { .late = 0 };
+    ck_assert_int_eq(weft_run(leave_others, &c, ON(1)), 0);
+    ck_assert_int_eq(c.looks[0].rc, -ECANCELED);
+    ck_assert_int_eq(c.looks[1].rc, 1);
+    ck_assert_int_eq(atomic_load(&asked), 1);
+}
+END_TEST
+
+static int nothing_else_waits(void *arg)
+{
+    struct crowd *c = arg;
+    char names[MANY][16];
+    weft_scope s, t;
+    weft_scope_begin(&s, WEFT_NEVER);
+    for (int i = 0; i < MANY; i++) {
+        snprintf(names[i], sizeof names[i], "slow%d:1", i);
+        c->looks[i].where = names[i];
+        weft_spawn(&s, look, &c->looks[i]);
+    }
+    wait_for(&gate.waiting, 1);
+    c->rc[0] = weft_sleep(weft_ms(1));
+    weft_scope_begin(&t, weft_ms(5));
+    c->rc[1] = weft_scope_end(&t, weft_resolve("slowest:1", c->looks[0].out, 1));
+    weft_scope_cancel(&s, NULL);
+    weft_ignore(weft_scope_end(&s, 0)); /* while the gate is shut */
+    c->rc[2] = gate.open;
+    gate_open(&gate);
+    return 0;
+}
+
+START_TEST(a_dead_resolver_keeps_nobody)
+{
+    struct crowd c = { .late = 0 };
+    ck_assert_int_eq(weft_run(nothing_else_waits, &c, ON(counts[_i])), 0);
+    ck_assert_int_eq(c.rc[0], 0);
+    ck_assert_int_eq(c.rc[1], -ETIMEDOUT);
+    ck_assert_int_eq(c.rc[2], 0);
+    for (int i = 0; i < MANY; i++)
+        ck_assert_int_eq(c.looks[i].rc, -ECANCELED);
+}
+END_TEST
+
+static int look_back(void *arg)
+{
+    struct look *l = arg;
+    weft_addr a;
+    if (weft_addr_parse(&a, l->where) < 0)
+        return -EINVAL;
+    l->rc = weft_resolve_name(&a, l->text, l->n);
+    return 0;
+}
+
+START_TEST(an_address_has_a_name_or_none)
+{
+    struct look l = { .where = "127.0.0.1:1", .n = 64 };
+    ck_assert_int_eq(weft_run(look_back, &l, ON(1)), 0);
+    ck_assert_int_eq(l.rc, 12);
+    ck_assert_str_eq(l.text, "home.example");
+    l.n = 12;
+    ck_assert_int_eq(look_back(&l), 0);
+    ck_assert_int_eq(l.rc, -ENOSPC);
+    l.where = "[::1]:1";
+    ck_assert_int_eq(look_back(&l), 0);
+    ck_assert_int_eq(l.rc, -ENOENT);
+    l.where = "unix:/x";
+    ck_assert_int_eq(look_back(&l), 0);
+    ck_assert_int_eq(l.rc, -EINVAL);
+}
+END_TEST
+
+int main(void)
+{
+    Suite *s = suite_create("dns");
+    TCase *tc = add_case(s, "names");
+    tcase_add_loop_test(tc, a_name_has_addresses_or_an_error_in_words, 0, COUNT(answers));
+    tcase_add_test(tc, a_plain_thread_asks_and_answers_serve_for_a_while_but_unknown_names_do_not);
+    tcase_add_loop_test(tc, those_who_ask_at_the_same_time_share_one_look_up, 0, COUNT(counts));
+    tcase_add_test(tc, who_began_a_look_up_may_leave_at_once_and_the_others_get_the_answer);
+    tcase_add_loop_test(tc, a_dead_resolver_keeps_nobody, 0, COUNT(counts));
+    tcase_add_test(tc, an_address_has_a_name_or_none);
+    if (!forking()) { /* the gate and the counter serve once */
+        fprintf(stderr, "dns_test needs CK_FORK\n");
+        return 77;
+    }
+    return run_suite(s);
+}

@@ -1,0 +1,156 @@
+/* tests/fds_test.c - descriptors through Unix sockets: os/fds.c. */
+#include "support.h"
+
+static const int counts[] = { 1, 2, 4 };
+
+struct pass {
+    int rc[8];
+    int flags, leaked;
+    char buf[8];
+};
+
+static int pass_on(void *arg)
+{
+    struct pass *p = arg;
+    int pair[2], pipes[2], got[2] = { -1, -1 };
+    size_t n = 2;
+    if (weft_pair(pair) < 0 || pipe(pipes) < 0)
+        return -EIO;
+    int before = descriptors_now();
+    p->rc[0] = weft_send_fds(pair[0], "ab", 2, pipes, 2);
+    p->rc[1] = weft_recv_fds(pair[1], p->buf, 8, got, &n);
+    p->rc[2] = (int)n;
+    p->flags = fcntl(got[0], F_GETFD);
+    p->rc[3] = sys_write(got[1], "z", 1);
+    p->rc[4] = sys_read(pipes[0], p->buf + 4, 1);
+    close(got[0]);
+    close(got[1]);
+    /* more than there is room for */
+    n = 1;
+    weft_ignore(weft_send_fds(pair[0], "c", 1, pipes, 2));
+    p->rc[5] = weft_recv_fds(pair[1], p->buf + 2, 1, got, &n);
+    /* bytes alone */
+    weft_ignore(weft_send_fds(pair[0], "d", 1, NULL, 0));
+    n = 2;
+    p->rc[6] = weft_recv_fds(pair[1], p->buf + 3, 1, got, &n) + (int)n;
+    p->leaked = descriptors_now() - before;
+    weft_ignore(weft_close(pair[0]));
+    n = 2;
+    p->rc[7] = weft_recv_fds(pair[1], p->buf + 6, 1, got, &n) + (int)n;
+    weft_ignore(weft_close(pair[1]));
+    close(pipes[0]);
+    close(pipes[1]);
+    return 0;
+}
+
+static void check_pass(const struct pass *p)
+{
+    ck_assert_int_eq(p->rc[0], 2);
+    ck_assert_int_eq(p->rc[1], 2);
+    ck_assert_int_eq(p->rc[2], 2);
+    ck_assert_int_eq(p->flags, FD_CLOEXEC);
+    ck_assert_int_eq(p->rc[3], 1);
+    ck_assert_int_eq(p->rc[4], 1);
+    ck_assert_int_eq(p->rc[5], -EMSGSIZE);
+    ck_assert_int_eq(p->buf[2], 'c');
+    ck_assert_int_eq(p->rc[6], 1);
+    ck_assert_int_eq(p->leaked, 0);
+    ck_assert_int_eq(p->rc[7], 0);
+}
+
+START_TEST(descriptors_arrive_and_none_is_leaked)
+{
+    struct pass p = { .flags = -1 };
+    ck_assert_int_eq(weft_run(pass_on, &p, ON(counts[_i])), 0);
+    check_pass(&p);
+}
+END_TEST
+
+START_TEST(a_plain_thread_passes_them_too)
+{
+    struct pass p = { .flags = -1 };
+    ck_assert_int_eq(pass_on(&p), 0);
+    check_pass(&p);
+}
+END_TEST
+
+START_TEST(without_numbers_for_them_those_that_came_are_closed)
+{
+    int pair[2], pipes[2], got[2];
+    char c;
+    size_t n = 2;
+    struct rlimit old;
+    ck_assert_int_eq(weft_pair(pair), 0);
+    ck_assert_int_eq(pipe(pipes), 0);
+    ck_assert_int_eq(weft_send_fds(pair[0], "x", 1, pipes, 2), 1);
+    int next = dup(0);
+    ck_assert_int_ge(next, 0);
+    close(next);
+    getrlimit(RLIMIT_NOFILE, &old);
+    setrlimit(RLIMIT_NOFILE, &(struct rlimit){ (rlim_t)next + 1, old.rlim_max }); /* one is left */
+    int rc = weft_recv_fds(pair[1], &c, 1, got, &n);
+    int again = dup(0);
+    setrlimit(RLIMIT_NOFILE, &old);
+    ck_assert_int_eq(rc, -EMFILE);
+    ck_assert_int_eq(again, next);
+    close(again);
+    ck_assert_int_eq(weft_close(pair[0]), 0);
+    ck_assert_int_eq(weft_close(pair[1]), 0);
+    close(pipes[0]);
+    close(pipes[1]);
+}
+END_TEST
+
+static int wait_in_vain(void *arg)
+{
+    struct pass *p = arg;
+    int pair[2], got;
+    size_t n = 1;
+    weft_scope s;
+    if (weft_pair(pair) < 0)
+        return -EIO;
+    weft_scope_begin(&s, weft_ms(5));
+    p->rc[0] = weft_scope_end(&s, weft_recv_fds(pair[0], p->buf, 1, &got, &n));
+    weft_ignore(weft_close(pair[0]));
+    weft_ignore(weft_close(pair[1]));
+    return 0;
+}
+
+START_TEST(receiving_ends_with_the_deadline)
+{
+    struct pass p = { .flags = 0 };
+    ck_assert_int_eq(weft_run(wait_in_vain, &p, ON(counts[_i])), 0);
+    ck_assert_int_eq(p.rc[0], -ETIMEDOUT);
+}
+END_TEST
+
+START_TEST(bad_arguments_are_refused)
+{
+    int fds[254] = { 0 }, bad = 1 << 20, pair[2];
+    size_t n = 1;
+    char c = 0;
+    ck_assert_int_eq(weft_pair(pair), 0);
+    ck_assert_int_eq(weft_send_fds(pair[0], &c, 0, fds, 1), -EINVAL);
+    ck_assert_int_eq(weft_send_fds(pair[0], NULL, 1, fds, 1), -EINVAL);
+    ck_assert_int_eq(weft_send_fds(pair[0], &c, 1, NULL, 1), -EINVAL);
+    ck_assert_int_eq(weft_send_fds(pair[0], &c, 1, fds, 254), -EINVAL);
+    ck_assert_int_eq(weft_send_fds(pair[0], &c, 1, &bad, 1), -EBADF);
+    ck_assert_int_eq(weft_recv_fds(pair[0], &c, 1, fds, NULL), -EINVAL);
+    ck_assert_int_eq(weft_recv_fds(pair[0], &c, 1, NULL, &n), -EINVAL);
+    ck_assert_int_eq(weft_recv_fds(-1, &c, 1, fds, &n), -EBADF);
+    ck_assert_int_eq(weft_close(pair[0]), 0);
+    ck_assert_int_eq(weft_close(pair[1]), 0);
+}
+END_TEST
+
+int main(void)
+{
+    Suite *s = suite_create("fds");
+    TCase *tc = add_case(s, "descriptors");
+    tcase_add_loop_test(tc, descriptors_arrive_and_none_is_leaked, 0, COUNT(counts));
+    tcase_add_test(tc, a_plain_thread_passes_them_too);
+    tcase_add_test(tc, without_numbers_for_them_those_that_came_are_closed);
+    tcase_add_loop_test(tc, receiving_ends_with_the_deadline, 0, COUNT(counts));
+    tcase_add_test(tc, bad_arguments_are_refused);
+    return run_suite(s);
+}
