@@ -13,10 +13,12 @@
 #include <weft/local.h>
 #include <weft/net.h>
 #include <weft/offload.h>
+#include <weft/process.h>
 #include <weft/report.h>
 #include <weft/runtime.h>
 #include <weft/scope.h>
 #include <weft/select.h>
+#include <weft/signal.h>
 #include <weft/stream.h>
 #include <weft/sync.h>
 #include <weft/task.h>

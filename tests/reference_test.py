@@ -74,7 +74,7 @@ SEEDS = {
     "weft_sleep: a cancellation point that does not return -ECANCELED": (
         "time.h", "returns    0; -ECANCELED; -ENOMEM", "returns    0; -ENOMEM"),
     "weft_connect: errno.h knows no ENOSUCH": (
-        "net.h", "-ECONNREFUSED", "-ENOSUCH"),
+        "net.h", "bad options; -ECONNREFUSED", "bad options; -ENOSUCH"),
     "its top comment: errno.h knows no EBADFD1": (
         "io.h", "-EBADF  ", "-EBADFD1"),
     "docs/reference.md is not up to date": (

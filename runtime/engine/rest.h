@@ -14,8 +14,8 @@ int weft__hands_rest(struct weft_runtime *rt);
 /* H4: a hand is counted no more. */
 void weft__hand_gone(struct weft_runtime *rt);
 
-/* How many there are in the process that may wake a task from outside of all runtimes, at any time: watches of files. Who
- * takes one away calls weft__stall_others. */
+/* How many there are in the process that may wake a task from outside of all runtimes, at any time: watches of files,
+ * listeners to signals. Who takes one away calls weft__stall_others. */
 extern at_int weft__outsiders;
 
 #endif

@@ -7,7 +7,8 @@
  *
  *     L1  how many threads has the process?
  *     L2  of every runtime of the process, under weft__runtimes_lock: started, not ending; V1 (engine/rest.c); V2; no timer
- *         armed; it obeys no signals, or nothing runs there. Nobody waits for a descriptor. Then V3 of every one
+ *         armed; it obeys no signals, or nothing runs there. Nobody waits for a descriptor, watches files or
+ *         listens to signals. Then V3 of every one
  *     L3  threads of L1 that none of the runtimes knows are strangers, each of which may set an event or send. With one, it
  *         is a deadlock only where the program has said so (deadlock_is_error)
  *     L4  every live task waits, or runs a child of its own as a call that waits; the text is made

@@ -14,7 +14,7 @@ struct weft__chan_node {
     uint32_t slot;
 };
 
-/* Where a channel's items come from, if not from senders: os/watch.c. */
+/* Where a channel's items come from, if not from senders: os/watch.c, os/signal.c. */
 struct weft__chan_source {
     /* The channel is about to be closed or destroyed, and the caller has taken the source from it. */
     void (*leave)(struct weft__chan_source *s);

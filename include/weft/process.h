@@ -1,0 +1,114 @@
+/* weft/process.h - programs as children: started, fed, read, waited for, and ended.
+ *
+ * A child gets descriptors 0, 1 and 2 as it is said here, and no other. All its signals have their default disposition, and
+ * its mask is the one that the thread had which made the runtime; a plain thread's child gets that thread's own.
+ *
+ * The ends of pipes are descriptors for weft_read, weft_write and weft_wait_fd. They belong to the process: close none but
+ * by weft_process_close_in. A write to a pipe whose child has gone is -EPIPE; a plain thread gets SIGPIPE as well, as from
+ * write(2), but not in weft_process_run.
+ *
+ * Who waits for children by itself, by wait(2), waitpid(-1) or SIGCHLD set to be ignored, takes their ends from here.
+ *
+ * context    any thread: never suspends. Tasks of one runtime, and plain threads, may use the same process at once, but
+ *            weft_process_close has to be the last call
+ * source     clone(2) with CLONE_VM | CLONE_VFORK | CLONE_PIDFD, on a thread of the pool: runtime/os/process.c
+ */
+#ifndef WEFT_PROCESS_H
+#define WEFT_PROCESS_H
+
+#include <weft/base.h>
+
+#ifdef __cplusplus
+extern "C" {
+#endif
+
+/* What .in, .out and .err may be, besides 0 (the caller's own) and a descriptor. */
+#define WEFT_STDIO_PIPE (-1) /* a pipe, of which the other end is here */
+#define WEFT_STDIO_NULL (-2) /* /dev/null */
+#define WEFT_STDIO_OUT (-3)  /* .err alone: where .out goes */
+
+/* A child. */
+typedef struct weft_process weft_process;
+
+/* How it is to be started, and ended. All zero, or NULL, are the defaults. */
+typedef struct weft_process_options {
+    const char *const *env; /* "NAME=value", NULL at the end; NULL: the caller's */
+    const char *cwd;        /* where it starts; NULL: where the caller is. A program without a '/' is looked for before */
+    int in;                 /* 0, a descriptor (borrowed during the call), or WEFT_STDIO_ */
+    int out;                /* the same */
+    int err;                /* the same */
+    bool new_group;         /* a process group of its own; what is sent to the child then goes to all of the group */
+    int64_t term_grace;     /* weft_process_close: SIGTERM first, and SIGKILL that much later. 0: SIGKILL at once;
+                               WEFT_NEVER: no SIGKILL, the child leaves when it likes */
+    uint64_t reserved[4];   /* zero */
+} weft_process_options;
+
+/* Starts argv[0], which is looked for in PATH if it has no '/', and returns once the program runs.
+ *
+ * returns    0; what execve(2) says: -ENOENT, -EACCES, -ENOEXEC (a script without "#!", too), -E2BIG; -ENOENT, -ENOTDIR, ...
+ *            of .cwd; -EBADF; -EMFILE, -ENFILE, -EAGAIN, -ENOMEM; -ECANCELED; -EINVAL
+ * on error   *out is untouched, and there is no child
+ * context    task: suspends, cancellation point (nothing was started); plain thread: blocks it */
+WEFT_CHECK WEFT_API int weft_process_open(
+        weft_process **out, const char *const *argv, const weft_process_options *o);
+
+/* Ends it: a child that nobody has waited for is sent SIGTERM and SIGKILL, as .term_grace says, and waited for; its group
+ * with it. Closes the pipes. Sets *p to NULL; accepts NULL.
+ *
+ * context    task: suspends, not a cancellation point; plain thread: blocks it. In both for .term_grace at most, and until
+ *            the kernel has ended the child */
+WEFT_API void weft_process_close(weft_process **p);
+
+/* Its number, for what is shown and written down; once it was waited for, another process may get it. */
+WEFT_API int weft_process_pid(const weft_process *p);
+
+/* This side's end of the pipe to its input, of those from its output and error output.
+ *
+ * returns    a descriptor; -EBADF there is no pipe, or it was closed */
+WEFT_API int weft_process_in(weft_process *p);
+WEFT_API int weft_process_out(weft_process *p);
+WEFT_API int weft_process_err(weft_process *p);
+
+/* Closes the pipe to its input: the child finds the end there. Nothing is done if there is none. */
+WEFT_API void weft_process_close_in(weft_process *p);
+
+/* Sends it a signal; with .new_group, to all of its group. Never to another process, however late.
+ *
+ * returns    0, also for a child that has ended and was not waited for; -ESRCH it was waited for; -EINVAL no signal; -EPERM */
+WEFT_API int weft_process_kill(weft_process *p, int signo);
+
+/* Waits until it has ended; any number of times, by any number of waiters. A stop is no end. The pipes stay open.
+ *
+ * returns    0, and in *status, if not NULL, what it exited with, or -N if signal N ended it; -ECANCELED; -ECHILD somebody
+ *            else has waited for it; -EXDEV tasks of another runtime wait, too
+ * context    task: suspends, cancellation point (the child goes on); plain thread: blocks it */
+WEFT_CHECK WEFT_API int weft_process_wait(weft_process *p, int *status);
+
+/* What a child has said and how it ended. Each text is followed by a zero byte that does not count; NULL where there was
+ * no pipe. */
+typedef struct weft_output {
+    int status; /* as weft_process_wait has it */
+    char *out;
+    char *err;
+    size_t out_bytes;
+    size_t err_bytes;
+} weft_output;
+
+/* Starts a child, writes `in` to it and reads all it says, at the same time, until its outputs are closed and it has ended.
+ * .in, .out and .err of 0 are pipes here, .in of 0 without any input /dev/null. A child that does not read its input is
+ * no error. What the child leaves behind with its outputs open, processes of its own, is waited for as well.
+ *
+ * returns    0, however the child ended; -EMSGSIZE it said more than `limit` bytes (of out or of err; 0: any number);
+ *            what weft_process_open does; -ENOMEM; -ECANCELED
+ * on error   *result is untouched; the child was ended as by weft_process_close
+ * context    task: suspends, cancellation point (the child is ended); plain thread: blocks it */
+WEFT_CHECK WEFT_API int weft_process_run(weft_output *result, const char *const *argv, const void *in, size_t in_bytes,
+        size_t limit, const weft_process_options *o);
+
+/* Frees what weft_process_run has filled, and empties it. NULL: nothing is done. */
+WEFT_API void weft_output_free(weft_output *r);
+
+#ifdef __cplusplus
+}
+#endif
+#endif

@@ -1,0 +1,39 @@
+/* weft/signal.h - signals as a stream.
+ *
+ * context    any thread: blocks it, never suspends
+ */
+#ifndef WEFT_SIGNAL_H
+#define WEFT_SIGNAL_H
+
+#include <weft/base.h>
+#include <weft/chan.h>
+
+#ifdef __cplusplus
+extern "C" {
+#endif
+
+/* Listens to signals: opens a channel of int (weft_chan_recv(c, &signo, sizeof signo)) from which each one comes that is
+ * in `signals`, a list with 0 at its end. Every listener gets every signal. Closing or destroying the channel ends the
+ * listening.
+ *
+ * As long as anybody listens to a signal, it does nothing else: not what it did before (stop_on_signals and dump_on_quit
+ * included), which it does again once the last one has gone, unless somebody has changed that meanwhile. Other signals are
+ * left alone; so is SIGCHLD, unless it is in the list.
+ *
+ * Of the same signal, those that come before the first is passed on are one, as the kernel does it; and a listener that is
+ * 64 behind misses the oldest (weft_chan_missed). A signal comes only if a thread of the program does not block it; those
+ * of weft block all. A forked child does not listen: there a signal does what it did before.
+ *
+ * The channel does not know of a runtime: it may be opened before weft_run, and outlive it. While any is open, no
+ * deadlock is told. A virtual clock goes on.
+ *
+ * returns    0; -EINVAL an empty list, no signal, SIGKILL, SIGSTOP, one that tells of a fault (SIGSEGV, SIGBUS, SIGILL,
+ *            SIGFPE, SIGTRAP, SIGABRT, SIGSYS); -ENOMEM, -EAGAIN
+ * on error   *out is untouched, nothing is listened to
+ * source     handlers that mark what came, and one thread that passes it on: runtime/os/signal.c */
+WEFT_CHECK WEFT_API int weft_signal_open(weft_chan **out, const int *signals);
+
+#ifdef __cplusplus
+}
+#endif
+#endif

@@ -1,0 +1,679 @@
+/* os/process.c - programs as children.
+ *
+ * Owns      a child from its start until it was waited for: its pidfd, our ends of its pipes, how it ended.
+ * Callers   tasks and plain threads, several at once.
+ * Holds     P1  a child is started by clone with CLONE_VM | CLONE_VFORK: nothing of the parent is copied, so it takes as
+ *               long for a large one as for a small one; and the child writes the errno of a failed exec where the
+ *               parent finds it. The calling thread alone stands still meanwhile, with all signals blocked, until exec:
+ *               one of the pool, since a file system may be slow.
+ *           P2  the child allocates nothing, takes no lock, and calls the kernel by syscall(2) alone: memory is the
+ *               parent's, and a sanitizer's idea of sigaction or dup2 would be recorded there.
+ *           P3  its number is another's at the earliest when it was waited for (REAPED). A pidfd cannot miss; a group has
+ *               nothing but a number, so who signals one is counted, and while anybody is, nobody reaps: the last one
+ *               out does.
+ *           P4  how it ended is written down before it is reaped. So who finds no child any more finds that, or the child
+ *               was taken by somebody else.
+ * Dropped   posix_spawn: it gives no pidfd before glibc 2.39, so between it and pidfd_open the number may be another's, if
+ *           the program waits for any child. fork: 10 ms for a parent of 4 GiB. Unix sockets instead of pipes: a child
+ *           cannot open /dev/stdin then.
+ * run       One epoll set of its own holds the pipes, and is what weft_wait_fd waits for: so a task and a plain thread do
+ *           the same, and nothing is spawned.
+ * Tested    tests/process_test.c */
+#include <errno.h>
+#include <fcntl.h>
+#include <limits.h>
+#include <sched.h>
+#include <signal.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/epoll.h>
+#include <sys/mman.h>
+#include <sys/resource.h>
+#include <sys/syscall.h>
+#include <sys/wait.h>
+#include <unistd.h>
+#include <weft/io.h>
+#include <weft/offload.h>
+#include <weft/process.h>
+#include <weft/scope.h>
+#include <weft/time.h>
+
+#include "base/errno.h"
+#include "base/fork.h"
+#include "base/mem.h"
+#include "coord/await.h"
+
+enum { IN, OUT, ERR, STDIO };
+enum { STACK_BYTES = 32 * 1024, FIRST_BYTES = 16 * 1024, SIGNALS = 64, FEW_FDS = 65536 };
+
+#define REAPED (UINT32_C(1) << 31)
+#define ENDED (UINT64_C(1) << 32)
+#define LOST (UINT64_C(1) << 33)
+
+struct weft_process {
+    /* Written once. */
+    int pid, pidfd;
+    bool new_group;
+    int64_t term_grace;
+    /* Who waits, or signals a group. */
+    at_word ended; /* 0; ENDED | status; ENDED | LOST somebody else knows */
+    at_int hands;  /* who signals the group, or REAPED */
+    int fd[STDIO]; /* -1: none. Owner */
+};
+
+/* ---- in the child (P2) */
+
+/* Written by the parent, but for `error`. */
+struct start {
+    char *const *candidates; /* paths, NULL at the end */
+    char *const *argv, *const *env;
+    const char *cwd;
+    int given[STDIO]; /* -1: as it is */
+    bool new_group;
+    uint64_t mask;
+    int *error; /* in memory of both */
+};
+
+#if defined(__GNUC__)
+#define PLAIN __attribute__((no_sanitize_address, no_sanitize_thread, noinline))
+#else
+#define PLAIN
+#endif
+
+/* Every one is its number in the child; those below 3 are moved out of the way first. */
+PLAIN static int place_descriptors(struct start *s)
+{
+    for (int i = 0; i < STDIO; i++)
+        if (s->given[i] >= 0 && s->given[i] < STDIO && s->given[i] != i) {
+            long fd = syscall(SYS_fcntl, s->given[i], F_DUPFD_CLOEXEC, STDIO);
+            if (fd < 0)
+                return weft__errno();
+            s->given[i] = (int)fd;
+        }
+    for (int i = 0; i < STDIO; i++) {
+        if (s->given[i] < 0 || s->given[i] == i)
+            (void)syscall(SYS_fcntl, i, F_SETFD, 0); /* it may be closed here, and then is there */
+        else if (syscall(SYS_dup3, s->given[i], i, 0) < 0)
+            return weft__errno();
+    }
+    return 0;
+}
+
+PLAIN static void close_others(void)
+{
+    struct rlimit most = { 0 };
+    if (syscall(SYS_close_range, STDIO, ~0u, 0) == 0)
+        return;
+    (void)syscall(SYS_prlimit64, 0, RLIMIT_NOFILE, NULL, &most);
+    for (unsigned fd = STDIO; fd < most.rlim_cur && fd < FEW_FDS; fd++)
+        (void)syscall(SYS_close, fd);
+}
+
+PLAIN static void reset_signals(const struct start *s)
+{
+    static const uint64_t by_default[8]; /* the kernel's struct sigaction: SIG_DFL, no flags */
+    for (int signo = 1; signo <= SIGNALS; signo++)
+        (void)syscall(SYS_rt_sigaction, signo, by_default, NULL, sizeof s->mask);
+    (void)syscall(SYS_rt_sigprocmask, SIG_SETMASK, &s->mask, NULL, sizeof s->mask);
+}
+
+/* As execvp goes on: a folder without it, or where it must not be run, is passed over. */
+PLAIN static int execute(const struct start *s)
+{
+    int error = ENOENT;
+    for (char *const *path = s->candidates; *path; path++) {
+        (void)syscall(SYS_execve, *path, s->argv, s->env);
+        int e = weft__errno();
+        if (e == EACCES)
+            error = e;
+        else if (e != ENOENT && e != ENOTDIR)
+            return e;
+        else if (!path[1] && path == s->candidates)
+            return e;
+    }
+    return error;
+}
+
+PLAIN static int in_child(void *arg)
+{
+    struct start *s = arg;
+    int rc = 0;
+    if (s->new_group && syscall(SYS_setpgid, 0, 0) < 0)
+        rc = weft__errno();
+    if (rc == 0)
+        rc = place_descriptors(s);
+    if (rc == 0 && s->cwd && syscall(SYS_chdir, s->cwd) < 0)
+        rc = weft__errno();
+    if (rc == 0) {
+        close_others();
+        reset_signals(s);
+        rc = execute(s);
+    }
+    *s->error = rc;
+    (void)syscall(SYS_exit_group, 127);
+    return 127;
+}
+
+/* ---- starting */
+
+/* The paths that argv[0] may be at, in one block, to be freed. NULL: no memory. */
+static char **candidates_of(const char *name)
+{
+    const char *path = strchr(name, '/') ? NULL : getenv("PATH");
+    if (!path && !strchr(name, '/'))
+        path = "/usr/local/bin:/bin:/usr/bin";
+    size_t n = 1, name_bytes = strlen(name) + 1;
+    for (const char *c = path; c && *c; c++)
+        n += *c == ':';
+    size_t bytes = (n + 1) * sizeof(char *) + n * (name_bytes + 1) + (path ? strlen(path) : 0) + 1;
+    char **list = weft__mem_zeroed(bytes);
+    if (!list)
+        return NULL;
+    char *text = (char *)(list + n + 1);
+    for (size_t i = 0; i < n; i++) {
+        size_t folder = path ? strcspn(path, ":") : 0;
+        list[i] = text;
+        if (folder > 0) { /* an empty one is where the caller is */
+            memcpy(text, path, folder);
+            text += folder;
+            *text++ = '/';
+        }
+        memcpy(text, name, name_bytes);
+        text += name_bytes;
+        if (path)
+            path += folder + (path[folder] == ':');
+    }
+    return list;
+}
+
+/* What weft_process_open hands to a thread of the pool. */
+struct opening {
+    struct weft_process *p;
+    struct start start;
+    const weft_process_options *o;
+    void *stack;
+    int theirs[STDIO]; /* to be closed here; -1: none */
+    int error;         /* of the child */
+};
+
+static int make_pipe(struct opening *w, int i)
+{
+    int fds[2];
+    if (pipe2(fds, O_CLOEXEC) < 0)
+        return -weft__errno();
+    int mine = fds[i == IN];
+    w->theirs[i] = fds[i != IN];
+    /* Not "owned": those are sockets. What was known of the number is void. */
+    int rc = fcntl(mine, F_SETFL, O_NONBLOCK) < 0 ? -weft__errno() : weft__slot_adopt(mine, 0);
+    if (rc < 0) {
+        close(mine);
+        return rc;
+    }
+    w->p->fd[i] = mine;
+    return 0;
+}
+
+static int make_stdio(struct opening *w, int i, int wish)
+{
+    int rc = 0;
+    if (wish == WEFT_STDIO_PIPE)
+        rc = make_pipe(w, i);
+    else if (wish == WEFT_STDIO_NULL && (w->theirs[i] = open("/dev/null", O_RDWR | O_CLOEXEC)) < 0)
+        rc = -weft__errno();
+    if (wish == WEFT_STDIO_OUT)
+        w->start.given[i] = w->start.given[OUT] < 0 ? OUT : w->start.given[OUT];
+    else
+        w->start.given[i] = wish > 0 ? wish : w->theirs[i];
+    if (wish > 0 && fcntl(wish, F_GETFD) < 0)
+        rc = -weft__errno();
+    return rc;
+}
+
+/* ThreadSanitizer keeps its clocks in the thread that stands still, and loses them to a child that shares its memory: there
+ * it is a copy, but for the word of the error. */
+#ifdef WEFT__TSAN
+enum { SHARED = 0 };
+#else
+enum { SHARED = CLONE_VM };
+#endif
+
+static int *error_word(void)
+{
+    int *word = mmap(NULL, sizeof *word, PROT_READ | PROT_WRITE, MAP_SHARED | MAP_ANONYMOUS, -1, 0);
+    return word == MAP_FAILED ? NULL : word;
+}
+
+/* P1. */
+static int clone_child(struct opening *w)
+{
+    uint64_t all = UINT64_MAX, before;
+    sigset_t mask;
+    int pidfd = -1;
+    if (!(w->start.error = SHARED ? &w->error : error_word()))
+        return -ENOMEM;
+    weft__fork_mask(&mask);
+    memcpy(&w->start.mask, &mask, sizeof w->start.mask);
+    (void)syscall(SYS_rt_sigprocmask, SIG_SETMASK, &all, &before, sizeof all); /* libc's own signals, too */
+    int pid = clone(in_child, (char *)w->stack + STACK_BYTES, SHARED | CLONE_VFORK | CLONE_PIDFD | SIGCHLD, &w->start,
+            &pidfd);
+    int rc = pid < 0 ? -weft__errno() : 0;
+    (void)syscall(SYS_rt_sigprocmask, SIG_SETMASK, &before, NULL, sizeof before);
+    int error = *w->start.error;
+    if (!SHARED)
+        munmap(w->start.error, sizeof error);
+    if (rc < 0)
+        return rc;
+    if (error != 0) {
+        siginfo_t si;
+        while (waitid(P_PIDFD, (id_t)pidfd, &si, WEXITED) < 0 && weft__errno() == EINTR)
+            continue;
+        close(pidfd);
+        return -error;
+    }
+    w->p->pid = pid;
+    w->p->pidfd = pidfd;
+    return 0;
+}
+
+static void close_pipe(struct weft_process *p, int i)
+{
+    if (p->fd[i] >= 0)
+        weft_ignore(weft_close(p->fd[i]));
+    p->fd[i] = -1;
+}
+
+/* On a thread of the pool, or the plain thread that calls. */
+static int start(void *arg)
+{
+    struct opening *w = arg;
+    const int wishes[STDIO] = { w->o->in, w->o->out, w->o->err };
+    int rc = 0;
+    for (int i = 0; rc == 0 && i < STDIO; i++)
+        rc = make_stdio(w, i, wishes[i]);
+    if (rc == 0)
+        rc = clone_child(w);
+    for (int i = 0; i < STDIO; i++)
+        if (w->theirs[i] >= 0)
+            close(w->theirs[i]);
+    if (rc == 0 && (rc = weft__slot_adopt(w->p->pidfd, 0)) < 0) {
+        siginfo_t si;
+        (void)syscall(SYS_pidfd_send_signal, w->p->pidfd, SIGKILL, NULL, 0);
+        (void)waitid(P_PIDFD, (id_t)w->p->pidfd, &si, WEXITED);
+        close(w->p->pidfd);
+    }
+    for (int i = 0; rc < 0 && i < STDIO; i++)
+        close_pipe(w->p, i);
+    return rc;
+}
+
+static bool makes_sense(const char *const *argv, const weft_process_options *o)
+{
+    for (unsigned i = 0; i < sizeof o->reserved / sizeof o->reserved[0]; i++)
+        if (o->reserved[i] != 0)
+            return false;
+    return argv && argv[0] && argv[0][0] && o->term_grace >= 0 && o->in >= WEFT_STDIO_NULL &&
+           o->out >= WEFT_STDIO_NULL && o->err >= WEFT_STDIO_OUT;
+}
+
+int weft_process_open(weft_process **out, const char *const *argv, const weft_process_options *o)
+{
+    static const weft_process_options defaults;
+    o = o ? o : &defaults;
+    if (!out || !makes_sense(argv, o))
+        return -EINVAL;
+    if (weft__forked)
+        return -ECHILD;
+    struct weft_process *p = weft__mem_zeroed(sizeof *p);
+    void *stack = weft__mem_aligned(64, STACK_BYTES);
+    char **candidates = candidates_of(argv[0]);
+    int rc = -ENOMEM;
+    if (p && stack && candidates) {
+        struct opening w = { .p = p, .o = o, .stack = stack, .theirs = { -1, -1, -1 },
+            .start = { .candidates = candidates, .argv = (char *const *)(uintptr_t)argv, .cwd = o->cwd,
+                .env = o->env ? (char *const *)(uintptr_t)o->env : environ, .given = { -1, -1, -1 },
+                .new_group = o->new_group } };
+        p->fd[IN] = p->fd[OUT] = p->fd[ERR] = -1;
+        p->new_group = o->new_group;
+        p->term_grace = o->term_grace;
+        rc = weft_blocking(start, &w);
+    }
+    weft__mem_free(candidates);
+    weft__mem_free(stack);
+    if (rc < 0)
+        weft__mem_free(p);
+    else
+        *out = p;
+    return rc;
+}
+
+/* ---- its end */
+
+/* P3. Nobody signals the group, or who does so will see to it. */
+static void reap(struct weft_process *p)
+{
+    siginfo_t si;
+    if (ati_cas(&p->hands, 0, REAPED))
+        (void)waitid(P_PIDFD, (id_t)p->pidfd, &si, WEXITED | WNOHANG);
+}
+
+/* How it ended, which stays to be reaped; 0: it has not. */
+static uint64_t look(struct weft_process *p, int flags)
+{
+    siginfo_t si = { .si_pid = 0 };
+    uint64_t known = at_load_acquire(&p->ended);
+    int rc = 0;
+    if (known)
+        return known;
+    while (waitid(P_PIDFD, (id_t)p->pidfd, &si, WEXITED | WNOWAIT | flags) < 0 && (rc = weft__errno()) == EINTR)
+        rc = 0;
+    if (rc == 0 && si.si_pid == 0)
+        return 0;
+    int status = si.si_code == CLD_EXITED ? si.si_status : -si.si_status;
+    uint64_t now = rc == 0 ? ENDED | (uint32_t)status : ENDED | LOST;
+    /* release (P4): meets the acquire above. The first one counts: who saw the child wrote before it was reaped. */
+    at_cas(&p->ended, 0, now);
+    return at_load_acquire(&p->ended);
+}
+
+int weft_process_wait(weft_process *p, int *status)
+{
+    uint64_t how;
+    if (weft__forked)
+        return -ECHILD;
+    while ((how = look(p, WNOHANG)) == 0) {
+        int rc = weft_wait_fd(p->pidfd, WEFT_READABLE);
+        if (rc < 0)
+            return rc;
+    }
+    reap(p);
+    if (how & LOST)
+        return -ECHILD;
+    if (status)
+        *status = (int)(uint32_t)how;
+    return 0;
+}
+
+static int signal_group(struct weft_process *p, int signo)
+{
+    uint32_t n = ati_load(&p->hands);
+    do {
+        if (n & REAPED)
+            return -ESRCH;
+    } while (!ati_cas(&p->hands, n, n + 1) && ((n = ati_load(&p->hands)), true));
+    int rc = at_load_acquire(&p->ended) & LOST ? -ESRCH : kill(-p->pid, signo) < 0 ? -weft__errno() : 0;
+    ati_add(&p->hands, (uint32_t)-1);
+    at_fence_full(); /* meets the write of `ended` before reap: it found us counted, or we find it ended */
+    if (at_load_acquire(&p->ended) && !(ati_load(&p->hands) & REAPED))
+        reap(p);
+    return rc;
+}
+
+int weft_process_kill(weft_process *p, int signo)
+{
+    if (weft__forked)
+        return -ECHILD;
+    if (p->new_group)
+        return signal_group(p, signo);
+    if (ati_load(&p->hands) & REAPED)
+        return -ESRCH;
+    return syscall(SYS_pidfd_send_signal, p->pidfd, signo, NULL, 0) < 0 ? -weft__errno() : 0;
+}
+
+/* Whether it ended within that time, whoever is told to leave meanwhile. */
+static bool ends_within(struct weft_process *p, int64_t within)
+{
+    weft_scope s;
+    weft_scope_begin_shield(&s, within);
+    while (look(p, WNOHANG) == 0 && weft_wait_fd(p->pidfd, WEFT_READABLE) >= 0)
+        continue;
+    weft_ignore(weft_scope_end(&s, 0));
+    return look(p, WNOHANG) != 0;
+}
+
+/* Nobody has waited for it. */
+static void end(struct weft_process *p)
+{
+    bool ended = false;
+    if (p->term_grace > 0) {
+        weft_ignore(weft_process_kill(p, SIGTERM));
+        weft_ignore(weft_process_kill(p, SIGCONT)); /* who is stopped would not hear it */
+        ended = ends_within(p, p->term_grace);
+    }
+    if (!ended || p->new_group) /* of a group, others may be left */
+        weft_ignore(weft_process_kill(p, SIGKILL));
+    if (!ended && !ends_within(p, WEFT_NEVER))
+        (void)look(p, 0); /* waits cannot be had here: shields are broken, or there is no memory */
+    reap(p);
+}
+
+void weft_process_close(weft_process **out)
+{
+    struct weft_process *p = *out;
+    *out = NULL;
+    if (!p || weft__forked)
+        return;
+    close_pipe(p, IN);
+    if (!(ati_load(&p->hands) & REAPED))
+        end(p);
+    close_pipe(p, OUT);
+    close_pipe(p, ERR);
+    weft_ignore(weft_close(p->pidfd));
+    weft__mem_free(p);
+}
+
+/* ---- what it is */
+
+int weft_process_pid(const weft_process *p)
+{
+    return p->pid;
+}
+
+static int pipe_of(const struct weft_process *p, int i)
+{
+    return p->fd[i] < 0 ? -EBADF : p->fd[i];
+}
+
+int weft_process_in(weft_process *p)
+{
+    return pipe_of(p, IN);
+}
+
+int weft_process_out(weft_process *p)
+{
+    return pipe_of(p, OUT);
+}
+
+int weft_process_err(weft_process *p)
+{
+    return pipe_of(p, ERR);
+}
+
+void weft_process_close_in(weft_process *p)
+{
+    if (!weft__forked)
+        close_pipe(p, IN);
+}
+
+/* ---- run */
+
+struct text {
+    char *at;
+    size_t bytes, room; /* without the zero byte */
+};
+
+struct talk {
+    struct weft_process *p;
+    int set;
+    const char *in;
+    size_t in_bytes, limit;
+    struct text text[STDIO]; /* of OUT and ERR */
+};
+
+/* Room for at least one more byte than the limit allows, so that it is seen to be passed. */
+static int make_room(struct text *t, size_t limit)
+{
+    if (t->bytes < t->room)
+        return 0;
+    size_t room = t->room ? 2 * t->room : FIRST_BYTES;
+    if (room > limit)
+        room = limit + 1;
+    char *at = room > t->room ? weft__mem_alloc(room + 1) : NULL;
+    if (!at)
+        return -ENOMEM;
+    if (t->bytes > 0)
+        memcpy(at, t->at, t->bytes);
+    weft__mem_free(t->at);
+    t->at = at;
+    t->room = room;
+    return 0;
+}
+
+/* Out of the set first: a child that is just being started may have the pipe until its exec, and the set would go on
+ * telling of it. */
+static void hang_up(struct talk *k, int i)
+{
+    (void)epoll_ctl(k->set, EPOLL_CTL_DEL, k->p->fd[i], &(struct epoll_event){ .events = 0 });
+    close_pipe(k->p, i);
+}
+
+/* What is there, of one pipe. */
+static int hear(struct talk *k, int i)
+{
+    struct text *t = &k->text[i];
+    int rc = make_room(t, k->limit);
+    if (rc < 0)
+        return rc;
+    ssize_t n = read(k->p->fd[i], t->at + t->bytes, t->room - t->bytes);
+    if (n < 0) {
+        rc = -weft__errno();
+        return rc == -EAGAIN || rc == -EINTR ? 0 : rc;
+    }
+    if (n == 0)
+        hang_up(k, i);
+    t->bytes += (size_t)n;
+    return t->bytes > k->limit ? -EMSGSIZE : 0;
+}
+
+/* write(2) to a pipe, without the signal that a plain thread would get: it is blocked, and taken back unless it was
+ * there before. */
+static ssize_t write_quietly(int fd, const void *buf, size_t n)
+{
+    sigset_t pipe_signal, before, pending;
+    sigemptyset(&pipe_signal);
+    sigaddset(&pipe_signal, SIGPIPE);
+    pthread_sigmask(SIG_BLOCK, &pipe_signal, &before);
+    sigpending(&pending);
+    ssize_t done = write(fd, buf, n);
+    int error = done < 0 ? weft__errno() : 0;
+    if (error == EPIPE && !sigismember(&pending, SIGPIPE))
+        (void)sigtimedwait(&pipe_signal, NULL, &(struct timespec){ 0, 0 });
+    pthread_sigmask(SIG_SETMASK, &before, NULL);
+    return error ? -error : done;
+}
+
+static int say(struct talk *k)
+{
+    ssize_t n = write_quietly(k->p->fd[IN], k->in, k->in_bytes);
+    if (n == -EAGAIN || n == -EINTR)
+        return 0;
+    if (n < 0 && n != -EPIPE)
+        return (int)n;
+    if (n > 0) {
+        k->in += n;
+        k->in_bytes -= (size_t)n;
+    }
+    if (n < 0 || k->in_bytes == 0)
+        hang_up(k, IN);
+    return 0;
+}
+
+static int watch(const struct talk *k)
+{
+    for (int i = 0; i < STDIO; i++) {
+        struct epoll_event e = { .events = i == IN ? EPOLLOUT : EPOLLIN, .data.u32 = (uint32_t)i };
+        if (k->p->fd[i] >= 0 && epoll_ctl(k->set, EPOLL_CTL_ADD, k->p->fd[i], &e) < 0)
+            return -weft__errno();
+    }
+    return 0;
+}
+
+static int talk(struct talk *k)
+{
+    struct epoll_event e[STDIO];
+    if (k->in_bytes == 0)
+        close_pipe(k->p, IN);
+    int rc = watch(k);
+    while (rc >= 0 && (k->p->fd[IN] >= 0 || k->p->fd[OUT] >= 0 || k->p->fd[ERR] >= 0)) {
+        if ((rc = weft_wait_fd(k->set, WEFT_READABLE)) < 0)
+            break;
+        int n = epoll_wait(k->set, e, STDIO, 0);
+        for (int i = 0; i < n && rc >= 0; i++)
+            rc = e[i].data.u32 == IN ? say(k) : hear(k, (int)e[i].data.u32);
+    }
+    return rc < 0 ? rc : 0;
+}
+
+static int open_set(void)
+{
+    int set = epoll_create1(EPOLL_CLOEXEC);
+    if (set < 0)
+        return -weft__errno();
+    int rc = weft__slot_adopt(set, 0);
+    if (rc < 0) {
+        close(set);
+        return rc;
+    }
+    return set;
+}
+
+static int finish(struct text *t)
+{
+    int rc = t->at ? 0 : make_room(t, 1);
+    if (rc == 0)
+        t->at[t->bytes] = 0;
+    return rc;
+}
+
+int weft_process_run(weft_output *result, const char *const *argv, const void *in, size_t in_bytes, size_t limit,
+        const weft_process_options *o)
+{
+    weft_process_options how = o ? *o : (weft_process_options){ .in = 0 };
+    if (!result || (!in && in_bytes > 0) || (in_bytes > 0 && how.in != 0 && how.in != WEFT_STDIO_PIPE))
+        return -EINVAL;
+    how.in = how.in != 0 ? how.in : in_bytes > 0 ? WEFT_STDIO_PIPE : WEFT_STDIO_NULL;
+    how.out = how.out != 0 ? how.out : WEFT_STDIO_PIPE;
+    how.err = how.err != 0 ? how.err : WEFT_STDIO_PIPE;
+    struct talk k = { .in = in, .in_bytes = in_bytes, .limit = limit ? limit : SIZE_MAX / 4 };
+    int status = 0, rc = weft_process_open(&k.p, argv, &how);
+    if (rc < 0)
+        return rc;
+    bool piped[STDIO] = { false, k.p->fd[OUT] >= 0, k.p->fd[ERR] >= 0 };
+    rc = k.set = open_set();
+    if (rc >= 0) {
+        rc = talk(&k);
+        weft_ignore(weft_close(k.set));
+    }
+    for (int i = OUT; i < STDIO; i++)
+        if (rc == 0 && piped[i])
+            rc = finish(&k.text[i]);
+    if (rc == 0)
+        rc = weft_process_wait(k.p, &status);
+    weft_process_close(&k.p);
+    if (rc < 0) {
+        weft__mem_free(k.text[OUT].at);
+        weft__mem_free(k.text[ERR].at);
+        return rc;
+    }
+    *result = (weft_output){ .status = status, .out = k.text[OUT].at, .err = k.text[ERR].at,
+        .out_bytes = k.text[OUT].bytes, .err_bytes = k.text[ERR].bytes };
+    return 0;
+}
+
+void weft_output_free(weft_output *r)
+{
+    if (!r)
+        return;
+    weft__mem_free(r->out);
+    weft__mem_free(r->err);
+    *r = (weft_output){ .status = 0 };
+}

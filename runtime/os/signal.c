@@ -1,0 +1,257 @@
+/* os/signal.c - signals, as channels that tasks and plain threads receive from.
+ *
+ * Owns      the handlers of the signals that somebody listens to, from the first listener of each to the last, and a
+ *           thread, from the first listener of all to the last.
+ * Callers   weft_signal_open; a channel that is closed or destroyed (its `source`, sync/chan.h).
+ * Holds     N1  the list of listeners is under `lock`; a channel's lock is taken under it. So a channel that is being
+ *               destroyed waits for the thread, which never touches one that has left the list.
+ *           N2  who opens or leaves holds `doors` all the while, over sigaction and pthread_create: neither is done under
+ *               `lock`.
+ *           N3  a handler is put there after the listener is in the list, and taken away before it leaves: what comes
+ *               between belongs to it.
+ *
+ *     a handler                            the thread
+ *     K1  marks the signal                 K3  reads how often it was rung
+ *     K2  rings, wakes                     K4  takes what is marked, passes it on
+ *                                          K5  sleeps, unless it was rung since K3
+ *
+ * Forbidden: a mark that K4 did not see and a sleep. (A mark comes before its ring.)
+ *
+ * Dropped   signalfd: it needs the signals blocked in all threads of the program, of which most are not ours. The I/O
+ *           thread of a runtime: there may be none yet, or several.
+ * Tested    tests/signal_test.c */
+#include <errno.h>
+#include <pthread.h>
+#include <signal.h>
+#include <unistd.h>
+#include <weft/signal.h>
+
+#include "base/errno.h"
+#include "base/fault.h"
+#include "base/fork.h"
+#include "base/futex.h"
+#include "base/mem.h"
+#include "engine/rest.h"
+#include "engine/stall.h"
+#include "sync/chan.h"
+
+enum { SIGNALS = 64, KEPT = 64 };
+
+struct listener {
+    struct weft__chan_source source;
+    struct weft__link link; /* under `lock` */
+    weft_chan *chan;
+    uint64_t wanted; /* written once: bit signo - 1, as everywhere here */
+};
+
+static pthread_mutex_t doors = PTHREAD_MUTEX_INITIALIZER;
+static int users[SIGNALS]; /* under the doors, as what follows */
+static struct sigaction before[SIGNALS];
+static bool ours[SIGNALS];
+static bool thread_runs;
+
+static struct weft__lock lock;
+static struct weft__link listeners = { &listeners, &listeners };
+
+static at_word marked; /* K1 */
+static at_int rung;
+static at_word home; /* the process that listens */
+
+static uint64_t bit(int signo)
+{
+    return UINT64_C(1) << (signo - 1);
+}
+
+/* ---- the handler */
+
+static void on_signal(int signo)
+{
+    int error = weft__errno();
+    if ((pid_t)at_load(&home) != getpid()) { /* a forked child */
+        sigaction(signo, &before[signo - 1], NULL);
+        raise(signo); /* pending until we return */
+    } else {
+        uint64_t was = at_load(&marked);
+        while (!at_cas(&marked, was, was | bit(signo)))
+            was = at_load(&marked);
+        ati_add(&rung, 1); /* a full fence: K1 before K2 */
+        weft__futex_wake(&rung, 1);
+    }
+    weft__errno_set(error);
+}
+
+/* ---- the thread */
+
+static void pass_on(int signo)
+{
+    struct weft__served served = { 0 };
+    struct weft__chan_after after;
+    weft__lock(&lock);
+    for (struct weft__link *l = listeners.next; l != &listeners; l = l->next) {
+        struct listener *w = container_of(l, struct listener, link);
+        if (!(w->wanted & bit(signo)))
+            continue;
+        weft__lock(&w->chan->lock);
+        (void)weft__chan_put(w->chan, &signo, &after); /* never full: the oldest goes */
+        weft__unlock(&w->chan->lock);
+        if (after.served)
+            weft__served_add(&served, after.served, &after.who);
+    }
+    weft__unlock(&lock);
+    weft__served_release(&served);
+}
+
+/* The last listener has left, and nobody has come since. */
+static bool may_end(void)
+{
+    pthread_mutex_lock(&doors);
+    weft__lock(&lock);
+    bool none = list_empty(&listeners);
+    weft__unlock(&lock);
+    if (none)
+        thread_runs = false;
+    pthread_mutex_unlock(&doors);
+    return none;
+}
+
+static void *listen_for_all(void *arg)
+{
+    for (;;) {
+        uint32_t seen = ati_load_acquire(&rung); /* K3; who leaves rings, too, after it has left */
+        if (may_end())
+            return arg;
+        uint64_t came = at_swap(&marked, 0); /* K4 */
+        for (int signo = 1; signo <= SIGNALS; signo++)
+            if (came & bit(signo))
+                pass_on(signo);
+        weft__futex_wait(&rung, seen, INT64_MAX); /* K5 */
+    }
+}
+
+/* With the doors held. */
+static int start_thread(void)
+{
+    pthread_t thread;
+    pthread_attr_t a;
+    sigset_t all, mask;
+    int rc = -weft__fault(WEFT__FAULT_THREAD);
+    if (thread_runs || rc != 0)
+        return thread_runs ? 0 : -rc;
+    if ((rc = pthread_attr_init(&a)) != 0)
+        return -rc;
+    pthread_attr_setdetachstate(&a, PTHREAD_CREATE_DETACHED);
+    sigfillset(&all);
+    pthread_sigmask(SIG_SETMASK, &all, &mask);
+    rc = pthread_create(&thread, &a, listen_for_all, NULL);
+    pthread_sigmask(SIG_SETMASK, &mask, NULL);
+    pthread_attr_destroy(&a);
+    thread_runs = rc == 0;
+    return -rc;
+}
+
+/* ---- listening, with the doors held */
+
+static void take_signals(uint64_t wanted)
+{
+    struct sigaction mine = { .sa_handler = on_signal, .sa_flags = SA_RESTART };
+    sigfillset(&mine.sa_mask);
+    for (int i = 0; i < SIGNALS; i++) {
+        if (!(wanted & bit(i + 1)) || users[i]++ > 0)
+            continue;
+        /* Known before our handler can run, which a forked child's may ask. */
+        ours[i] = sigaction(i + 1, NULL, &before[i]) == 0 && sigaction(i + 1, &mine, NULL) == 0;
+    }
+}
+
+static void give_signals(uint64_t wanted)
+{
+    struct sigaction now;
+    for (int i = 0; i < SIGNALS; i++)
+        if ((wanted & bit(i + 1)) && --users[i] == 0 && ours[i] && sigaction(i + 1, NULL, &now) == 0 &&
+                now.sa_handler == on_signal)
+            sigaction(i + 1, &before[i], NULL);
+}
+
+static void enter(struct listener *w)
+{
+    weft__lock(&lock);
+    list_push_tail(&listeners, &w->link);
+    weft__unlock(&lock);
+}
+
+static void leave(struct listener *w)
+{
+    weft__lock(&lock);
+    list_remove(&w->link);
+    weft__unlock(&lock);
+}
+
+/* The channel is closed, or goes: once. */
+static void ended(struct weft__chan_source *s)
+{
+    struct listener *w = container_of(s, struct listener, source);
+    pthread_mutex_lock(&doors);
+    give_signals(w->wanted); /* N3 */
+    leave(w);
+    ati_add(&weft__outsiders, (uint32_t)-1);
+    ati_add(&rung, 1); /* it may be the last */
+    pthread_mutex_unlock(&doors);
+    weft__futex_wake(&rung, 1);
+    weft__stall_others();
+    weft__mem_free(w);
+}
+
+/* 0: not a list of signals that can be listened to. */
+static uint64_t wanted_of(const int *signals)
+{
+    static const int not_these[] = { SIGKILL, SIGSTOP, SIGSEGV, SIGBUS, SIGILL, SIGFPE, SIGTRAP, SIGABRT, SIGSYS };
+    uint64_t wanted = 0;
+    for (; signals && *signals; signals++) {
+        if (*signals < 0 || *signals > SIGRTMAX || (*signals > 31 && *signals < SIGRTMIN))
+            return 0;
+        for (unsigned i = 0; i < sizeof not_these / sizeof not_these[0]; i++)
+            if (*signals == not_these[i])
+                return 0;
+        wanted |= bit(*signals);
+    }
+    return wanted;
+}
+
+int weft_signal_open(weft_chan **out, const int *signals)
+{
+    uint64_t wanted = wanted_of(signals);
+    weft_chan *c;
+    if (!out || wanted == 0)
+        return -EINVAL;
+    if (weft__forked)
+        return -ECHILD;
+    struct listener *w = weft__mem_zeroed(sizeof *w);
+    if (!w)
+        return -ENOMEM;
+    int rc = weft_chan_create(&c, sizeof(int), KEPT, &(weft_chan_options){ .drop_oldest = true });
+    if (rc < 0) {
+        weft__mem_free(w);
+        return rc;
+    }
+    w->chan = c;
+    w->wanted = wanted;
+    pthread_mutex_lock(&doors);
+    enter(w);
+    if ((rc = start_thread()) == 0) {
+        at_store(&home, (uint64_t)getpid());
+        w->source.leave = ended;
+        c->source = &w->source;
+        ati_add(&weft__outsiders, 1);
+        take_signals(wanted);
+    } else {
+        leave(w);
+    }
+    pthread_mutex_unlock(&doors);
+    if (rc < 0) {
+        weft_chan_destroy(&c);
+        weft__mem_free(w);
+    } else {
+        *out = c;
+    }
+    return rc;
+}
