@@ -59,6 +59,36 @@ WEFT_CHECK WEFT_API int weft_write_all(int fd, const void *buf, size_t n);
  * context    task: suspends, cancellation point (an unknown part was read and is lost); plain thread: blocks it */
 WEFT_CHECK WEFT_API int weft_read_all(int fd, void *buf, size_t n);
 
+/* Copies until the end of `from`. *moved (NULL: not told) is how much `to` has taken, also on an error. The end is not sent
+ * on. Between sockets of weft's own that have much to say the bytes do not pass through this process (splice(2), through a
+ * pipe that is opened for it; without one, through a buffer of 16 KiB as between all others).
+ *
+ * returns    0; -ENOMEM; those of weft_read and weft_write
+ * on error   what was read and is not in *moved, at most 64 KiB, is lost
+ * context    task: suspends, cancellation point (as on an error); plain thread: blocks it
+ * source     os/copy.c */
+WEFT_CHECK WEFT_API int weft_copy(int to, int from, uint64_t *moved);
+
+/* Copies both ways at once, in two tasks, until both have ended. The end of one way is sent on (SHUT_WR) while the other
+ * goes on. An error of one ends both; but where only the reader has gone (-EPIPE, or -ECONNRESET of a write), the other way
+ * goes on to its end, since it may bring the reason. Nothing is closed.
+ *
+ * returns    0 both ways came to their end; -EINVAL a is b; -ECANCELED; the first error of a way; -ENOMEM. On a plain thread
+ *            it needs a scope around it with .on: else -EINVAL
+ * on error   as weft_copy
+ * context    task: suspends, cancellation point (as weft_copy); plain thread: blocks it */
+WEFT_CHECK WEFT_API int weft_copy_both(int a, int b, uint64_t *a_to_b, uint64_t *b_to_a);
+
+/* Sends n bytes of a file from `offset` on, with UINT64_MAX all up to its end. The file's own position is neither used nor
+ * moved. *moved (NULL: not told) is how much `to` has taken, also on an error: from offset + *moved on it can be called
+ * again. To sockets of weft's own by sendfile(2), else through a buffer.
+ *
+ * returns    0; -ENODATA the file ended before; -EINVAL beyond INT64_MAX; -ESPIPE it has no offsets; -ENOMEM; those of
+ *            weft_write
+ * on error   nothing is lost: *moved is exact
+ * context    task: suspends, cancellation point (as on an error); plain thread: blocks it */
+WEFT_CHECK WEFT_API int weft_send_file(int to, int file, uint64_t offset, uint64_t n, uint64_t *moved);
+
 /* Waits until `fd` is readable or writable (or has hung up, or has an error), for descriptors that another
  * library reads. Several tasks may wait; they are served in order.
  *

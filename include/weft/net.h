@@ -11,6 +11,7 @@
 
 #include <sys/socket.h>
 #include <weft/base.h>
+#include <weft/stream.h>
 
 #ifdef __cplusplus
 extern "C" {
@@ -55,6 +56,33 @@ WEFT_API int weft_service_ready(void);
  *            only on a plain thread, of a non-blocking listener that weft did not open: somebody else was first
  * context    task: suspends, cancellation point (no connection is lost); plain thread: blocks it */
 WEFT_CHECK WEFT_API int weft_accept(int listener);
+
+/* Serves one connection. The stream is the server's: it is closed when the handler has returned, at once if that returned
+ * an error (but -ECANCELED), else after what is kept was sent. */
+typedef int weft_conn_fn(weft_stream *s, void *arg);
+
+/* How to serve. All zero, or NULL, are the defaults. */
+typedef struct weft_serve_options {
+    int limit;            /* connections at once: beyond it none is accepted; 0: as many as there are descriptors */
+    int64_t grace;        /* for the handlers to come to an end once the server is to leave; 0: 5 s; negative: none */
+    size_t stack_bytes;   /* of a handler's task; 0: the runtime's default; at most 8 MiB */
+    uint64_t reserved[8]; /* zero */
+} weft_serve_options;
+
+/* Accepts connections, and calls the handler for each in a task of its own, until it is told to leave, or the listener fails
+ * or is closed. Then it accepts no more, and lets the handlers go on for `grace`; they are not told. Who is still there is
+ * cancelled then (for the reason "shutdown"), and half a second later finds its shields broken, too. So it is over a second
+ * after the grace at the latest, unless a handler computes on without waiting for anything.
+ * A handler's error ends its own connection only, and is reported ("failure"); -EPIPE, -ECONNRESET and -ECANCELED are not:
+ * the other side has gone. When descriptors or memory run out, that is reported once, and the connections wait in the
+ * listener's queue. The listener stays open, and queues what comes, until the caller closes it.
+ *
+ * returns    -ECANCELED it was told to leave, and all handlers came to their end; -ETIMEDOUT it was told, and some had to be
+ *            cancelled; what weft_accept returned, but a shortage; -EINVAL bad options, no handler; -ENOMEM it could not
+ *            begin. On a plain thread it needs a scope around it with .on: else -EINVAL
+ * context    task: suspends, cancellation point (the handlers are awaited, as above); plain thread: blocks it
+ * source     three scopes, os/serve.c */
+WEFT_CHECK WEFT_API int weft_serve(int listener, weft_conn_fn *handler, void *arg, const weft_serve_options *o);
 
 /* How to connect. All zero, or NULL, are the defaults. */
 typedef struct weft_connect_options {

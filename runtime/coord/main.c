@@ -157,6 +157,7 @@ size_t weft_sizeof(const char *type)
         { "weft_gen_options", sizeof(weft_gen_options) },
         { "weft_local", sizeof(weft_local) },
         { "weft_addr", sizeof(weft_addr) },
+        { "weft_serve_options", sizeof(weft_serve_options) },
         { "weft_process_options", sizeof(weft_process_options) },
         { "weft_output", sizeof(weft_output) },
         { "weft_lane_options", sizeof(weft_lane_options) },

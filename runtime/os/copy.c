@@ -1,0 +1,414 @@
+/* os/copy.c - from one descriptor to another, and from a file.
+ *
+ * Owns      the buffer, or the pipe, of each way.
+ * Callers   tasks and plain threads.
+ * Holds     C1  both slots are entered for the whole copy: should a descriptor be closed in the middle, and its number be
+ *               used again, nothing goes there.
+ *           C2  the pipe is empty whenever something is spliced into it. So -EAGAIN from that speaks of the socket.
+ *           C3  splice(2) and sendfile(2) are for weft's own stream sockets: whether they wait is said by O_NONBLOCK of the
+ *               file, and by nothing else that all kernels heed. The rest goes through a buffer.
+ *           C4  they raise SIGPIPE, which no flag prevents. Threads of weft block it, and it is taken off again at once (exec
+ *               would hand it on); a plain thread goes through a buffer.
+ *
+ * A way begins with the buffer, since a pipe is two descriptors, and pays only in bulk: for a request of some hundred bytes
+ * a splice in and one out cost more than a read and a write. The first read that fills the buffer changes over.
+ *
+ * sendfile reads the disk on the thread that calls it, so it is a worker's only if the first and the last byte of the piece
+ * are in memory (read-ahead brings in what is between), else a lane thread's.
+ * Tested    tests/copy_test.c */
+#include <fcntl.h>
+#include <signal.h>
+#include <sys/sendfile.h>
+#include <sys/socket.h>
+#include <sys/stat.h>
+#include <time.h>
+#include <unistd.h>
+#include <weft/fs.h>
+#include <weft/io.h>
+#include <weft/net.h>
+#include <weft/scope.h>
+
+#include "base/errno.h"
+#include "base/mem.h"
+#include "coord/await.h"
+#include "os/lane.h"
+#include "os/ready.h"
+
+enum { BUFFER = 16384, PIPE_BYTES = 65536, PIECE = 262144 };
+
+/* How a part of a way ended, beside errors and 0, the end. */
+enum { CHANGE_OVER = 1 };
+
+/* ---- what both have */
+
+/* Tries until it is not told to wait (-EAGAIN); as transfer_in of io.c does, for what is no read or write. */
+static long when_ready(struct weft__frame *f, struct weft__slot *s, enum weft__dir dir, long (*attempt)(void *arg), void *arg)
+{
+    bool waited = false, edge = false;
+    for (;;) {
+        if (at_load(&s->life) & WEFT__SLOT_CLOSING)
+            return -EBADF;
+        if (ati_load(&s->ready[dir]) != 0) { /* else nothing is stored: it would wipe an edge that comes just now */
+            ati_store(&s->ready[dir], 0);    /* E2: before the system call */
+            edge = true;
+        }
+        if (dir == WEFT__READ)
+            ati_store(&s->drained, 0);
+        long n = attempt(arg);
+        if (n != -EAGAIN) {
+            if (edge || ati_load(&s->waiting[dir]) > 0)
+                weft__slot_pass_on(s, dir); /* E6 */
+            return n;
+        }
+        int rc = weft__ready_wait(f, s, 1u << dir, waited);
+        if (rc < 0)
+            return rc;
+        waited = edge = true;
+    }
+}
+
+/* C4. It was sent to this thread, which blocks it. */
+static void forget_sigpipe(void)
+{
+    sigset_t set;
+    sigemptyset(&set);
+    sigaddset(&set, SIGPIPE);
+    (void)sigtimedwait(&set, NULL, &(struct timespec){ 0 });
+}
+
+static long or_error(long n)
+{
+    if (n >= 0)
+        return n;
+    n = -weft__errno();
+    if (n == -EPIPE)
+        forget_sigpipe();
+    return n;
+}
+
+/* C3 */
+static bool is_own_stream(const struct weft__slot *s)
+{
+    uint64_t life = at_load(&s->life);
+    return (life & WEFT__SLOT_OWNED) && (life & WEFT__SLOT_STREAM);
+}
+
+/* Two descriptors, and how far it is. */
+struct way {
+    int to, from;
+    struct weft__slot *to_slot, *from_slot;
+    uint64_t moved;
+    bool writing; /* what failed last was to write */
+    char *buf;
+    int pipe[2];
+};
+
+/* C1 */
+static int way_begin(struct way *w, struct weft__frame *f)
+{
+    int rc = weft__enter_call(f);
+    if (rc < 0 || (rc = weft__slot_enter(w->from, &w->from_slot)) < 0)
+        return rc;
+    if ((rc = weft__slot_enter(w->to, &w->to_slot)) < 0) {
+        weft__slot_leave(w->from_slot);
+        return rc;
+    }
+    if (!(w->buf = weft__mem_alloc(BUFFER))) {
+        weft__slot_leave(w->to_slot);
+        weft__slot_leave(w->from_slot);
+        return -ENOMEM;
+    }
+    return 0;
+}
+
+static void way_end(struct way *w)
+{
+    weft__mem_free(w->buf);
+    weft__slot_leave(w->to_slot);
+    weft__slot_leave(w->from_slot);
+}
+
+/* Writes n bytes of the buffer, and counts what is out. */
+static int put(struct way *w, size_t n)
+{
+    for (size_t out = 0; out < n;) {
+        int rc = weft_write(w->to, w->buf + out, n - out);
+        if (rc < 0) {
+            w->writing = true;
+            return rc;
+        }
+        out += (size_t)rc;
+        w->moved += (size_t)rc;
+    }
+    return 0;
+}
+
+/* ---- copying */
+
+/* Until the end, or, if it may, until there is so much that splicing pays. */
+static int by_buffer(struct way *w, bool may_change)
+{
+    for (;;) {
+        int n = weft_read(w->from, w->buf, BUFFER);
+        if (n <= 0)
+            return n;
+        int rc = put(w, (size_t)n);
+        if (rc < 0)
+            return rc;
+        if (may_change && n == BUFFER)
+            return CHANGE_OVER;
+    }
+}
+
+struct splicing {
+    int in, out;
+    size_t n;
+};
+
+static long splice_now(void *arg)
+{
+    const struct splicing *p = arg;
+    long n;
+    do {
+        n = or_error(splice(p->in, NULL, p->out, NULL, p->n, SPLICE_F_MOVE | SPLICE_F_NONBLOCK));
+    } while (n == -EINTR);
+    return n;
+}
+
+/* Empties the pipe, which has n bytes. -EINVAL: the kernel cannot splice to this kind; the rest went by the buffer. */
+static int pipe_out(struct way *w, struct weft__frame *f, size_t n)
+{
+    while (n > 0) {
+        struct splicing p = { .in = w->pipe[0], .out = w->to, .n = n };
+        long out = weft__enter_call(f);
+        if (out == 0)
+            out = when_ready(f, w->to_slot, WEFT__WRITE, splice_now, &p);
+        if (out == -EINVAL || out == 0)
+            break;
+        if (out < 0) {
+            w->writing = true;
+            return (int)out;
+        }
+        n -= (size_t)out;
+        w->moved += (size_t)out;
+    }
+    if (n == 0)
+        return 0;
+    while (n > 0) {
+        long in = or_error(read(w->pipe[0], w->buf, n < BUFFER ? n : BUFFER));
+        int rc = in > 0 ? put(w, (size_t)in) : (int)in;
+        if (in <= 0 || rc < 0)
+            return rc < 0 ? rc : -EIO;
+        n -= (size_t)in;
+    }
+    return -EINVAL;
+}
+
+/* Until the end. -EINVAL: the kernel cannot, and nothing is left in the pipe. */
+static int by_pipe(struct way *w, struct weft__frame *f)
+{
+    struct splicing p = { .in = w->from, .out = w->pipe[1], .n = PIPE_BYTES };
+    for (;;) {
+        long n = weft__enter_read(f);
+        if (n == 0) {
+            n = when_ready(f, w->from_slot, WEFT__READ, splice_now, &p); /* C2 */
+            weft__has_read(f);
+        }
+        if (n <= 0)
+            return (int)n;
+        int rc = pipe_out(w, f, (size_t)n);
+        if (rc < 0)
+            return rc;
+    }
+}
+
+/* Beyond a number of pipes the kernel gives an unprivileged user small ones, which are worth less than the buffer. */
+static bool pipe_open(int fds[2])
+{
+    if (pipe2(fds, O_CLOEXEC | O_NONBLOCK) < 0)
+        return false;
+    if (fcntl(fds[1], F_GETPIPE_SZ) >= PIPE_BYTES)
+        return true;
+    close(fds[0]);
+    close(fds[1]);
+    return false;
+}
+
+static int copy_in(struct way *w, struct weft__frame *f)
+{
+    bool may = !weft__is_thread(f) && is_own_stream(w->from_slot) && is_own_stream(w->to_slot); /* C3, C4 */
+    int rc = by_buffer(w, may);
+    if (rc != CHANGE_OVER)
+        return rc;
+    if (pipe_open(w->pipe)) {
+        rc = by_pipe(w, f);
+        close(w->pipe[0]);
+        close(w->pipe[1]);
+        if (rc != -EINVAL)
+            return rc;
+    }
+    return by_buffer(w, false);
+}
+
+static int copy_way(struct way *w)
+{
+    struct weft__frame *f = weft__current();
+    if (!f)
+        return weft__no_frame();
+    int rc = way_begin(w, f);
+    if (rc < 0)
+        return rc;
+    rc = copy_in(w, f);
+    way_end(w);
+    return rc;
+}
+
+int weft_copy(int to, int from, uint64_t *moved)
+{
+    struct way w = { .to = to, .from = from };
+    int rc = copy_way(&w);
+    if (moved)
+        *moved = w.moved;
+    return rc;
+}
+
+/* ---- both ways */
+
+struct half {
+    struct way way;
+    int rc;
+};
+
+/* The end goes on to the other side; a kind that has no such end (a pipe, a terminal) gets it when it is closed. A way whose
+ * reader has gone is over by itself: what comes the other way may be the reason why, and is still wanted. */
+static int copy_half(void *arg)
+{
+    struct half *h = arg;
+    int rc = copy_way(&h->way);
+    if (rc == 0) {
+        rc = weft_shutdown(h->way.to, SHUT_WR);
+        if (rc == -ENOTSOCK || rc == -ENOTCONN)
+            rc = 0;
+    }
+    h->rc = rc;
+    return h->way.writing && (rc == -EPIPE || rc == -ECONNRESET) ? 0 : rc;
+}
+
+int weft_copy_both(int a, int b, uint64_t *a_to_b, uint64_t *b_to_a)
+{
+    struct half h[2] = { { .way = { .to = b, .from = a } }, { .way = { .to = a, .from = b } } };
+    int rc = a == b ? -EINVAL : weft_gather(h, 2, sizeof h[0], copy_half, NULL);
+    if (a_to_b)
+        *a_to_b = h[0].way.moved;
+    if (b_to_a)
+        *b_to_a = h[1].way.moved;
+    if (rc < 0)
+        return rc;
+    return h[0].rc < 0 ? h[0].rc : h[1].rc;
+}
+
+/* ---- a file */
+
+struct sending {
+    int to, file;
+    off_t at;
+    size_t n;
+    long sent;
+};
+
+static int sendfile_now(void *arg)
+{
+    struct sending *p = arg;
+    off_t at = p->at;
+    do {
+        p->sent = or_error(sendfile(p->to, p->file, &at, p->n));
+    } while (p->sent == -EINTR);
+    return 0;
+}
+
+/* Whether its two ends are (beyond the file's end nothing is to be read). */
+static bool in_memory(const struct sending *p)
+{
+    char byte;
+    struct iovec v = { .iov_base = &byte, .iov_len = 1 };
+    return preadv2(p->file, &v, 1, p->at, RWF_NOWAIT) >= 0 &&
+            preadv2(p->file, &v, 1, p->at + (off_t)p->n - 1, RWF_NOWAIT) >= 0;
+}
+
+static long send_piece(void *arg)
+{
+    struct sending *p = arg;
+    if (in_memory(p) || weft__lane_call(WEFT__LANE_FILES, sendfile_now, p) < 0) /* no thread: rather here than not at all */
+        sendfile_now(p);
+    return p->sent;
+}
+
+static size_t piece_of(uint64_t left, size_t most)
+{
+    return left < most ? (size_t)left : most;
+}
+
+/* 0 sent, or the file has ended. -EINVAL: the kernel cannot with this kind of file. */
+static int by_sendfile(struct way *w, struct weft__frame *f, uint64_t offset, uint64_t n)
+{
+    while (w->moved < n) {
+        struct sending p = { .to = w->to, .file = w->from };
+        p.at = (off_t)(offset + w->moved);
+        p.n = piece_of(n - w->moved, PIECE);
+        long sent = weft__enter_call(f);
+        if (sent == 0 && (sent = when_ready(f, w->to_slot, WEFT__WRITE, send_piece, &p)) == 0)
+            return 0;
+        if (sent < 0)
+            return (int)sent;
+        w->moved += (size_t)sent;
+    }
+    return 0;
+}
+
+static int by_pread(struct way *w, uint64_t offset, uint64_t n)
+{
+    while (w->moved < n) {
+        int got = weft_fs_pread(w->from, w->buf, piece_of(n - w->moved, BUFFER), offset + w->moved);
+        if (got <= 0)
+            return got;
+        int rc = put(w, (size_t)got);
+        if (rc < 0)
+            return rc;
+    }
+    return 0;
+}
+
+static bool is_regular(int fd)
+{
+    struct stat st;
+    return fstat(fd, &st) == 0 && S_ISREG(st.st_mode);
+}
+
+static int send_way(struct way *w, uint64_t offset, uint64_t n)
+{
+    struct weft__frame *f = weft__current();
+    if (!f)
+        return weft__no_frame();
+    int rc = way_begin(w, f);
+    if (rc < 0)
+        return rc;
+    rc = -EINVAL;
+    if (!weft__is_thread(f) && is_own_stream(w->to_slot) && is_regular(w->from)) /* C3, C4 */
+        rc = by_sendfile(w, f, offset, n);
+    if (rc == -EINVAL || rc == -ENOSYS)
+        rc = by_pread(w, offset, n);
+    way_end(w);
+    return rc;
+}
+
+int weft_send_file(int to, int file, uint64_t offset, uint64_t n, uint64_t *moved)
+{
+    struct way w = { .to = to, .from = file };
+    bool to_end = n == UINT64_MAX;
+    int rc = -EINVAL;
+    if (offset <= INT64_MAX && (to_end || n <= INT64_MAX - offset))
+        rc = send_way(&w, offset, to_end ? INT64_MAX - offset : n);
+    if (moved)
+        *moved = w.moved;
+    return rc < 0 ? rc : to_end || w.moved == n ? 0 : -ENODATA;
+}
