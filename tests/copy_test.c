@@ -668,7 +668,7 @@ static int resumed(void *arg)
 
 START_TEST(a_file_can_be_gone_on_with_after_a_cancel)
 {
-    struct resumed t = { .f = { .k.how = 1, .size = BULK / 2 } };
+    struct resumed t = { .f = { .k.how = 1, .size = 2000000 } }; /* more than a socket takes */
     run_on(resumed, &t, workers[_i]);
 }
 END_TEST

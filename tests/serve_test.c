@@ -3,6 +3,8 @@
  * Coroutines record the first line whose expectation failed (EXPECT), and the test asserts that there is none. */
 #include "support.h"
 
+#include <limits.h>
+
 #include "base/fault.h"
 
 static const int workers[] = { 1, 2, 4 };
@@ -24,7 +26,7 @@ struct server {
     weft_conn_fn *handler;
     int clients, rc;
     int64_t told, took; /* when it was told to leave, and how long it took then */
-    atomic_int in, most, served, cancelled, release, over, failures, shortages;
+    atomic_int in, most, served, cancelled, release, over, failures, shortages, stackless;
 };
 
 static void count_reports(const weft_report *r, void *arg)
@@ -32,6 +34,8 @@ static void count_reports(const weft_report *r, void *arg)
     struct server *v = arg;
     if (strcmp(r->what, "failure") == 0)
         atomic_fetch_add(r->code == -EMFILE ? &v->shortages : &v->failures, 1);
+    if (strstr(r->text, "no stack for"))
+        atomic_fetch_add(&v->stackless, 1);
 }
 
 static int serve_task(void *arg)
@@ -536,8 +540,7 @@ static int one_at_fault(void *arg)
 {
     struct fault_run *t = (struct fault_run *)arg;
     char buf[8];
-    if (ask(t->v.where, "is it there?\n") < 0) /* else what it begins with would fail */
-        return -EPROTO;
+    EXPECT(ask(t->v.where, "first\n") == 0); /* it is up */
     int fd = weft_connect(t->v.where, NULL);
     EXPECT(fd >= 0);
     weft__fault_set(t->kind, t->nth, 1, -ENOMEM);
@@ -565,6 +568,39 @@ START_TEST(without_memory_one_connection_fails_and_no_more)
         quiet = t.failed ? 0 : quiet + 1;
     }
     ck_assert_int_eq(quiet, 3);
+}
+END_TEST
+
+/* No mapping succeeds, so that some have no stack: they are hung up on, and nothing of them stays. */
+static int without_stacks(void *arg)
+{
+    struct server *v = arg;
+    int fds[200], n = 0, hung_up = 0;
+    char byte;
+    EXPECT(ask(v->where, "first\n") == 0);
+    weft__fault_set(WEFT__FAULT_MMAP, 1, LONG_MAX, -ENOMEM);
+    while (n < v->clients && (fds[n] = weft_connect(v->where, NULL)) >= 0)
+        n++;
+    int64_t end = weft_after(LIMIT);
+    while (atomic_load(&v->in) + atomic_load(&v->failures) < n && weft_now() < end)
+        EXPECT(weft_yield() == 0);
+    weft__fault_clear();
+    EXPECT(weft_now() < end);
+    for (int i = 0; i < n; i++) {
+        EXPECT(weft_shutdown(fds[i], SHUT_WR) == 0);
+        hung_up += weft_read(fds[i], &byte, 1) == 0;
+        weft_close(fds[i]);
+    }
+    EXPECT(hung_up == n);
+    return ask(v->where, "again\n");
+}
+
+START_TEST(a_connection_without_a_stack_is_closed)
+{
+    struct server v = { .handler = echo_lines, .clients = 200, .o = { .limit = 201, .stack_bytes = 2 << 20 } };
+    serve_on(&v, without_stacks, workers[_i]);
+    ck_assert_int_eq(v.rc, -ECANCELED);
+    ck_assert_int_gt(atomic_load(&v.stackless), 0);
 }
 END_TEST
 
@@ -618,6 +654,7 @@ int main(void)
     tcase_add_loop_test(tc, a_short_shortage_is_waited_for, 0, COUNT(workers));
     tcase_add_test(tc, a_long_shortage_is_told_once_and_waited_for);
     tcase_add_loop_test(tc, without_memory_one_connection_fails_and_no_more, 0, 3);
+    tcase_add_loop_test(tc, a_connection_without_a_stack_is_closed, 0, COUNT(workers));
     tcase_add_loop_test(tc, a_crowd_with_few_places_is_served_in_turn, 0, COUNT(workers));
     return run_suite(s);
 }
