@@ -1,4 +1,4 @@
-/* tests/classics_asyncio_test.c - what asyncio promises of locks, queues, task groups, timeouts and gathering, asked of weft.
+/* tests/classics_asyncio_test.c - what asyncio promises of locks, queues, groups, timeouts and gathering, asked of weft.
  *
  * The behaviours are those of asyncio's documentation and of the areas of its test suite; the programs are our own, written
  * from weft's headers. Where weft decided otherwise it is said at the test, and weft's way is asserted. All of them run on

@@ -229,7 +229,7 @@ static int account(void *arg)
     SAME(weft_sleep(weft_ms(5)), -ECANCELED);
     SAME(weft_scope_end(&s, -EPROTO), -ETIMEDOUT);
 
-    /* Nothing told it: the body's own -ECANCELED comes out as what it is. */
+    /* Nothing told it: the body's failure comes out as what it is. */
     weft_scope_begin(&s, WEFT_NEVER);
     SAME(weft_scope_end(&s, -EPROTO), -EPROTO);
     MUST(!weft_scope_expired(&s));
@@ -789,7 +789,7 @@ static int cancel_a_tree(void *arg)
     SAME(weft_scope_end(&s, 0), -ETIMEDOUT);
     SAME(told, all);
     SAME(cleaned, all);
-    SAME(weft_now() - began, weft_sec(1) + weft_ms(1) * (depth + 1)); /* the children's cleanup, then the parents' */
+    SAME(weft_now() - began, weft_sec(1) + weft_ms(1) * (depth + 1)); /* children first */
     return 0;
 }
 
