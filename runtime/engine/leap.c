@@ -8,6 +8,10 @@
  * It leaps when the runtime is at rest by V1 to V3, H1 to H3 of engine/rest.c: then now = the earliest timer (V4). Else a
  * deadline would strike before what came first.
  *
+ * Two may find it at rest at once. So `now` is read before V1, the earliest timer before V3, and V4 is one step from that
+ * `now`: whoever comes second does nothing. (Forbidden: the first leaps, and strikes its timer; the second looks for the
+ * earliest then, and leaps past the task that was woken.)
+ *
  * What plain threads wait for in weft with deadlines and sleeps of their own is in real time, so none may apply to a scope
  * on a virtual runtime (coord/scope.c). What a task waits for in another runtime is not known.
  *
@@ -30,21 +34,20 @@ bool weft__leap(struct weft_runtime *rt)
     struct weft__clock *c = &rt->group.clock;
     int64_t earliest = INT64_MAX;
     uint64_t before = 0, after = 0;
-    if (!c->is_virtual || !weft__quiet(rt, &before) || weft__hands_rest(rt) < 0)
+    if (!c->is_virtual)
         return false;
-    at_fence_full();
-    if (!weft__quiet(rt, &after) || after != before)
+    uint64_t now = at_load_acquire(&c->now);
+    if (!weft__quiet(rt, &before) || weft__hands_rest(rt) < 0)
         return false;
     for (int i = 0; i < rt->group.n; i++) {
         int64_t at = weft__timers_earliest(&rt->workers[i]->timers);
         if (at < earliest)
             earliest = at;
     }
-    if (earliest == INT64_MAX)
+    at_fence_full();
+    if (!weft__quiet(rt, &after) || after != before || earliest == INT64_MAX)
         return false;
-    for (;;) { /* V4; two may leap at once, and it never goes back */
-        uint64_t now = at_load_acquire(&c->now);
-        if (earliest <= (int64_t)now || at_cas(&c->now, now, (uint64_t)earliest))
-            return true;
-    }
+    if (earliest > (int64_t)now)
+        (void)at_cas(&c->now, now, (uint64_t)earliest); /* V4 */
+    return true;
 }
