@@ -8,7 +8,6 @@
 #include <pthread.h>
 #include <sched.h>
 #include <stdio.h>
-#include <unistd.h>
 
 #include "base/clock.h"
 #include "base/fault.h"
@@ -132,22 +131,6 @@ static int64_t next_strike(struct weft__frame *f)
     return earliest;
 }
 
-/* ThreadSanitizer keeps a signal back until its thread calls libc, and the program's threads are those that get signals. */
-#ifdef WEFT__TSAN
-enum { SIGNALS_MS = 20 };
-static int64_t at_most(int64_t until)
-{
-    usleep(1);
-    int64_t soon = weft__now() + INT64_C(1000000) * SIGNALS_MS;
-    return until < soon ? until : soon;
-}
-#else
-static int64_t at_most(int64_t until)
-{
-    return until;
-}
-#endif
-
 static void thread_wait(struct weft__frame *f, int64_t until)
 {
     struct weft__task *t = f->task;
@@ -161,7 +144,7 @@ static void thread_wait(struct weft__frame *f, int64_t until)
             return;
         int64_t strike = next_strike(f);
         /* The low half of the state holds phase, cause and level: it changes when the wait is fired. */
-        if (weft__futex_wait((at_int *)(void *)&t->state, (uint32_t)state, at_most(strike < until ? strike : until)))
+        if (weft__futex_wait((at_int *)(void *)&t->state, (uint32_t)state, strike < until ? strike : until))
             continue;
         weft__strike_overdue(f);
         weft__hard_overdue(f);
