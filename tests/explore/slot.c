@@ -8,13 +8,14 @@
 #include <sys/epoll.h>
 #include <sys/socket.h>
 #include <unistd.h>
+#include <weft/dns.h>
 #include <weft/io.h>
 #include <weft/net.h>
-#include <weft/offload.h>
 #include <weft/time.h>
 
 #include "coord/await.h"
 #include "os/address.h"
+#include "os/lane.h"
 
 enum { FD = 3, FIRST_ACCEPTED = 5 };
 
@@ -297,10 +298,16 @@ const struct ex_scenario slot_scenarios[] = {
 
 /* ---- what no scenario comes to */
 
-int weft_blocking(weft_fn *fn, void *arg)
+int weft__lane_call(enum weft__lane_kind kind, weft_fn *fn, void *arg)
 {
-    (void)fn, (void)arg;
-    ex_fail("the pool is not explored");
+    (void)kind, (void)fn, (void)arg;
+    ex_fail("the lanes are not explored");
+}
+
+int weft_resolve(const char *where, weft_addr *out, size_t n)
+{
+    (void)where, (void)out, (void)n;
+    ex_fail("names are not explored");
 }
 
 int weft_sleep(int64_t ns)
