@@ -893,6 +893,47 @@ START_TEST(writers_to_peers_that_never_read_take_little)
 }
 END_TEST
 
+/* ---- who reads does not wait for what another has kept: the other side may do the same */
+
+static int write_until_full(void *arg)
+{
+    struct t *t = arg;
+    static const char buf[1000];
+    do {
+        weft_scope s;
+        weft_scope_begin(&s, weft_ms(20));
+        t->rc[0] = weft_scope_end(&s, weft_stream_write(t->a, buf, sizeof buf));
+    } while (t->rc[0] == 0);
+    atomic_store(&t->there, 1);
+    return 0;
+}
+
+static int read_beside(void *arg)
+{
+    struct t *t = arg;
+    char *line;
+    weft_scope s;
+    EXPECT(open_both(t, NULL) == 0);
+    weft_scope_begin(&s, LIMIT);
+    weft_spawn(&s, write_until_full, t);
+    bool full = wait_for(&t->there, 1); /* not by a join, which might make it a call of the reader's own */
+    int rc = weft_stream_puts(t->b, "to be read\n");
+    rc = rc == 0 ? weft_stream_flush(t->b) : rc;
+    rc = rc == 0 ? weft_stream_read_line(t->a, &line, NULL) : rc;
+    rc = weft_scope_end(&s, rc);
+    EXPECT(full && t->rc[0] == -ETIMEDOUT);
+    EXPECT(rc == 1 && strcmp(line, "to be read") == 0);
+    weft_stream_drop(&t->a);
+    weft_stream_drop(&t->b);
+    return 0;
+}
+
+START_TEST(what_another_has_kept_is_not_waited_for)
+{
+    run_everywhere(read_beside, _i);
+}
+END_TEST
+
 int main(void)
 {
     Suite *s = suite_create("stream");
@@ -920,6 +961,7 @@ int main(void)
     tcase_add_loop_test(tc, over_pipes, 0, COUNT(workers));
     tcase_add_loop_test(tc, over_a_terminal, 0, COUNT(workers));
     tcase_add_loop_test(tc, a_layer_is_laid_over_a_stream, 0, EVERYWHERE);
+    tcase_add_loop_test(tc, what_another_has_kept_is_not_waited_for, 0, IN_TASKS);
     tcase_add_test(tc, without_memory_it_says_so);
     return run_suite(s);
 }

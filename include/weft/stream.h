@@ -5,8 +5,8 @@
  * is refused (-EBUSY), since what reading hands out lies in the stream; several may write, each call's bytes together.
  *
  * What is written is kept until there is enough of it. It is sent by weft_stream_flush, when the stream is closed, and
- * before a read of the same stream asks for more: so a dialogue of one task needs no flush, and answers to requests that came
- * together leave together. Who writes beside a task that reads has to flush.
+ * before who wrote it reads for more of the same stream: so a dialogue of one task needs no flush, and answers to requests
+ * that came together leave together. Who writes beside a task that reads has to flush.
  * An error of writing but -ECANCELED is for good: what was kept is lost, and later calls return it again.
  *
  * context    task: suspends, cancellation point (no byte is lost); plain thread: blocks it

@@ -4,8 +4,9 @@
  * Callers   one task that reads and any number that write, at the same time; plain threads, too.
  * Holds     T1  who has moved `reading` from 0 to 1 is the only one to read, and to touch what was read ahead.
  *           T2  the mutex is held over the waits of a write, so each call's bytes are together, and `kept` is written under
- *               it. Who is about to read for more looks at it without the mutex, and if another writes just now leaves
- *               the sending to that one: it has to flush by itself.
+ *               it. Who is about to read for more looks at it without the mutex, and sends it if it was the last to write.
+ *               Another's it leaves alone: that one has to flush by itself. Two readers that sent for their writers would
+ *               both wait for the other to read.
  *           T3  out[sent .. kept) was taken from calls that have returned 0. A cancelled write leaves it there, and what
  *               the carrier has taken is gone from it.
  * Memory    4 KiB for reading, which grow to read_limit and a separator if a line or a frame is long; write_buffer for
@@ -190,7 +191,7 @@ static int send_kept(weft_stream *s);
 /* T2. What keeps it from being sent is for who writes, but a cancel. */
 static int before_reading(weft_stream *s)
 {
-    if (at_load(&s->kept) == 0 || weft_mutex_try_lock(&s->writing) < 0)
+    if (at_load(&s->kept) == 0 || at_load(&s->by) != (uintptr_t)weft__current() || weft_mutex_try_lock(&s->writing) < 0)
         return 0;
     int rc = send_kept(s);
     weft_mutex_unlock(&s->writing);
@@ -340,6 +341,7 @@ static int keep(weft_stream *s, const struct iovec *v, int n)
             memcpy(s->out + kept, v[i].iov_base, v[i].iov_len);
         kept += v[i].iov_len;
     }
+    at_store(&s->by, (uintptr_t)weft__current());
     at_store(&s->kept, kept);
     return 0;
 }

@@ -25,6 +25,7 @@ struct weft_stream {
     char *out; /* out[sent .. kept) is to be sent */
     size_t out_size, sent;
     at_word kept; /* T2 */
+    at_word by;   /* T2: the frame of who has kept something last */
     int broken;   /* what every write returns; 0: it goes on */
 };
 
