@@ -493,6 +493,55 @@ START_TEST(a_deadline_of_a_plain_thread_reaches_its_children)
 }
 END_TEST
 
+/* A child of the outer scope that says when it is told. */
+struct shielded_child {
+    weft_event told;
+    int rc;
+};
+
+static int say_when_told(void *arg)
+{
+    struct shielded_child *c = arg;
+    c->rc = weft_sleep(WEFT_NEVER);
+    weft_event_set(&c->told);
+    return c->rc;
+}
+
+/* The shield hides it from the thread and from nobody else. Whether the thread has waited in the outer scope before, and so
+ * is the one who looks after its deadline, or not. */
+START_TEST(a_deadline_outside_of_a_shield_reaches_the_children_there)
+{
+    struct shielded_child c = { .rc = 0 };
+    weft_runtime *rt = NULL;
+    weft_scope outer, shield;
+    ck_assert_int_eq(weft_runtime_create(&rt, ON(2)), 0);
+    weft_scope_begin_with(&outer, weft_ms(20), &(weft_scope_options){ .on = rt });
+    if (_i % 2)
+        ck_assert_int_eq(weft_sleep(weft_ms(1)), 0);
+    weft_spawn(&outer, say_when_told, &c);
+    weft_scope_begin_shield(&shield, LIMIT);
+    int waited = _i / 2 ? 0 : weft_event_wait(&c.told);
+    if (_i / 2) { /* by waits that are none of these: it looks between them */
+        int fds[2];
+        ck_assert_int_eq(weft_pair(fds), 0);
+        while (!weft_event_is_set(&c.told) && waited == 0) {
+            weft_scope slice;
+            char byte;
+            weft_scope_begin(&slice, weft_ms(5));
+            waited = weft_scope_end(&slice, weft_read(fds[0], &byte, 1)) == -ETIMEDOUT && weft_now() < weft_deadline() ? 0 : -1;
+        }
+        weft_close_auto(&fds[0]);
+        weft_close_auto(&fds[1]);
+    }
+    int in_shield = weft_scope_end(&shield, waited);
+    int end = weft_scope_end(&outer, 0);
+    weft_runtime_destroy(&rt);
+    ck_assert_int_eq(in_shield, 0);
+    ck_assert_int_eq(c.rc, -ECANCELED);
+    ck_assert_int_eq(end, -ETIMEDOUT);
+}
+END_TEST
+
 /* -- joining from outside -- */
 
 START_TEST(a_plain_thread_waits_for_a_task_with_a_deadline)
@@ -856,6 +905,7 @@ int main(void)
     tc = add_case(s, "from outside");
     tcase_add_loop_test(tc, several_threads_spawn_into_the_open_scope_of_a_task, 0, 4);
     tcase_add_loop_test(tc, a_spawn_from_outside_wakes_a_sleeping_runtime, 0, 4);
+    tcase_add_loop_test(tc, a_deadline_outside_of_a_shield_reaches_the_children_there, 0, 4);
     tcase_add_loop_test(tc, a_plain_thread_cancels_a_task, 0, 2);
     tcase_add_test(tc, a_main_run_under_a_deadline_is_told_and_awaited);
     tcase_add_test(tc, a_deadline_around_a_whole_runtime_is_kept_and_outlives_it);

@@ -117,13 +117,10 @@ int weft__no_frame(void)
 static int64_t next_strike(struct weft__frame *f)
 {
     int64_t earliest = INT64_MAX;
-    bool shielded = false;
     for (weft_scope *s = f->inner; s; s = weft__scope_of(s)->outer) {
         int64_t at = (int64_t)at_load(&weft__scope_of(s)->deadline);
         int64_t hard = weft__hard_next(weft__scope_of(s));
-        bool strikes = !shielded; /* as in weft__strike_overdue, which does what this says is due */
-        shielded = shielded || (at_load(&weft__scope_of(s)->mark) & WEFT__MARK_SHIELD);
-        if (strikes && at < earliest && !(at_load(&weft__scope_of(s)->mark) & WEFT__MARK_DEADLINE))
+        if (at < earliest && !(at_load(&weft__scope_of(s)->mark) & WEFT__MARK_DEADLINE))
             earliest = at;
         if (hard < earliest)
             earliest = hard;

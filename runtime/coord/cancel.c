@@ -129,10 +129,8 @@ void weft__strike_overdue(struct weft__frame *f)
             int64_t at = (int64_t)at_load(&s->deadline);
             if (at != INT64_MAX && now == 0)
                 now = weft__frame_now(f);
-            if (at != INT64_MAX && at <= now)
+            if (at != INT64_MAX && at <= now) /* outside of a shield, too: it is hidden from us, not from the scope's tasks */
                 weft__cancel_scope(s, WEFT__MARK_DEADLINE);
-            if (marks(s) & WEFT__MARK_SHIELD)
-                return;
         }
         if (!(s = weft__owner_scope(owner)))
             return;

@@ -169,7 +169,7 @@ static inline int64_t weft__frame_now(const struct weft__frame *f)
 
 /* The earliest deadline that applies; a shield hides what is outside it. */
 int64_t weft__earliest_deadline(struct weft__frame *f);
-/* Looks at the clock and strikes what is overdue; an exhausted budget. */
+/* Looks at the clock and strikes what is overdue, all the way out; an exhausted budget. */
 void weft__strike_overdue(struct weft__frame *f);
 
 /* ---- coord/tree.c */

@@ -41,7 +41,6 @@ struct server {
     weft_task acceptor;
     at_int accepting; /* V1: cleared by the acceptor, its last store */
     int rc;           /* the acceptor's */
-    int result;       /* what weft_serve returns */
 };
 
 struct connection {
@@ -50,10 +49,10 @@ struct connection {
     bool taken; /* V2 */
 };
 
-static void say(weft_task task, int rc, const char *text)
+static void say(struct server *v, weft_task task, int rc, const char *text)
 {
-    struct weft__frame *f = weft__current(); /* a task's */
-    weft__report(weft__runtime_of(f->group), "failure", task, "connection", rc, text);
+    struct weft__group *g = weft__scope_group(weft__scope_of(&v->house));
+    weft__report(g ? weft__runtime_of(g) : NULL, "failure", task, "connection", rc, text);
 }
 
 /* ---- one connection */
@@ -68,7 +67,7 @@ static int handle(weft_stream *s, struct connection *c)
 {
     int rc = c->server->handler(s, c->server->arg);
     if (is_failure(rc))
-        say(weft_task_self(), rc, weft_error_text(rc));
+        say(c->server, weft_task_self(), rc, weft_error_text(rc));
     if (rc < 0 && rc != -ECANCELED)
         weft_stream_drop(&s);
     else
@@ -85,7 +84,7 @@ static int connection(void *arg)
     if (rc == 0) {
         rc = handle(s, c);
     } else {
-        say(weft_task_self(), rc, "no memory for the connection's stream");
+        say(c->server, weft_task_self(), rc, "no memory for the connection's stream");
         weft_ignore(weft_close(c->fd));
     }
     if (c->server->o.limit > 0)
@@ -101,7 +100,7 @@ static bool is_shortage(int rc)
 }
 
 /* What can be waited for is: weft_accept has paused for a second before it says so. It is told once until one is accepted. */
-static int next(const struct server *v, bool *said)
+static int next(struct server *v, bool *said)
 {
     for (;;) {
         int fd = weft_accept(v->listener);
@@ -110,7 +109,7 @@ static int next(const struct server *v, bool *said)
             return fd;
         }
         if (!*said)
-            say(0, fd, "accepts no connections until there is room");
+            say(v, 0, fd, "accepts no connections until there is room");
         *said = true;
         int rc = weft_sleep(weft_ms(1));
         if (rc < 0)
@@ -132,7 +131,7 @@ static int accept_all(struct server *v)
         weft_task t = weft_spawn_with(&v->house, connection, &c, &how);
         if (t > 0)
             continue;
-        say(0, (int)t, "no memory for a connection's task");
+        say(v, 0, (int)t, "no memory for a connection's task");
         weft_ignore(weft_close(c.fd));
         if (v->o.limit > 0)
             weft_sem_release(&v->places, 1);
@@ -177,7 +176,7 @@ static int see_off(struct server *v, weft_task *keeper)
     }
     const struct connection *c = d.arg;
     if (!c->taken) { /* V2 */
-        say(d.task, d.code, "no stack for a connection's task");
+        say(v, d.task, d.code, "no stack for a connection's task");
         weft_ignore(weft_close(c->fd));
         if (v->o.limit > 0)
             weft_sem_release(&v->places, 1);
@@ -239,28 +238,17 @@ static int serve_in(struct server *v, weft_scope *door)
     return v->rc == -ECANCELED && left == -ETIMEDOUT ? -ETIMEDOUT : v->rc;
 }
 
-static int serve(void *arg)
+static int serve(struct server *v)
 {
-    struct server *v = arg;
     weft_scope door, shield;
     weft_scope_begin(&door, WEFT_NEVER);
     weft_scope_begin_shield(&shield, WEFT_NEVER);
     begin_house(v);
-    v->result = serve_in(v, &door);
+    int rc = serve_in(v, &door);
     weft_ignore(weft_scope_end(&v->house, 0));
     weft_ignore(weft_scope_end(&shield, 0));
     weft_ignore(weft_scope_end(&door, 0));
-    return 0;
-}
-
-/* A plain thread looks after its deadlines in its own waits, and after none outside of a shield: so it has a task do it. */
-static int serve_by_task(struct server *v)
-{
-    weft_scope s;
-    weft_scope_begin(&s, WEFT_NEVER);
-    weft_spawn(&s, serve, v);
-    int rc = weft_scope_end(&s, 0);
-    return rc < 0 ? rc : v->result;
+    return rc;
 }
 
 static bool is_valid(const weft_serve_options *o)
@@ -273,17 +261,13 @@ static bool is_valid(const weft_serve_options *o)
 
 int weft_serve(int listener, weft_conn_fn *handler, void *arg, const weft_serve_options *o)
 {
-    struct server v = { .listener = listener, .handler = handler, .arg = arg, .rc = -ENOMEM, .result = -ENOMEM };
+    struct server v = { .listener = listener, .handler = handler, .arg = arg, .rc = -ENOMEM };
     if (o)
         v.o = *o;
     if (!handler || !is_valid(&v.o))
         return -EINVAL;
-    struct weft__frame *f = weft__current();
-    if (!f)
+    if (!weft__current())
         return weft__no_frame();
     weft_sem_release(&v.places, (uint32_t)v.o.limit);
-    if (weft__is_thread(f))
-        return serve_by_task(&v);
-    weft_ignore(serve(&v));
-    return v.result;
+    return serve(&v);
 }
