@@ -9,6 +9,11 @@
 
 /* errno of the calling thread, now: right after the system call. */
 int weft__errno(void);
+/* What a system call returned, or the negative error. */
+static inline int weft__or_errno(long rc)
+{
+    return rc < 0 ? -weft__errno() : (int)rc;
+}
 /* For signal handlers: as it was before. */
 void weft__errno_set(int error);
 

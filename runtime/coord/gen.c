@@ -34,6 +34,7 @@
 
 #include "base/fork.h"
 #include "base/list.h"
+#include "base/mem.h"
 #include "coord/await.h"
 #include "coord/keeps.h"
 #include "coord/side.h"
@@ -339,9 +340,8 @@ static int check_options(const struct weft__frame *f, const weft_gen_options *o,
     *class_index = f->group ? f->group->default_class : weft__stack_class(DEFAULT_STACK);
     if (!o)
         return 0;
-    for (unsigned i = 0; i < sizeof o->reserved / sizeof o->reserved[0]; i++)
-        if (o->reserved[i] != 0)
-            return -EINVAL;
+    if (!weft__reserved_zero(o))
+        return -EINVAL;
     if (o->stack_bytes > 0)
         *class_index = weft__stack_class(o->stack_bytes);
     return *class_index < 0 ? -EINVAL : 0;

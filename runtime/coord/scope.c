@@ -93,9 +93,8 @@ struct weft__scope_extra *weft__scope_extra(struct weft__scope *s)
 
 static int take_options(struct weft__scope *s, const weft_scope_options *o)
 {
-    for (unsigned i = 0; i < sizeof o->reserved / sizeof o->reserved[0]; i++)
-        if (o->reserved[i] != 0)
-            return -EINVAL;
+    if (!weft__reserved_zero(o))
+        return -EINVAL;
     if (o->failures_max < 0 || (!o->failures && o->failures_max > 0) || (o->on && !weft__is_thread(s->owner)))
         return -EINVAL;
     if (o->on && o->on->group.clock.is_virtual && weft__earliest_deadline(s->owner) != INT64_MAX)

@@ -50,9 +50,8 @@ int weft__side_copy(struct weft__task *t, const void *arg, size_t bytes)
 int weft__side_make(struct weft__task *t, struct weft__group *g, void *arg, const weft_spawn_options *o)
 {
     int c = o->stack_bytes ? weft__stack_class(o->stack_bytes) : g->default_class;
-    for (unsigned i = 0; i < sizeof o->reserved / sizeof o->reserved[0]; i++)
-        if (o->reserved[i] != 0)
-            return -EINVAL;
+    if (!weft__reserved_zero(o))
+        return -EINVAL;
     if (c < 0 || o->pin < 0 || o->pin > g->n || o->copy_bytes > SIZE_MAX / 2)
         return -EINVAL;
     struct weft__side *d = make(arg, o->copy_bytes);

@@ -171,9 +171,8 @@ static int supervise(struct supervisor *v)
 
 static int bad(const weft_child *children, size_t n, const weft_supervise_options *o)
 {
-    for (size_t i = 0; i < sizeof o->reserved / sizeof o->reserved[0]; i++)
-        if (o->reserved[i] != 0)
-            return -EINVAL;
+    if (!weft__reserved_zero(o))
+        return -EINVAL;
     if (o->restart < WEFT_RESTART_ONE || o->restart > WEFT_RESTART_REST || o->most < 0 || o->period < 0 ||
             weft__backoff_bad(&o->backoff) || (!children && n > 0))
         return -EINVAL;

@@ -11,7 +11,6 @@
 
 #include <errno.h>
 #include <sched.h>
-#include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -19,10 +18,10 @@
 
 #include "base/clock.h"
 #include "base/cpus.h"
-#include "base/fault.h"
 #include "base/fork.h"
 #include "base/mem.h"
 #include "base/panic.h"
+#include "base/thread.h"
 #include "engine/hooks.h"
 #include "engine/rest.h"
 #include "sched/errand.h"
@@ -80,34 +79,13 @@ static int worker_count(const weft_options *o)
 
 static int check_options(const weft_options *o)
 {
-    for (unsigned i = 0; i < sizeof o->reserved / sizeof o->reserved[0]; i++)
-        if (o->reserved[i] != 0)
-            return -EINVAL;
+    if (!weft__reserved_zero(o))
+        return -EINVAL;
     if (o->clock != WEFT_CLOCK_REAL && o->clock != WEFT_CLOCK_VIRTUAL)
         return -EINVAL;
     if (o->workers < 0 || o->workers > WORKERS_MOST || weft__stack_class(o->stack_bytes) < 0)
         return -EINVAL;
     return 0;
-}
-
-static int start_thread(pthread_t *thread, void *(*fn)(void *), void *arg)
-{
-    sigset_t all, before;
-    int rc = -weft__fault(WEFT__FAULT_THREAD);
-    if (rc != 0)
-        return -rc;
-    sigfillset(&all);
-    /* Faults stay deliverable: they belong to the instruction that made them. */
-    sigdelset(&all, SIGSEGV);
-    sigdelset(&all, SIGBUS);
-    sigdelset(&all, SIGFPE);
-    sigdelset(&all, SIGILL);
-    sigdelset(&all, SIGTRAP);
-    sigdelset(&all, SIGABRT);
-    pthread_sigmask(SIG_SETMASK, &all, &before);
-    rc = pthread_create(thread, NULL, fn, arg);
-    pthread_sigmask(SIG_SETMASK, &before, NULL);
-    return -rc;
 }
 
 static struct weft__worker *worker_new(weft_runtime *rt, int i)
@@ -268,10 +246,10 @@ int weft__runtime_start(weft_runtime **out, const weft_options *o)
     if (rt->crash_report)
         weft__crash_install();
     if ((rc = weft__signals_begin(rt)) == 0)
-        rc = start_thread(&rt->io_thread, weft__io_thread, rt);
+        rc = weft__thread_start(&rt->io_thread, weft__io_thread, rt);
     rt->io_started = rc == 0;
     for (int i = 0; rc == 0 && i < rt->group.n; i++)
-        if ((rc = start_thread(&rt->workers[i]->thread, weft__worker_thread, rt->workers[i])) == 0)
+        if ((rc = weft__thread_start(&rt->workers[i]->thread, weft__worker_thread, rt->workers[i])) == 0)
             rt->started++;
     if (rc < 0) {
         weft__runtime_end(rt);

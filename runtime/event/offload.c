@@ -14,12 +14,11 @@
 
 #include <errno.h>
 #include <limits.h>
-#include <signal.h>
 #include <stdio.h>
 
 #include "base/clock.h"
-#include "base/fault.h"
 #include "base/fork.h"
+#include "base/thread.h"
 
 at_int weft__pool_threads;
 
@@ -112,20 +111,13 @@ static void *pool_thread(void *arg)
 
 static int start_thread(struct weft__pool *p)
 {
-    sigset_t all, before;
-    pthread_t thread;
-    sigfillset(&all);
-    int rc = -weft__fault(WEFT__FAULT_THREAD);
-    if (rc == 0) {
-        pthread_sigmask(SIG_SETMASK, &all, &before);
-        rc = pthread_create(&thread, NULL, pool_thread, p);
-        pthread_sigmask(SIG_SETMASK, &before, NULL);
-    }
+    pthread_t thread; /* joined as `left` */
+    int rc = weft__thread_start(&thread, pool_thread, p);
     if (rc == 0) {
         change(&p->threads, 1);
         ati_add(&weft__pool_threads, 1);
     }
-    return -rc;
+    return rc;
 }
 
 int weft__pool_submit(struct weft__pool *p, struct weft__job *job)

@@ -16,6 +16,7 @@
 #include <weft/time.h>
 
 #include "base/errno.h"
+#include "base/mem.h"
 #include "coord/await.h"
 #include "os/ready.h"
 #include "os/socket.h"
@@ -219,9 +220,8 @@ int weft_connect(const char *where, const weft_connect_options *o)
         return weft__no_frame();
     if (!where || where[0] == ':' || o->stagger < 0)
         return -EINVAL;
-    for (int i = 0; i < 7; i++)
-        if (o->reserved[i] != 0)
-            return -EINVAL;
+    if (!weft__reserved_zero(o))
+        return -EINVAL;
     int rc = o->from ? weft_addr_parse(&from, o->from) : 0;
     int n = rc < 0 ? rc : weft_resolve(where, found, MOST_ADDRESSES);
     if (n < 0 || (rc = weft__enter_call(f)) < 0)

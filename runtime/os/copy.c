@@ -41,32 +41,6 @@ enum { CHANGE_OVER = 1 };
 
 /* ---- what both have */
 
-/* Tries until it is not told to wait (-EAGAIN); as transfer_in of io.c does, for what is no read or write. */
-static long when_ready(struct weft__frame *f, struct weft__slot *s, enum weft__dir dir, long (*attempt)(void *arg), void *arg)
-{
-    bool waited = false, edge = false;
-    for (;;) {
-        if (at_load(&s->life) & WEFT__SLOT_CLOSING)
-            return -EBADF;
-        if (ati_load(&s->ready[dir]) != 0) { /* else nothing is stored: it would wipe an edge that comes just now */
-            ati_store(&s->ready[dir], 0);    /* E2: before the system call */
-            edge = true;
-        }
-        if (dir == WEFT__READ)
-            ati_store(&s->drained, 0);
-        long n = attempt(arg);
-        if (n != -EAGAIN) {
-            if (edge || ati_load(&s->waiting[dir]) > 0)
-                weft__slot_pass_on(s, dir); /* E6 */
-            return n;
-        }
-        int rc = weft__ready_wait(f, s, 1u << dir, waited);
-        if (rc < 0)
-            return rc;
-        waited = edge = true;
-    }
-}
-
 /* C4. It was sent to this thread, which blocks it. */
 static void forget_sigpipe(void)
 {
@@ -76,14 +50,12 @@ static void forget_sigpipe(void)
     (void)sigtimedwait(&set, NULL, &(struct timespec){ 0 });
 }
 
-static long or_error(long n)
+static int or_errno(long n)
 {
-    if (n >= 0)
-        return n;
-    n = -weft__errno();
-    if (n == -EPIPE)
+    int rc = weft__or_errno(n);
+    if (rc == -EPIPE)
         forget_sigpipe();
-    return n;
+    return rc;
 }
 
 /* C3 */
@@ -165,14 +137,11 @@ struct splicing {
     size_t n;
 };
 
-static long splice_now(void *arg)
+static int splice_now(int fd, void *arg)
 {
     const struct splicing *p = arg;
-    long n;
-    do {
-        n = or_error(splice(p->in, NULL, p->out, NULL, p->n, SPLICE_F_MOVE | SPLICE_F_NONBLOCK));
-    } while (n == -EINTR);
-    return n;
+    (void)fd;
+    return or_errno(splice(p->in, NULL, p->out, NULL, p->n, SPLICE_F_MOVE | SPLICE_F_NONBLOCK));
 }
 
 /* Empties the pipe, which has n bytes. -EINVAL: the kernel cannot splice to this kind; the rest went by the buffer. */
@@ -180,14 +149,14 @@ static int pipe_out(struct way *w, struct weft__frame *f, size_t n)
 {
     while (n > 0) {
         struct splicing p = { .in = w->pipe[0], .out = w->to, .n = n };
-        long out = weft__enter_call(f);
+        int out = weft__enter_call(f);
         if (out == 0)
-            out = when_ready(f, w->to_slot, WEFT__WRITE, splice_now, &p);
+            out = weft__ready_call(f, w->to_slot, WEFT__WRITE, splice_now, &p);
         if (out == -EINVAL || out == 0)
             break;
         if (out < 0) {
             w->writing = true;
-            return (int)out;
+            return out;
         }
         n -= (size_t)out;
         w->moved += (size_t)out;
@@ -195,8 +164,8 @@ static int pipe_out(struct way *w, struct weft__frame *f, size_t n)
     if (n == 0)
         return 0;
     while (n > 0) {
-        long in = or_error(read(w->pipe[0], w->buf, n < BUFFER ? n : BUFFER));
-        int rc = in > 0 ? put(w, (size_t)in) : (int)in;
+        int in = or_errno(read(w->pipe[0], w->buf, n < BUFFER ? n : BUFFER));
+        int rc = in > 0 ? put(w, (size_t)in) : in;
         if (in <= 0 || rc < 0)
             return rc < 0 ? rc : -EIO;
         n -= (size_t)in;
@@ -209,13 +178,13 @@ static int by_pipe(struct way *w, struct weft__frame *f)
 {
     struct splicing p = { .in = w->from, .out = w->pipe[1], .n = PIPE_BYTES };
     for (;;) {
-        long n = weft__enter_read(f);
+        int n = weft__enter_read(f);
         if (n == 0) {
-            n = when_ready(f, w->from_slot, WEFT__READ, splice_now, &p); /* C2 */
+            n = weft__ready_call(f, w->from_slot, WEFT__READ, splice_now, &p); /* C2 */
             weft__has_read(f);
         }
         if (n <= 0)
-            return (int)n;
+            return n;
         int rc = pipe_out(w, f, (size_t)n);
         if (rc < 0)
             return rc;
@@ -313,16 +282,14 @@ struct sending {
     int to, file;
     off_t at;
     size_t n;
-    long sent;
+    int sent;
 };
 
 static int sendfile_now(void *arg)
 {
     struct sending *p = arg;
     off_t at = p->at;
-    do {
-        p->sent = or_error(sendfile(p->to, p->file, &at, p->n));
-    } while (p->sent == -EINTR);
+    p->sent = or_errno(sendfile(p->to, p->file, &at, p->n));
     return 0;
 }
 
@@ -335,9 +302,10 @@ static bool in_memory(const struct sending *p)
             preadv2(p->file, &v, 1, p->at + (off_t)p->n - 1, RWF_NOWAIT) >= 0;
 }
 
-static long send_piece(void *arg)
+static int send_piece(int fd, void *arg)
 {
     struct sending *p = arg;
+    (void)fd;
     if (in_memory(p) || weft__lane_call(WEFT__LANE_FILES, sendfile_now, p) < 0) /* no thread: rather here than not at all */
         sendfile_now(p);
     return p->sent;
@@ -355,11 +323,11 @@ static int by_sendfile(struct way *w, struct weft__frame *f, uint64_t offset, ui
         struct sending p = { .to = w->to, .file = w->from };
         p.at = (off_t)(offset + w->moved);
         p.n = piece_of(n - w->moved, PIECE);
-        long sent = weft__enter_call(f);
-        if (sent == 0 && (sent = when_ready(f, w->to_slot, WEFT__WRITE, send_piece, &p)) == 0)
+        int sent = weft__enter_call(f);
+        if (sent == 0 && (sent = weft__ready_call(f, w->to_slot, WEFT__WRITE, send_piece, &p)) == 0)
             return 0;
         if (sent < 0)
-            return (int)sent;
+            return sent;
         w->moved += (size_t)sent;
     }
     return 0;

@@ -3,7 +3,7 @@
  * Nothing is remembered of what a socket had last: a datagram socket is asked until it says -EAGAIN, since a short one
  * does not tell that it was the last. MSG_DONTWAIT goes with each call, so that sockets of others' making work, too.
  *
- * Callers   the public functions; os/fds.c, which has the same loop about another call.
+ * Callers   the public functions; os/fds.c, which makes another call in the same way.
  * Tested    tests/dgram_test.c */
 #include <limits.h>
 #include <netinet/in.h>
@@ -23,29 +23,6 @@
 
 enum { MOST_AT_ONCE = 1024 }; /* UIO_MAXIOV: as many as the kernel takes */
 
-static int call_in(struct weft__frame *f, struct weft__slot *s, enum weft__dir dir, int (*try)(int fd, void *arg), void *arg)
-{
-    bool edge = false, waited = false;
-    for (;;) {
-        if (ati_load(&s->ready[dir]) != 0) {
-            ati_store(&s->ready[dir], 0); /* E2: before the system call */
-            edge = true;
-        }
-        ati_store(&s->drained, 0);
-        int rc = try(s->fd, arg);
-        if (rc == -EINTR)
-            continue;
-        if (rc != -EAGAIN) {
-            if (edge || ati_load(&s->waiting[dir]) > 0)
-                weft__slot_pass_on(s, dir); /* E6 */
-            return rc;
-        }
-        if ((rc = weft__ready_wait(f, s, 1u << dir, waited)) < 0)
-            return rc;
-        waited = edge = true;
-    }
-}
-
 int weft__socket_call(int fd, enum weft__dir dir, int (*try)(int fd, void *arg), void *arg)
 {
     struct weft__frame *f = weft__current();
@@ -55,7 +32,7 @@ int weft__socket_call(int fd, enum weft__dir dir, int (*try)(int fd, void *arg),
     int rc = dir == WEFT__READ ? weft__enter_read(f) : weft__enter_call(f);
     if (rc < 0 || (rc = weft__slot_enter(fd, &s)) < 0)
         return rc;
-    rc = call_in(f, s, dir, try, arg);
+    rc = weft__ready_call(f, s, dir, try, arg);
     weft__slot_leave(s);
     if (dir == WEFT__READ)
         weft__has_read(f);
@@ -144,7 +121,7 @@ static int send_one(int fd, void *arg)
 {
     const struct one *o = arg;
     long n = sendmsg(fd, &o->m, MSG_DONTWAIT | MSG_NOSIGNAL);
-    return n < 0 ? -weft__errno() : (int)n;
+    return weft__or_errno(n);
 }
 
 int weft_recv_from(int fd, void *buf, size_t n, weft_addr *from)
@@ -187,14 +164,14 @@ static int recv_all(int fd, void *arg)
 {
     const struct many *b = arg;
     int n = recvmmsg(fd, b->m, b->n, MSG_DONTWAIT, NULL);
-    return n < 0 ? -weft__errno() : n;
+    return weft__or_errno(n);
 }
 
 static int send_all(int fd, void *arg)
 {
     const struct many *b = arg;
     int n = sendmmsg(fd, b->m, b->n, MSG_DONTWAIT | MSG_NOSIGNAL);
-    return n < 0 ? -weft__errno() : n;
+    return weft__or_errno(n);
 }
 
 static int call_many(int fd, enum weft__dir dir, struct mmsghdr *m, unsigned n)

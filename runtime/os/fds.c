@@ -42,7 +42,7 @@ static int send_parcel(int fd, void *arg)
         memcpy(CMSG_DATA(h), p->send, p->nfds * sizeof(int));
     }
     long n = sendmsg(fd, &m, MSG_DONTWAIT | MSG_NOSIGNAL);
-    return n < 0 ? -weft__errno() : (int)n;
+    return weft__or_errno(n);
 }
 
 /* Takes the descriptors of one header, up to the room there is; closes the rest. Returns how many came. */

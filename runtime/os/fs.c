@@ -9,7 +9,7 @@
  *           FS3 store leaves either no temporary file or has renamed it: one function on the lane does all steps, and is
  *               awaited once it has begun.
  * Errno     is read on the thread of the system call, before anything suspends (base/errno.h).
- * In memory RWF_NOWAIT reads what needs no disk on the worker itself, 1 us instead of 10. Only a full read is taken at its word:
+ * In memory RWF_NOWAIT reads what needs no disk on the worker itself, 1 us instead of 6. Only a full read is taken at its word:
  *           Linux 5.9 and 5.10 say 0 before the end, and any kernel reads less where a page is missing.
  * Tested    tests/fs_test.c */
 #include <dirent.h>
@@ -30,11 +30,6 @@
 #include "os/lane.h"
 
 enum { MOST = 0x7ffff000, FIRST_BYTES = 4096, LOAD_MOST = 64 << 20, TEMP_TRIES = 16 };
-
-static int or_error(long rc)
-{
-    return rc < 0 ? -weft__errno() : (int)rc;
-}
 
 /* ---- calls by names: FS1 */
 
@@ -112,7 +107,7 @@ static int do_open(void *arg)
     struct request *r = *(struct request **)arg;
     int rc;
     do {
-        rc = or_error(open(r->path, r->flags | O_CLOEXEC, r->mode));
+        rc = weft__or_errno(open(r->path, r->flags | O_CLOEXEC, r->mode));
     } while (rc == -EINTR);
     r->fd = rc < 0 ? -1 : rc;
     return rc;
@@ -137,7 +132,7 @@ int weft_fs_open(const char *path, int flags, unsigned mode)
 static int do_temp(void *arg)
 {
     struct request *r = *(struct request **)arg;
-    int rc = or_error(mkostemp(r->text, O_CLOEXEC));
+    int rc = weft__or_errno(mkostemp(r->text, O_CLOEXEC));
     r->fd = rc < 0 ? -1 : rc;
     return rc;
 }
@@ -166,7 +161,7 @@ int weft_fs_temp(char *path_template)
 static int do_stat(void *arg)
 {
     struct request *r = *(struct request **)arg;
-    return or_error(stat(r->path, &r->st));
+    return weft__or_errno(stat(r->path, &r->st));
 }
 
 int weft_fs_stat(const char *path, struct stat *out)
@@ -186,7 +181,7 @@ int weft_fs_stat(const char *path, struct stat *out)
 static int do_rename(void *arg)
 {
     const struct request *r = *(struct request **)arg;
-    return or_error(rename(r->path, r->to));
+    return weft__or_errno(rename(r->path, r->to));
 }
 
 int weft_fs_rename(const char *from, const char *to)
@@ -197,7 +192,7 @@ int weft_fs_rename(const char *from, const char *to)
 static int do_unlink(void *arg)
 {
     const struct request *r = *(struct request **)arg;
-    return or_error(unlink(r->path));
+    return weft__or_errno(unlink(r->path));
 }
 
 int weft_fs_unlink(const char *path)
@@ -208,7 +203,7 @@ int weft_fs_unlink(const char *path)
 static int do_mkdir(void *arg)
 {
     const struct request *r = *(struct request **)arg;
-    return or_error(mkdir(r->path, r->mode));
+    return weft__or_errno(mkdir(r->path, r->mode));
 }
 
 int weft_fs_mkdir(const char *path, unsigned mode)
@@ -250,7 +245,7 @@ static int read_whole(struct request *r, size_t size)
     for (int rc;;) {
         if (r->n == room && (rc = grow(&r->data, r->n, &room, most)) < 0)
             return rc;
-        rc = or_error(read(r->fd, r->data + r->n, room - r->n < MOST ? room - r->n : MOST));
+        rc = weft__or_errno(read(r->fd, r->data + r->n, room - r->n < MOST ? room - r->n : MOST));
         if (rc == 0)
             break;
         if (rc < 0 && rc != -EINTR)
@@ -267,7 +262,7 @@ static int do_load(void *arg)
     int rc = do_open(arg);
     if (rc < 0)
         return rc;
-    if ((rc = or_error(fstat(r->fd, &r->st))) == 0) {
+    if ((rc = weft__or_errno(fstat(r->fd, &r->st))) == 0) {
         uint64_t size = S_ISREG(r->st.st_mode) ? (uint64_t)r->st.st_size : 0;
         rc = size > SIZE_MAX / 4 ? -EFBIG : read_whole(r, (size_t)size);
     }
@@ -305,7 +300,7 @@ struct store {
 static int write_out(int fd, const char *data, size_t n)
 {
     while (n > 0) {
-        int rc = or_error(write(fd, data, n < MOST ? n : MOST));
+        int rc = weft__or_errno(write(fd, data, n < MOST ? n : MOST));
         if (rc < 0 && rc != -EINTR)
             return rc;
         data += rc > 0 ? rc : 0;
@@ -318,7 +313,7 @@ static int sync_now(int fd)
 {
     int rc;
     do {
-        rc = or_error(fsync(fd));
+        rc = weft__or_errno(fsync(fd));
     } while (rc == -EINTR);
     return rc;
 }
@@ -329,10 +324,10 @@ static int open_new(int dir, unsigned mode, char name[32])
     int rc = -EEXIST;
     for (int i = 0; i < TEMP_TRIES && (rc == -EEXIST || rc == -EINTR); i++) {
         uint64_t number = 0;
-        if ((rc = or_error(getrandom(&number, sizeof number, 0))) < 0)
+        if ((rc = weft__or_errno(getrandom(&number, sizeof number, 0))) < 0)
             continue;
         snprintf(name, 32, ".weft-%016llx", (unsigned long long)number);
-        rc = or_error(openat(dir, name, O_WRONLY | O_CREAT | O_EXCL | O_CLOEXEC, mode));
+        rc = weft__or_errno(openat(dir, name, O_WRONLY | O_CREAT | O_EXCL | O_CLOEXEC, mode));
     }
     return rc;
 }
@@ -347,11 +342,11 @@ static int store_in(int dir, const char *base, const struct store *s)
     int rc = write_out(fd, s->data, s->n);
     if (rc == 0)
         rc = sync_now(fd);
-    int closed = or_error(close(fd));
+    int closed = weft__or_errno(close(fd));
     if (rc == 0)
         rc = closed;
     if (rc == 0)
-        rc = or_error(renameat(dir, name, dir, base));
+        rc = weft__or_errno(renameat(dir, name, dir, base));
     if (rc < 0) {
         unlinkat(dir, name, 0);
         return rc;
@@ -376,7 +371,7 @@ static int do_store(void *arg)
     dir[bytes] = 0;
     int fd;
     do {
-        fd = or_error(open(dir, O_RDONLY | O_DIRECTORY | O_CLOEXEC));
+        fd = weft__or_errno(open(dir, O_RDONLY | O_DIRECTORY | O_CLOEXEC));
     } while (fd == -EINTR);
     if (fd < 0)
         return fd;
@@ -417,7 +412,7 @@ static int do_pread(void *arg)
     const struct transfer *t = arg;
     int rc;
     do {
-        rc = or_error(pread(t->fd, t->v.iov_base, t->v.iov_len, t->offset));
+        rc = weft__or_errno(pread(t->fd, t->v.iov_base, t->v.iov_len, t->offset));
     } while (rc == -EINTR);
     return rc;
 }
@@ -427,7 +422,7 @@ static int do_pwrite(void *arg)
     const struct transfer *t = arg;
     int rc;
     do {
-        rc = or_error(pwrite(t->fd, t->v.iov_base, t->v.iov_len, t->offset));
+        rc = weft__or_errno(pwrite(t->fd, t->v.iov_base, t->v.iov_len, t->offset));
     } while (rc == -EINTR);
     return rc;
 }
@@ -505,12 +500,12 @@ static int do_batch(void *arg)
 {
     struct lister *l = *(struct lister **)arg;
     while (l->fd < 0) {
-        int rc = or_error(open(l->path, O_RDONLY | O_DIRECTORY | O_CLOEXEC));
+        int rc = weft__or_errno(open(l->path, O_RDONLY | O_DIRECTORY | O_CLOEXEC));
         if (rc < 0 && rc != -EINTR)
             return rc;
         l->fd = rc < 0 ? -1 : rc;
     }
-    return l->bytes = or_error(getdents64(l->fd, l->batch, BATCH_BYTES));
+    return l->bytes = weft__or_errno(getdents64(l->fd, l->batch, BATCH_BYTES));
 }
 
 /* Hands out what is in the batch. */

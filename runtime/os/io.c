@@ -93,7 +93,7 @@ static int blocking_transfer(void *arg)
 {
     const struct transfer *t = arg;
     long n = t->dir == WEFT__READ ? readv(t->fd, t->v, t->n) : writev(t->fd, t->v, t->n);
-    return n < 0 ? -weft__errno() : (int)n;
+    return weft__or_errno(n);
 }
 
 enum kind { KIND_FILE, KIND_OTHER };
@@ -107,20 +107,15 @@ static int kind_of(int fd, enum kind *kind)
     return 0;
 }
 
-static long or_error(long n)
-{
-    return n < 0 ? -weft__errno() : n;
-}
-
 /* Moves what can be moved now: a count, -EAGAIN, or another error. */
 static long try_now(struct weft__slot *s, const struct transfer *t)
 {
     long n;
     do {
         if (at_load(&s->life) & WEFT__SLOT_OWNED)
-            n = or_error(now_own(t));
-        else if ((n = or_error(now_socket(t))) == -ENOTSOCK)
-            n = or_error(now_nowait(t));
+            n = weft__or_errno(now_own(t));
+        else if ((n = weft__or_errno(now_socket(t))) == -ENOTSOCK)
+            n = weft__or_errno(now_nowait(t));
     } while (n == -EINTR);
     return n;
 }

@@ -42,10 +42,7 @@ struct weft__pool *weft__lane_pool(weft_runtime *rt, enum weft__lane_kind kind)
 
 static bool valid(const weft_lane_options *o)
 {
-    for (size_t i = 0; i < sizeof o->reserved / sizeof o->reserved[0]; i++)
-        if (o->reserved[i] != 0)
-            return false;
-    return o->threads >= 0 && o->threads <= THREADS_MOST && o->queue >= 0 && o->idle >= 0;
+    return weft__reserved_zero(o) && o->threads >= 0 && o->threads <= THREADS_MOST && o->queue >= 0 && o->idle >= 0;
 }
 
 int weft_lane_create(weft_lane **out, const weft_lane_options *o)

@@ -17,20 +17,13 @@
 #include "base/errno.h"
 #include "base/fault.h"
 #include "base/fork.h"
+#include "base/mem.h"
 #include "coord/await.h"
 #include "os/address.h"
 #include "os/ready.h"
 #include "os/socket.h"
 
 enum { BACKLOG = 4096, MOST_ADDRESSES = 16 };
-
-static int reserved_is_zero(const uint64_t *words)
-{
-    for (int i = 0; i < 8; i++)
-        if (words[i] != 0)
-            return 0;
-    return 1;
-}
 
 int weft__socket_set(int fd, int level, int name, int value)
 {
@@ -53,7 +46,7 @@ int weft__socket_open(const weft_addr *a, int type)
     if (rc < 0)
         return rc;
     int fd = socket(a->sa.ss_family, type | SOCK_NONBLOCK | SOCK_CLOEXEC, 0);
-    return fd < 0 ? -weft__errno() : fd;
+    return weft__or_errno(fd);
 }
 
 /* ---- listen */
@@ -116,7 +109,7 @@ int weft_listen(const char *where, const weft_listen_options *o)
     static const weft_listen_options defaults;
     weft_addr found[MOST_ADDRESSES];
     o = o ? o : &defaults;
-    if (!where || !reserved_is_zero(o->reserved) || o->backlog < 0)
+    if (!where || !weft__reserved_zero(o) || o->backlog < 0)
         return -EINVAL;
     if (weft__forked)
         return -ECHILD;
@@ -148,11 +141,6 @@ static int accept_now(int listener)
     return fd;
 }
 
-static bool is_shortage(int rc)
-{
-    return rc == -EMFILE || rc == -ENFILE || rc == -ENOBUFS || rc == -ENOMEM;
-}
-
 static int accept_in(struct weft__frame *f, struct weft__slot *s, int listener)
 {
     int64_t pause = weft_ms(1), paused = 0;
@@ -171,7 +159,7 @@ static int accept_in(struct weft__frame *f, struct weft__slot *s, int listener)
             }
             continue;
         }
-        if (is_shortage(fd) && paused < weft_sec(1)) {
+        if (weft__is_shortage(fd) && paused < weft_sec(1)) {
             if ((rc = weft_sleep(pause)) < 0) {
                 weft__slot_pass_on(s, WEFT__READ); /* E6: it is still in the queue */
                 return rc;

@@ -5,7 +5,7 @@
  * Holds     P1  a child is started by clone with CLONE_VM | CLONE_VFORK: nothing of the parent is copied, so it takes as
  *               long for a large one as for a small one; and the child writes the errno of a failed exec where the
  *               parent finds it. The calling thread alone stands still meanwhile, with all signals blocked, until exec:
- *               one of the pool, since a file system may be slow.
+ *               one of the files' lane, since a file system may be slow.
  *           P2  the child allocates nothing, takes no lock, and calls the kernel by syscall(2) alone: memory is the
  *               parent's, and a sanitizer's idea of sigaction or dup2 would be recorded there.
  *           P3  its number is another's at the earliest when it was waited for (REAPED). A pidfd cannot miss; a group has
@@ -14,10 +14,8 @@
  *           P4  how it ended is written down before it is reaped. So who finds no child any more finds that, or the child
  *               was taken by somebody else.
  * Dropped   posix_spawn: it gives no pidfd before glibc 2.39, so between it and pidfd_open the number may be another's, if
- *           the program waits for any child. fork: 10 ms for a parent of 4 GiB. Unix sockets instead of pipes: a child
- *           cannot open /dev/stdin then.
- * run       One epoll set of its own holds the pipes, and is what weft_wait_fd waits for: so a task and a plain thread do
- *           the same, and nothing is spawned.
+ *           the program waits for any child. fork: it copies the page tables, and so takes the longer the larger the
+ *           parent is. Unix sockets instead of pipes: a child cannot open /dev/stdin then.
  * Tested    tests/process_test.c */
 #include <errno.h>
 #include <fcntl.h>
@@ -26,15 +24,12 @@
 #include <signal.h>
 #include <stdlib.h>
 #include <string.h>
-#include <sys/epoll.h>
 #include <sys/mman.h>
 #include <sys/resource.h>
 #include <sys/syscall.h>
 #include <sys/wait.h>
 #include <unistd.h>
 #include <weft/io.h>
-#include <weft/offload.h>
-#include <weft/process.h>
 #include <weft/scope.h>
 #include <weft/time.h>
 
@@ -42,24 +37,14 @@
 #include "base/fork.h"
 #include "base/mem.h"
 #include "coord/await.h"
+#include "os/lane.h"
+#include "os/process.h"
 
-enum { IN, OUT, ERR, STDIO };
-enum { STACK_BYTES = 32 * 1024, FIRST_BYTES = 16 * 1024, SIGNALS = 64, FEW_FDS = 65536 };
+enum { STACK_BYTES = 32 * 1024, SIGNALS = 64, FEW_FDS = 65536 };
 
 #define REAPED (UINT32_C(1) << 31)
 #define ENDED (UINT64_C(1) << 32)
 #define LOST (UINT64_C(1) << 33)
-
-struct weft_process {
-    /* Written once. */
-    int pid, pidfd;
-    bool new_group;
-    int64_t term_grace;
-    /* Who waits, or signals a group. */
-    at_word ended; /* 0; ENDED | status; ENDED | LOST somebody else knows */
-    at_int hands;  /* who signals the group, or REAPED */
-    int fd[STDIO]; /* -1: none. Owner */
-};
 
 /* ---- in the child (P2) */
 
@@ -68,7 +53,7 @@ struct start {
     char *const *candidates; /* paths, NULL at the end */
     char *const *argv, *const *env;
     const char *cwd;
-    int given[STDIO]; /* -1: as it is */
+    int given[WEFT__STDIO]; /* -1: as it is */
     bool new_group;
     uint64_t mask;
     int *error; /* in memory of both */
@@ -83,14 +68,14 @@ struct start {
 /* Every one is its number in the child; those below 3 are moved out of the way first. */
 PLAIN static int place_descriptors(struct start *s)
 {
-    for (int i = 0; i < STDIO; i++)
-        if (s->given[i] >= 0 && s->given[i] < STDIO && s->given[i] != i) {
-            long fd = syscall(SYS_fcntl, s->given[i], F_DUPFD_CLOEXEC, STDIO);
+    for (int i = 0; i < WEFT__STDIO; i++)
+        if (s->given[i] >= 0 && s->given[i] < WEFT__STDIO && s->given[i] != i) {
+            long fd = syscall(SYS_fcntl, s->given[i], F_DUPFD_CLOEXEC, WEFT__STDIO);
             if (fd < 0)
                 return weft__errno();
             s->given[i] = (int)fd;
         }
-    for (int i = 0; i < STDIO; i++) {
+    for (int i = 0; i < WEFT__STDIO; i++) {
         if (s->given[i] < 0 || s->given[i] == i)
             (void)syscall(SYS_fcntl, i, F_SETFD, 0); /* it may be closed here, and then is there */
         else if (syscall(SYS_dup3, s->given[i], i, 0) < 0)
@@ -102,10 +87,10 @@ PLAIN static int place_descriptors(struct start *s)
 PLAIN static void close_others(void)
 {
     struct rlimit most = { 0 };
-    if (syscall(SYS_close_range, STDIO, ~0u, 0) == 0)
+    if (syscall(SYS_close_range, WEFT__STDIO, ~0u, 0) == 0)
         return;
     (void)syscall(SYS_prlimit64, 0, RLIMIT_NOFILE, NULL, &most);
-    for (unsigned fd = STDIO; fd < most.rlim_cur && fd < FEW_FDS; fd++)
+    for (unsigned fd = WEFT__STDIO; fd < most.rlim_cur && fd < FEW_FDS; fd++)
         (void)syscall(SYS_close, fd);
 }
 
@@ -186,13 +171,13 @@ static char **candidates_of(const char *name)
     return list;
 }
 
-/* What weft_process_open hands to a thread of the pool. */
+/* What weft_process_open hands to a thread of the lane. */
 struct opening {
     struct weft_process *p;
     struct start start;
     const weft_process_options *o;
     void *stack;
-    int theirs[STDIO]; /* to be closed here; -1: none */
+    int theirs[WEFT__STDIO]; /* to be closed here; -1: none */
     int error;         /* of the child */
 };
 
@@ -201,8 +186,8 @@ static int make_pipe(struct opening *w, int i)
     int fds[2];
     if (pipe2(fds, O_CLOEXEC) < 0)
         return -weft__errno();
-    int mine = fds[i == IN];
-    w->theirs[i] = fds[i != IN];
+    int mine = fds[i == WEFT__STDIN];
+    w->theirs[i] = fds[i != WEFT__STDIN];
     /* Not "owned": those are sockets. What was known of the number is void. */
     int rc = fcntl(mine, F_SETFL, O_NONBLOCK) < 0 ? -weft__errno() : weft__slot_adopt(mine, 0);
     if (rc < 0) {
@@ -221,7 +206,7 @@ static int make_stdio(struct opening *w, int i, int wish)
     else if (wish == WEFT_STDIO_NULL && (w->theirs[i] = open("/dev/null", O_RDWR | O_CLOEXEC)) < 0)
         rc = -weft__errno();
     if (wish == WEFT_STDIO_OUT)
-        w->start.given[i] = w->start.given[OUT] < 0 ? OUT : w->start.given[OUT];
+        w->start.given[i] = w->start.given[WEFT__STDOUT] < 0 ? WEFT__STDOUT : w->start.given[WEFT__STDOUT];
     else
         w->start.given[i] = wish > 0 ? wish : w->theirs[i];
     if (wish > 0 && fcntl(wish, F_GETFD) < 0)
@@ -275,24 +260,24 @@ static int clone_child(struct opening *w)
     return 0;
 }
 
-static void close_pipe(struct weft_process *p, int i)
+void weft__process_close_pipe(struct weft_process *p, int i)
 {
     if (p->fd[i] >= 0)
         weft_ignore(weft_close(p->fd[i]));
     p->fd[i] = -1;
 }
 
-/* On a thread of the pool, or the plain thread that calls. */
+/* On a thread of the lane, or the plain thread that calls. */
 static int start(void *arg)
 {
     struct opening *w = arg;
-    const int wishes[STDIO] = { w->o->in, w->o->out, w->o->err };
+    const int wishes[WEFT__STDIO] = { w->o->in, w->o->out, w->o->err };
     int rc = 0;
-    for (int i = 0; rc == 0 && i < STDIO; i++)
+    for (int i = 0; rc == 0 && i < WEFT__STDIO; i++)
         rc = make_stdio(w, i, wishes[i]);
     if (rc == 0)
         rc = clone_child(w);
-    for (int i = 0; i < STDIO; i++)
+    for (int i = 0; i < WEFT__STDIO; i++)
         if (w->theirs[i] >= 0)
             close(w->theirs[i]);
     if (rc == 0 && (rc = weft__slot_adopt(w->p->pidfd, 0)) < 0) {
@@ -301,17 +286,14 @@ static int start(void *arg)
         (void)waitid(P_PIDFD, (id_t)w->p->pidfd, &si, WEXITED);
         close(w->p->pidfd);
     }
-    for (int i = 0; rc < 0 && i < STDIO; i++)
-        close_pipe(w->p, i);
+    for (int i = 0; rc < 0 && i < WEFT__STDIO; i++)
+        weft__process_close_pipe(w->p, i);
     return rc;
 }
 
 static bool makes_sense(const char *const *argv, const weft_process_options *o)
 {
-    for (unsigned i = 0; i < sizeof o->reserved / sizeof o->reserved[0]; i++)
-        if (o->reserved[i] != 0)
-            return false;
-    return argv && argv[0] && argv[0][0] && o->term_grace >= 0 && o->in >= WEFT_STDIO_NULL &&
+    return weft__reserved_zero(o) && argv && argv[0] && argv[0][0] && o->term_grace >= 0 && o->in >= WEFT_STDIO_NULL &&
            o->out >= WEFT_STDIO_NULL && o->err >= WEFT_STDIO_OUT;
 }
 
@@ -332,10 +314,10 @@ int weft_process_open(weft_process **out, const char *const *argv, const weft_pr
             .start = { .candidates = candidates, .argv = (char *const *)(uintptr_t)argv, .cwd = o->cwd,
                 .env = o->env ? (char *const *)(uintptr_t)o->env : environ, .given = { -1, -1, -1 },
                 .new_group = o->new_group } };
-        p->fd[IN] = p->fd[OUT] = p->fd[ERR] = -1;
+        p->fd[WEFT__STDIN] = p->fd[WEFT__STDOUT] = p->fd[WEFT__STDERR] = -1;
         p->new_group = o->new_group;
         p->term_grace = o->term_grace;
-        rc = weft_blocking(start, &w);
+        rc = weft__lane_call(WEFT__LANE_FILES, start, &w);
     }
     weft__mem_free(candidates);
     weft__mem_free(stack);
@@ -448,15 +430,17 @@ static void end(struct weft_process *p)
 
 void weft_process_close(weft_process **out)
 {
-    struct weft_process *p = *out;
-    *out = NULL;
-    if (!p || weft__forked)
+    struct weft_process *p = out ? *out : NULL;
+    if (!p)
         return;
-    close_pipe(p, IN);
+    *out = NULL;
+    if (weft__forked)
+        return;
+    weft__process_close_pipe(p, WEFT__STDIN);
     if (!(ati_load(&p->hands) & REAPED))
         end(p);
-    close_pipe(p, OUT);
-    close_pipe(p, ERR);
+    weft__process_close_pipe(p, WEFT__STDOUT);
+    weft__process_close_pipe(p, WEFT__STDERR);
     weft_ignore(weft_close(p->pidfd));
     weft__mem_free(p);
 }
@@ -475,205 +459,21 @@ static int pipe_of(const struct weft_process *p, int i)
 
 int weft_process_in(weft_process *p)
 {
-    return pipe_of(p, IN);
+    return pipe_of(p, WEFT__STDIN);
 }
 
 int weft_process_out(weft_process *p)
 {
-    return pipe_of(p, OUT);
+    return pipe_of(p, WEFT__STDOUT);
 }
 
 int weft_process_err(weft_process *p)
 {
-    return pipe_of(p, ERR);
+    return pipe_of(p, WEFT__STDERR);
 }
 
 void weft_process_close_in(weft_process *p)
 {
     if (!weft__forked)
-        close_pipe(p, IN);
-}
-
-/* ---- run */
-
-struct text {
-    char *at;
-    size_t bytes, room; /* without the zero byte */
-};
-
-struct talk {
-    struct weft_process *p;
-    int set;
-    const char *in;
-    size_t in_bytes, limit;
-    struct text text[STDIO]; /* of OUT and ERR */
-};
-
-/* Room for at least one more byte than the limit allows, so that it is seen to be passed. */
-static int make_room(struct text *t, size_t limit)
-{
-    if (t->bytes < t->room)
-        return 0;
-    size_t room = t->room ? 2 * t->room : FIRST_BYTES;
-    if (room > limit)
-        room = limit + 1;
-    char *at = room > t->room ? weft__mem_alloc(room + 1) : NULL;
-    if (!at)
-        return -ENOMEM;
-    if (t->bytes > 0)
-        memcpy(at, t->at, t->bytes);
-    weft__mem_free(t->at);
-    t->at = at;
-    t->room = room;
-    return 0;
-}
-
-/* Out of the set first: a child that is just being started may have the pipe until its exec, and the set would go on
- * telling of it. */
-static void hang_up(struct talk *k, int i)
-{
-    (void)epoll_ctl(k->set, EPOLL_CTL_DEL, k->p->fd[i], &(struct epoll_event){ .events = 0 });
-    close_pipe(k->p, i);
-}
-
-/* What is there, of one pipe. */
-static int hear(struct talk *k, int i)
-{
-    struct text *t = &k->text[i];
-    int rc = make_room(t, k->limit);
-    if (rc < 0)
-        return rc;
-    ssize_t n = read(k->p->fd[i], t->at + t->bytes, t->room - t->bytes);
-    if (n < 0) {
-        rc = -weft__errno();
-        return rc == -EAGAIN || rc == -EINTR ? 0 : rc;
-    }
-    if (n == 0)
-        hang_up(k, i);
-    t->bytes += (size_t)n;
-    return t->bytes > k->limit ? -EMSGSIZE : 0;
-}
-
-/* write(2) to a pipe, without the signal that a plain thread would get: it is blocked, and taken back unless it was
- * there before. */
-static ssize_t write_quietly(int fd, const void *buf, size_t n)
-{
-    sigset_t pipe_signal, before, pending;
-    sigemptyset(&pipe_signal);
-    sigaddset(&pipe_signal, SIGPIPE);
-    pthread_sigmask(SIG_BLOCK, &pipe_signal, &before);
-    sigpending(&pending);
-    ssize_t done = write(fd, buf, n);
-    int error = done < 0 ? weft__errno() : 0;
-    if (error == EPIPE && !sigismember(&pending, SIGPIPE))
-        (void)sigtimedwait(&pipe_signal, NULL, &(struct timespec){ 0, 0 });
-    pthread_sigmask(SIG_SETMASK, &before, NULL);
-    return error ? -error : done;
-}
-
-static int say(struct talk *k)
-{
-    ssize_t n = write_quietly(k->p->fd[IN], k->in, k->in_bytes);
-    if (n == -EAGAIN || n == -EINTR)
-        return 0;
-    if (n < 0 && n != -EPIPE)
-        return (int)n;
-    if (n > 0) {
-        k->in += n;
-        k->in_bytes -= (size_t)n;
-    }
-    if (n < 0 || k->in_bytes == 0)
-        hang_up(k, IN);
-    return 0;
-}
-
-static int watch(const struct talk *k)
-{
-    for (int i = 0; i < STDIO; i++) {
-        struct epoll_event e = { .events = i == IN ? EPOLLOUT : EPOLLIN, .data.u32 = (uint32_t)i };
-        if (k->p->fd[i] >= 0 && epoll_ctl(k->set, EPOLL_CTL_ADD, k->p->fd[i], &e) < 0)
-            return -weft__errno();
-    }
-    return 0;
-}
-
-static int talk(struct talk *k)
-{
-    struct epoll_event e[STDIO];
-    if (k->in_bytes == 0)
-        close_pipe(k->p, IN);
-    int rc = watch(k);
-    while (rc >= 0 && (k->p->fd[IN] >= 0 || k->p->fd[OUT] >= 0 || k->p->fd[ERR] >= 0)) {
-        if ((rc = weft_wait_fd(k->set, WEFT_READABLE)) < 0)
-            break;
-        int n = epoll_wait(k->set, e, STDIO, 0);
-        for (int i = 0; i < n && rc >= 0; i++)
-            rc = e[i].data.u32 == IN ? say(k) : hear(k, (int)e[i].data.u32);
-    }
-    return rc < 0 ? rc : 0;
-}
-
-static int open_set(void)
-{
-    int set = epoll_create1(EPOLL_CLOEXEC);
-    if (set < 0)
-        return -weft__errno();
-    int rc = weft__slot_adopt(set, 0);
-    if (rc < 0) {
-        close(set);
-        return rc;
-    }
-    return set;
-}
-
-static int finish(struct text *t)
-{
-    int rc = t->at ? 0 : make_room(t, 1);
-    if (rc == 0)
-        t->at[t->bytes] = 0;
-    return rc;
-}
-
-int weft_process_run(weft_output *result, const char *const *argv, const void *in, size_t in_bytes, size_t limit,
-        const weft_process_options *o)
-{
-    weft_process_options how = o ? *o : (weft_process_options){ .in = 0 };
-    if (!result || (!in && in_bytes > 0) || (in_bytes > 0 && how.in != 0 && how.in != WEFT_STDIO_PIPE))
-        return -EINVAL;
-    how.in = how.in != 0 ? how.in : in_bytes > 0 ? WEFT_STDIO_PIPE : WEFT_STDIO_NULL;
-    how.out = how.out != 0 ? how.out : WEFT_STDIO_PIPE;
-    how.err = how.err != 0 ? how.err : WEFT_STDIO_PIPE;
-    struct talk k = { .in = in, .in_bytes = in_bytes, .limit = limit ? limit : SIZE_MAX / 4 };
-    int status = 0, rc = weft_process_open(&k.p, argv, &how);
-    if (rc < 0)
-        return rc;
-    bool piped[STDIO] = { false, k.p->fd[OUT] >= 0, k.p->fd[ERR] >= 0 };
-    rc = k.set = open_set();
-    if (rc >= 0) {
-        rc = talk(&k);
-        weft_ignore(weft_close(k.set));
-    }
-    for (int i = OUT; i < STDIO; i++)
-        if (rc == 0 && piped[i])
-            rc = finish(&k.text[i]);
-    if (rc == 0)
-        rc = weft_process_wait(k.p, &status);
-    weft_process_close(&k.p);
-    if (rc < 0) {
-        weft__mem_free(k.text[OUT].at);
-        weft__mem_free(k.text[ERR].at);
-        return rc;
-    }
-    *result = (weft_output){ .status = status, .out = k.text[OUT].at, .err = k.text[ERR].at,
-        .out_bytes = k.text[OUT].bytes, .err_bytes = k.text[ERR].bytes };
-    return 0;
-}
-
-void weft_output_free(weft_output *r)
-{
-    if (!r)
-        return;
-    weft__mem_free(r->out);
-    weft__mem_free(r->err);
-    *r = (weft_output){ .status = 0 };
+        weft__process_close_pipe(p, WEFT__STDIN);
 }

@@ -119,3 +119,30 @@ int weft__ready_wait(struct weft__frame *f, struct weft__slot *s, unsigned event
     at_add(&c->outside, (uint64_t)-1);
     return rc;
 }
+
+int weft__ready_call(struct weft__frame *f, struct weft__slot *s, enum weft__dir dir, int (*attempt)(int fd, void *arg),
+        void *arg)
+{
+    bool edge = false, waited = false;
+    for (;;) {
+        if (at_load(&s->life) & WEFT__SLOT_CLOSING)
+            return -EBADF;
+        if (ati_load(&s->ready[dir]) != 0) { /* else nothing is stored: it would wipe an edge that comes just now */
+            ati_store(&s->ready[dir], 0);    /* E2: before the system call */
+            edge = true;
+        }
+        if (dir == WEFT__READ)
+            ati_store(&s->drained, 0);
+        int rc = attempt(s->fd, arg);
+        if (rc == -EINTR)
+            continue;
+        if (rc != -EAGAIN) {
+            if (edge || ati_load(&s->waiting[dir]) > 0)
+                weft__slot_pass_on(s, dir); /* E6 */
+            return rc;
+        }
+        if ((rc = weft__ready_wait(f, s, 1u << dir, waited)) < 0)
+            return rc;
+        waited = edge = true;
+    }
+}

@@ -9,6 +9,11 @@
  * -ECANCELED, -EBADF closed, -EPERM cannot be polled, -EXDEV, -ENOMEM, -ENOSPC. */
 int weft__ready_wait(struct weft__frame *f, struct weft__slot *s, unsigned events, bool front);
 
+/* Makes a call on an entered slot, attempt(fd, arg), which never waits, until it gives something else than -EAGAIN (-EINTR: at
+ * once), and waits for readiness between. For all but plain reads and writes, which know more (os/io.c). */
+int weft__ready_call(struct weft__frame *f, struct weft__slot *s, enum weft__dir dir, int (*attempt)(int fd, void *arg),
+        void *arg);
+
 /* 0; -EPERM the kind can never be waited for: a regular file, /dev/null; -EBADF. */
 int weft__ready_pollable(struct weft__frame *f, struct weft__slot *s);
 

@@ -24,7 +24,9 @@
 #include <weft/time.h>
 
 #include "base/errno.h"
+#include "base/mem.h"
 #include "coord/await.h"
+#include "os/socket.h"
 
 #define GRACE weft_sec(5)
 #define UNTIL_HARD weft_ms(500) /* with this it is over a second after the grace, at the latest */
@@ -94,17 +96,12 @@ static int connection(void *arg)
 
 /* ---- the acceptor */
 
-static bool is_shortage(int rc)
-{
-    return rc == -EMFILE || rc == -ENFILE || rc == -ENOBUFS || rc == -ENOMEM;
-}
-
 /* What can be waited for is: weft_accept has paused for a second before it says so. It is told once until one is accepted. */
 static int next(struct server *v, bool *said)
 {
     for (;;) {
         int fd = weft_accept(v->listener);
-        if (!is_shortage(fd)) {
+        if (!weft__is_shortage(fd)) {
             *said = *said && fd < 0;
             return fd;
         }
@@ -253,10 +250,7 @@ static int serve(struct server *v)
 
 static bool is_valid(const weft_serve_options *o)
 {
-    for (int i = 0; i < 8; i++)
-        if (o->reserved[i] != 0)
-            return false;
-    return o->limit >= 0 && o->stack_bytes <= MOST_STACK;
+    return weft__reserved_zero(o) && o->limit >= 0 && o->stack_bytes <= MOST_STACK;
 }
 
 int weft_serve(int listener, weft_conn_fn *handler, void *arg, const weft_serve_options *o)

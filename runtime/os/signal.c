@@ -27,10 +27,10 @@
 #include <weft/signal.h>
 
 #include "base/errno.h"
-#include "base/fault.h"
 #include "base/fork.h"
 #include "base/futex.h"
 #include "base/mem.h"
+#include "base/thread.h"
 #include "engine/rest.h"
 #include "engine/stall.h"
 #include "sync/chan.h"
@@ -131,22 +131,9 @@ static void *listen_for_all(void *arg)
 /* With the doors held. */
 static int start_thread(void)
 {
-    pthread_t thread;
-    pthread_attr_t a;
-    sigset_t all, mask;
-    int rc = -weft__fault(WEFT__FAULT_THREAD);
-    if (thread_runs || rc != 0)
-        return thread_runs ? 0 : -rc;
-    if ((rc = pthread_attr_init(&a)) != 0)
-        return -rc;
-    pthread_attr_setdetachstate(&a, PTHREAD_CREATE_DETACHED);
-    sigfillset(&all);
-    pthread_sigmask(SIG_SETMASK, &all, &mask);
-    rc = pthread_create(&thread, &a, listen_for_all, NULL);
-    pthread_sigmask(SIG_SETMASK, &mask, NULL);
-    pthread_attr_destroy(&a);
+    int rc = thread_runs ? 0 : weft__thread_start(NULL, listen_for_all, NULL);
     thread_runs = rc == 0;
-    return -rc;
+    return rc;
 }
 
 /* ---- listening, with the doors held */

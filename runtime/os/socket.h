@@ -4,6 +4,7 @@
 
 #include <weft/net.h>
 
+#include "base/errno.h"
 #include "event/poller.h"
 
 /* A socket of weft's own kind: close-on-exec, non-blocking. `type`: SOCK_STREAM, SOCK_DGRAM. os/net.c. */
@@ -14,6 +15,12 @@ int weft__socket_set(int fd, int level, int name, int value);
 static inline const struct sockaddr *weft__socket_sa(const weft_addr *a)
 {
     return (const struct sockaddr *)(const void *)&a->sa;
+}
+
+/* What passes when others give descriptors or memory back. */
+static inline bool weft__is_shortage(int rc)
+{
+    return rc == -EMFILE || rc == -ENFILE || rc == -ENOBUFS || rc == -ENOMEM;
 }
 
 /* Makes one call on a socket, try(fd, arg), which never waits, until it gives something else than -EAGAIN, and waits for

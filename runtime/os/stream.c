@@ -81,9 +81,8 @@ int weft__stream_make(weft_stream **out, const weft_carrier *c, const weft_strea
 {
     static const weft_stream_options defaults;
     o = o ? o : &defaults;
-    for (size_t i = 0; i < sizeof o->reserved / sizeof o->reserved[0]; i++)
-        if (o->reserved[i] != 0)
-            return -EINVAL;
+    if (!weft__reserved_zero(o))
+        return -EINVAL;
     if (o->read_limit > INT_MAX / 2 || o->write_buffer > INT_MAX / 2)
         return -EINVAL;
     weft_stream *s = weft__mem_zeroed(sizeof *s);

@@ -45,7 +45,8 @@ static inline size_t weft__stream_ahead(const weft_stream *s)
 {
     return s->end - s->at;
 }
-/* Reads more, at least one byte: 1; 0 the end; negative, and all is as it was. Before `most` bytes are there. */
+/* Reads more, at least one byte, into a buffer with room for `most` bytes in all: 1; 0 the end; negative, and all is as it
+ * was. */
 int weft__stream_fill(weft_stream *s, size_t most);
 
 /* Sends or keeps all of it; together. `whole`: if a part of it is out when it is cancelled, nothing can be written any more. */

@@ -24,9 +24,9 @@
 #include <weft/fs.h>
 
 #include "base/errno.h"
-#include "base/fault.h"
 #include "base/fork.h"
 #include "base/mem.h"
+#include "base/thread.h"
 #include "coord/await.h"
 #include "engine/rest.h"
 #include "engine/stall.h"
@@ -54,11 +54,6 @@ static struct {
     bool running;
     sigset_t mask;
 } watcher = { .starting = PTHREAD_MUTEX_INITIALIZER };
-
-static int or_error(long rc)
-{
-    return rc < 0 ? -weft__errno() : (int)rc;
-}
 
 static void free_watch(struct watch *w)
 {
@@ -113,7 +108,7 @@ static bool hand_over(struct watch *w, const weft_change *change)
 static void read_changes(struct watch *w)
 {
     _Alignas(struct inotify_event) char buf[4096];
-    int n = or_error(read(w->fd, buf, sizeof buf));
+    int n = weft__or_errno(read(w->fd, buf, sizeof buf));
     for (int at = 0; at < n;) {
         const struct inotify_event *e = (const void *)(buf + at);
         at += (int)(sizeof *e + e->len);
@@ -172,32 +167,15 @@ static void *watch_thread(void *arg)
 
 /* ---- a watch begins: on a thread of the files' lane */
 
-static int start_detached(void)
-{
-    sigset_t all, before;
-    pthread_attr_t attr;
-    pthread_t thread;
-    sigfillset(&all);
-    int rc = -weft__fault(WEFT__FAULT_THREAD);
-    if (rc == 0 && (rc = pthread_attr_init(&attr)) == 0) {
-        pthread_attr_setdetachstate(&attr, PTHREAD_CREATE_DETACHED);
-        pthread_sigmask(SIG_SETMASK, &all, &before);
-        rc = pthread_create(&thread, &attr, watch_thread, &watcher.set);
-        pthread_sigmask(SIG_SETMASK, &before, NULL);
-        pthread_attr_destroy(&attr);
-    }
-    return -rc;
-}
-
 /* Nobody else looks at the watcher: it is not running, and `starting` is held. */
 static int start_watcher(void)
 {
     struct epoll_event kicks = { .events = EPOLLIN };
-    int set = or_error(epoll_create1(EPOLL_CLOEXEC));
+    int set = weft__or_errno(epoll_create1(EPOLL_CLOEXEC));
     if (set < 0)
         return set;
-    int kick = or_error(eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK));
-    int rc = kick < 0 ? kick : or_error(epoll_ctl(set, EPOLL_CTL_ADD, kick, &kicks));
+    int kick = weft__or_errno(eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK));
+    int rc = kick < 0 ? kick : weft__or_errno(epoll_ctl(set, EPOLL_CTL_ADD, kick, &kicks));
     if (rc == 0) {
         weft__lock(&watcher.lock);
         list_init(&watcher.gone);
@@ -206,7 +184,7 @@ static int start_watcher(void)
         weft__unlock(&watcher.lock);
         weft__fork_mask(&watcher.mask);
         weft__fork_runtime_begin();
-        if ((rc = start_detached()) < 0)
+        if ((rc = weft__thread_start(NULL, watch_thread, &watcher.set)) < 0)
             weft__fork_runtime_end();
     }
     if (rc < 0) {
@@ -253,9 +231,9 @@ static int do_watch(void *arg)
 {
     struct start *s = arg;
     struct watch *w = s->watch;
-    if ((w->fd = or_error(inotify_init1(IN_NONBLOCK | IN_CLOEXEC))) < 0)
+    if ((w->fd = weft__or_errno(inotify_init1(IN_NONBLOCK | IN_CLOEXEC))) < 0)
         return w->fd;
-    int rc = or_error(inotify_add_watch(w->fd, w->path, w->what));
+    int rc = weft__or_errno(inotify_add_watch(w->fd, w->path, w->what));
     if (rc < 0 || (rc = take_place()) < 0)
         return rc;
     s->watch = NULL;
@@ -265,7 +243,7 @@ static int do_watch(void *arg)
     s->chan->source = &w->source;
     weft__unlock(&s->chan->lock);
     struct epoll_event changes = { .events = EPOLLIN, .data.ptr = w };
-    return or_error(epoll_ctl(watcher.set, EPOLL_CTL_ADD, w->fd, &changes)); /* the last: from here on it may leave */
+    return weft__or_errno(epoll_ctl(watcher.set, EPOLL_CTL_ADD, w->fd, &changes)); /* the last: from here on it may leave */
 }
 
 int weft_fs_watch(weft_chan **out, const char *path, uint32_t what)

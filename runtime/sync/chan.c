@@ -460,9 +460,8 @@ int weft_chan_wait_done(weft_chan *c)
 
 static bool makes_sense(size_t item_bytes, size_t capacity, const weft_chan_options *o)
 {
-    for (unsigned i = 0; i < sizeof o->reserved / sizeof o->reserved[0]; i++)
-        if (o->reserved[i] != 0)
-            return false;
+    if (!weft__reserved_zero(o))
+        return false;
     if (capacity > INT32_MAX || o->order < WEFT_ORDER_FIFO || o->order > WEFT_ORDER_PRIORITY)
         return false;
     if (capacity == 0 && (o->order != WEFT_ORDER_FIFO || o->drop_oldest))

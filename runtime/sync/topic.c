@@ -39,9 +39,8 @@ static void let_go(struct weft_topic *t)
 
 int weft_topic_create(weft_topic **out, size_t item_bytes, const weft_topic_options *o)
 {
-    for (unsigned i = 0; o && i < sizeof o->reserved / sizeof o->reserved[0]; i++)
-        if (o->reserved[i] != 0)
-            return -EINVAL;
+    if (o && !weft__reserved_zero(o))
+        return -EINVAL;
     if (!out)
         return -EINVAL;
     struct weft_topic *t = weft__mem_zeroed(sizeof *t);

@@ -1,0 +1,25 @@
+/* os/process.h - the inside of a child, for its parts. See process.c. */
+#ifndef WEFT_OS_PROCESS_H
+#define WEFT_OS_PROCESS_H
+
+#include <weft/process.h>
+
+#include "base/atomic.h"
+
+enum { WEFT__STDIN, WEFT__STDOUT, WEFT__STDERR, WEFT__STDIO };
+
+struct weft_process {
+    /* Written once. */
+    int pid, pidfd;
+    bool new_group;
+    int64_t term_grace;
+    /* Who waits, or signals a group. */
+    at_word ended; /* 0; ENDED | status; ENDED | LOST somebody else knows */
+    at_int hands;  /* who signals the group, or REAPED */
+    int fd[WEFT__STDIO]; /* -1: none. Owner */
+};
+
+/* Our end of it, if it is open. By the owner. */
+void weft__process_close_pipe(struct weft_process *p, int i);
+
+#endif
