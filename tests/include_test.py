@@ -10,7 +10,7 @@ import re
 import sys
 import tempfile
 
-ROWS = ["base", "machine", "sched", "event", "engine", "coord", "sync", "os", "proto", "report"]
+ROWS = ["base", "machine", "sched", "event", "engine", "coord", "sync", "os", "tls", "proto", "report"]
 OWNERS = {"atomic_ops": "base/atomic.h", "jemalloc": "base/mem.c"}
 INCLUDE = re.compile(r'^\s*#\s*include\s*([<"])([^>"]+)[>"]', re.M)
 ERRNO = re.compile(r"(?<![\w.<])errno(?![\w.])")

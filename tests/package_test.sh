@@ -69,7 +69,24 @@ LIST
     [[ $(field "${runtime[0]}" Depends) == libc6\ * ]] || fail "libweft0 depends on $(field "${runtime[0]}" Depends)"
     [ "$(field "${dev[0]}" Depends)" = "libweft0 (= $(field "${runtime[0]}" Version)), libjemalloc-dev" ] ||
         fail "libweft-dev depends on $(field "${dev[0]}" Depends)"
-    for deb in "${runtime[0]}" "${dev[0]}"; do
+    tls=("$build"/libweft-tls0_*.deb "$build"/libweft-tls-dev_*.deb)
+    if [ ${#tls[@]} = 2 ]; then
+        diff - <(contents "${tls[0]}" && contents "${tls[1]}") <<'LIST' || fail "libweft-tls has other files (< expected, > found)"
+lib/libweft-tls.so.*
+lib/libweft-tls.so.0
+share/doc/libweft-tls0/copyright
+lib/cmake/weft/weft-tls-shared-targets-release.cmake
+lib/cmake/weft/weft-tls-shared-targets.cmake
+lib/cmake/weft/weft-tls-static-targets-release.cmake
+lib/cmake/weft/weft-tls-static-targets.cmake
+lib/libweft-tls.a
+lib/libweft-tls.so
+lib/pkgconfig/weft-tls.pc
+share/doc/libweft-tls-dev/copyright
+LIST
+        [[ $(field "${tls[0]}" Depends) == *libssl3* ]] || fail "libweft-tls0 depends on $(field "${tls[0]}" Depends)"
+    fi
+    for deb in "${runtime[0]}" "${dev[0]}" "${tls[@]}"; do
         dpkg-deb -x "$deb" "$work/stage"
     done
     passed "libweft0 and libweft-dev have the files and the dependencies they should"
@@ -209,6 +226,52 @@ by_pkg_config "pkg-config, allocator=" -Wl,--as-needed --define-variable=allocat
 try "pkg-config, allocator=" malloc shared "$work/by_pkg_config"
 by_pkg_config "pkg-config --static" -static --static
 try "pkg-config --static" $allocator static "$work/by_pkg_config"
+
+# libweft-tls, if it was built.
+if [ -e "$library/libweft-tls.a" ]; then
+    mkdir "$work/tls"
+    cat >"$work/tls/user.c" <<'E'
+#include <stdio.h>
+#include <weft.h>
+#include <weft/tls.h>
+static int task(void *arg)
+{
+    weft_tls *t;
+    int rc = weft_tls_create(&t, NULL);
+    if (rc == 0)
+        weft_tls_destroy(&t);
+    return rc < 0 ? rc : *(int *)arg;
+}
+int main(void)
+{
+    int n = 42;
+    printf("%d by malloc\n", weft_run(task, &n, NULL));
+    return 0;
+}
+E
+    cat >"$work/tls/CMakeLists.txt" <<'E'
+cmake_minimum_required(VERSION 3.18)
+project(user LANGUAGES C)
+find_package(weft 0.1 CONFIG REQUIRED COMPONENTS tls)
+foreach(kind tls tls_shared tls_static)
+    add_executable(user_${kind} user.c)
+    target_link_libraries(user_${kind} PRIVATE weft::${kind})
+endforeach()
+E
+    quietly configure "${offline[@]}" cmake -S "$work/tls" -B "$work/by_tls" -DCMAKE_C_COMPILER="$compiler" \
+        -DCMAKE_PREFIX_PATH="$prefix"
+    quietly build cmake --build "$work/by_tls" --parallel 2
+    try "find_package, weft::tls" malloc shared "$work/by_tls/user_tls"
+    try "find_package, weft::tls_shared" malloc shared "$work/by_tls/user_tls_shared"
+    try "find_package, weft::tls_static" malloc static "$work/by_tls/user_tls_static"
+    # shellcheck disable=SC2046 # a list of words
+    quietly "pkg-config weft-tls" "$compiler" "$work/tls/user.c" $(pkg-config --cflags --libs weft-tls) -o "$work/by_pkg_config"
+    try "pkg-config weft-tls" malloc shared "$work/by_pkg_config"
+    if nm -D --defined-only "$library/libweft-tls.so" | awk '{ print $3 }' | grep -vE '^(WEFT_0|weft_tls_[a-z]+@@WEFT_0)$'; then
+        fail "libweft-tls.so shows these"
+    fi
+    passed "libweft-tls.so shows weft_tls_* only"
+fi
 
 # dlopen: nothing in the process has a thread-local of weft's or a jemalloc. The stack is for Python's interpreter.
 python3 - "$library/libweft.so.0" <<'E' || fail "dlopen from Python"

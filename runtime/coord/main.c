@@ -7,6 +7,7 @@
 #include <stdio.h>
 #include <string.h>
 #include <weft.h>
+#include <weft/tls.h>
 
 #include "base/fork.h"
 #include "coord/await.h"
@@ -166,6 +167,7 @@ size_t weft_sizeof(const char *type)
         { "weft_stream_options", sizeof(weft_stream_options) },
         { "weft_carrier", sizeof(weft_carrier) },
         { "weft_carrier_ops", sizeof(weft_carrier_ops) },
+        { "weft_tls_options", sizeof(weft_tls_options) },
         { "weft_event", sizeof(weft_event) },
         { "weft_mutex", sizeof(weft_mutex) },
         { "weft_cond", sizeof(weft_cond) },

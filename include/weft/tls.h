@@ -1,0 +1,105 @@
+/* weft/tls.h - TLS 1.2 and 1.3 over a stream, by OpenSSL 3: libweft-tls, beside libweft.
+ *
+ * A stream is upgraded in place: after weft_tls_client or weft_tls_server its calls (stream.h) read and write as before,
+ * through TLS, and its close says goodbye. What TLS adds to them:
+ *
+ * - An end that was not announced (close_notify) is no end: reading returns -ENODATA, as something in the middle was cut
+ *   off by the network, or by somebody in it. A protocol with ends of its own may put up with that.
+ * - weft_stream_close tells the other side and waits until that has answered or closed, for the time of .shutdown at most;
+ *   then it is closed, and -ETIMEDOUT returned. weft_stream_drop does neither. weft_stream_shutdown tells, and reading goes
+ *   on.
+ * - A write that was cancelled may have been taken and not sent: it is sent by the next call that reads, writes or closes.
+ * - An error of TLS's own is for good, for both directions, and weft_error_text has it in words.
+ *
+ * The other side's certificate is verified by default, and of a server also that it is for the host that was asked for.
+ *
+ * errors     beside those of the stream
+ *            -ECANCELED     told to leave
+ *            -EKEYREJECTED  the certificate is not trusted, or another host's
+ *            -EKEYEXPIRED   it has expired
+ *            -EPROTO        the other side refuses (it does not trust ours), or does not speak TLS
+ *            -ENODATA       the connection ended in the middle
+ *            -ETIMEDOUT     .handshake or .shutdown has passed
+ */
+#ifndef WEFT_TLS_H
+#define WEFT_TLS_H
+
+#include <weft/base.h>
+#include <weft/stream.h>
+
+#ifdef __cplusplus
+extern "C" {
+#endif
+
+/* Certificates, whom to trust, and sessions to resume: for any number of connections, of clients and servers. */
+typedef struct weft_tls weft_tls;
+
+/* How to speak TLS. All zero, or NULL, are the defaults: a client that trusts the system's authorities. */
+typedef struct weft_tls_options {
+    const char *cert_file;         /* ours, with its chain, as PEM; a server has to have one; NULL: none */
+    const char *key_file;          /* its private key, as PEM, not encrypted; NULL: it is in cert_file */
+    const char *ca_file;           /* authorities to trust, as PEM, instead of the system's; NULL: those */
+    const char *alpn;              /* protocols, the preferred first, as "h2,http/1.1"; NULL: none. A server takes the first
+                                      of its own that is offered, and refuses a client that offers others only */
+    bool ask_client_cert;          /* a server asks for a certificate of one of ca_file, and refuses who has none */
+    bool dangerously_trust_anyone; /* a client verifies nothing: anybody in between can read and change everything */
+    int64_t handshake;             /* ns for a handshake; 0: 60 s; WEFT_NEVER: none */
+    int64_t shutdown;              /* ns for a close, as above; 0: 30 s; WEFT_NEVER: none */
+    uint64_t reserved[8];          /* zero */
+} weft_tls_options;
+
+/* Reads the files, on a thread for such calls.
+ *
+ * returns    0; -ENOENT, -EACCES, ... a file could not be read; -EINVAL bad options, or what is in a file is not right, as
+ *            weft_error_text says; -ENOMEM; -ECANCELED
+ * on error   *out is untouched
+ * context    task: suspends, cancellation point (nothing is made); plain thread: blocks it */
+WEFT_CHECK WEFT_API int weft_tls_create(weft_tls **out, const weft_tls_options *o);
+
+/* Lets it go, and sets *t to NULL; NULL in *t: nothing is done. Connections go on. Nobody may be in a call that takes it.
+ *
+ * context    any thread: never suspends */
+WEFT_API void weft_tls_destroy(weft_tls **t);
+
+/* Reads the files again: new certificates, without a restart. Handshakes that begin after it use them; connections go on with
+ * what they have, and no session from before is resumed.
+ *
+ * returns    0; as weft_tls_create
+ * on error   all is as it was
+ * context    task: suspends, cancellation point (nothing changes); plain thread: blocks it. At any time, beside handshakes */
+WEFT_CHECK WEFT_API int weft_tls_reload(weft_tls *t);
+
+/* Makes TLS of the stream, as a client, and shakes hands. `host` is whom the certificate has to be for: a name, which is also
+ * sent (SNI), or an IP address; NULL only with dangerously_trust_anyone. In the middle of a stream, too (STARTTLS), once all
+ * was flushed and the other side's go-ahead was read: bytes that were read ahead are refused, as anybody could have put them
+ * there. The last session with the host is resumed if the server agrees.
+ *
+ * returns    0; -EBUSY bytes are kept or were read ahead, or somebody is in a call: nothing was changed; -EINVAL; -ENOMEM
+ * on error   but for these three nothing can be read or written any more: close or drop the stream
+ * context    task: suspends, cancellation point (the stream is lost); plain thread: blocks it */
+WEFT_CHECK WEFT_API int weft_tls_client(weft_tls *t, weft_stream *s, const char *host);
+
+/* The same as a server, by cert_file.
+ *
+ * returns    0; -EBUSY; -EINVAL also without cert_file; -ENOMEM
+ * on error   but for these three nothing can be read or written any more: close or drop the stream
+ * context    task: suspends, cancellation point (the stream is lost); plain thread: blocks it */
+WEFT_CHECK WEFT_API int weft_tls_server(weft_tls *t, weft_stream *s);
+
+/* The protocol that was agreed on by ALPN; NULL: none, or the stream is not TLS. Valid as long as the stream.
+ *
+ * context    any thread: never suspends */
+WEFT_API const char *weft_tls_alpn(const weft_stream *s);
+
+/* Connects to "host:port" (net.h), opens a stream, and shakes hands with that host. On an error nothing stays open.
+ *
+ * returns    0; as weft_connect, weft_stream_open and weft_tls_client
+ * on error   *out is untouched
+ * context    task: suspends, cancellation point (the attempt is given up); plain thread: blocks it */
+WEFT_CHECK WEFT_API int weft_tls_connect(weft_stream **out, const char *where, weft_tls *t);
+
+#ifdef __cplusplus
+}
+#endif
+
+#endif

@@ -1,0 +1,334 @@
+/* tls/context.c - a weft_tls: certificates, whom to trust, and sessions that a client may resume.
+ *
+ * Owns      the files' names, an SSL_CTX of what was read last, and at most WEFT__TLS_SESSIONS sessions.
+ * Callers   any thread; conn.c for a connection.
+ * Holds     X1  an SSL_CTX is never changed once others see it: a reload puts another in its place, and connections hold on
+ *               to theirs.
+ *           X2  no session outlives its SSL_CTX here: a client's are forgotten with it, and a server's tickets are under
+ *               keys of its own. What was trusted before a reload may not be any more.
+ *           X3  OpenSSL's queue of errors is the thread's. It is read in the call that filled it, before anything can
+ *               suspend; and files are read by one call on a thread for such calls.
+ *           The lock is never held while a connection's is asked for; the other way round it may be.
+ * Source    RFC 8446 C.4 for tickets; RFC 7301 for what a server does about ALPN; RFC 9325 for what is not spoken.
+ * Tested    tests/tls_test.c */
+#include <errno.h>
+#include <openssl/err.h>
+#include <stdio.h>
+#include <string.h>
+#include <strings.h>
+#include <weft/error.h>
+#include <weft/offload.h>
+#include <weft/time.h>
+
+#include "tls/tls.h"
+
+enum { HANDSHAKE_S = 60, SHUTDOWN_S = 30 };
+
+/* ---- errors */
+
+int weft__tls_explain(char text[WEFT__TLS_TEXT], const char *what, int otherwise)
+{
+    unsigned long first = ERR_peek_error(), e;
+    int rc = otherwise;
+    const char *words = first ? ERR_reason_error_string(first) : NULL;
+    if (ERR_SYSTEM_ERROR(first)) {
+        rc = -ERR_GET_REASON(first);
+        words = weft_strerror(rc);
+    }
+    while ((e = ERR_get_error()) != 0)
+        if (!ERR_SYSTEM_ERROR(e) && ERR_GET_REASON(e) == ERR_R_MALLOC_FAILURE) {
+            rc = -ENOMEM;
+            words = "no memory";
+        }
+    snprintf(text, WEFT__TLS_TEXT, "TLS: %.48s: %s", what, words ? words : weft_strerror(rc));
+    return rc;
+}
+
+/* ---- what is read from files */
+
+struct reading {
+    weft_tls *tls;
+    SSL_CTX *ctx;
+    char text[WEFT__TLS_TEXT];
+};
+
+/* Else OpenSSL would ask the terminal. */
+static int no_passphrase(char *buf, int size, int writing, void *arg)
+{
+    (void)buf, (void)size, (void)writing, (void)arg;
+    return -1;
+}
+
+static int choose_protocol(SSL *ssl, const unsigned char **out, unsigned char *out_bytes, const unsigned char *in,
+        unsigned in_bytes, void *arg)
+{
+    weft_tls *t = arg;
+    unsigned char *chosen;
+    (void)ssl;
+    if (SSL_select_next_proto(&chosen, out_bytes, t->alpn, t->alpn_bytes, in, in_bytes) != OPENSSL_NPN_NEGOTIATED)
+        return SSL_TLSEXT_ERR_ALERT_FATAL;
+    *out = chosen;
+    return SSL_TLSEXT_ERR_OK;
+}
+
+static int session_came(SSL *ssl, SSL_SESSION *session)
+{
+    struct weft__tls_conn *c = SSL_get_app_data(ssl);
+    return c && c->host[0] && weft__tls_keep(c->tls, ssl, c->host, session);
+}
+
+static bool set_up(SSL_CTX *ctx, weft_tls *t)
+{
+    static const unsigned char id[] = "weft";
+    SSL_CTX_set_options(ctx, SSL_OP_NO_RENEGOTIATION | SSL_OP_NO_COMPRESSION);
+    SSL_CTX_set_mode(ctx,
+            SSL_MODE_RELEASE_BUFFERS | SSL_MODE_ENABLE_PARTIAL_WRITE | SSL_MODE_ACCEPT_MOVING_WRITE_BUFFER);
+    SSL_CTX_set_default_passwd_cb(ctx, no_passphrase);
+    /* A server has no memory of sessions: they are in the tickets. */
+    SSL_CTX_set_session_cache_mode(ctx, SSL_SESS_CACHE_CLIENT | SSL_SESS_CACHE_NO_INTERNAL);
+    SSL_CTX_sess_set_new_cb(ctx, session_came);
+    if (t->alpn_bytes > 0) {
+        SSL_CTX_set_alpn_select_cb(ctx, choose_protocol, t);
+        if (SSL_CTX_set_alpn_protos(ctx, t->alpn, t->alpn_bytes) != 0)
+            return false;
+    }
+    return SSL_CTX_set_min_proto_version(ctx, TLS1_2_VERSION) && SSL_CTX_set_session_id_context(ctx, id, sizeof id - 1);
+}
+
+static int read_files(struct reading *r)
+{
+    const weft_tls *t = r->tls;
+    const char *key = t->key_file ? t->key_file : t->cert_file;
+    if (!set_up(r->ctx, r->tls))
+        return weft__tls_explain(r->text, "set-up", -ENOMEM);
+    if (t->cert_file && SSL_CTX_use_certificate_chain_file(r->ctx, t->cert_file) != 1)
+        return weft__tls_explain(r->text, t->cert_file, -EINVAL);
+    if (key && SSL_CTX_use_PrivateKey_file(r->ctx, key, SSL_FILETYPE_PEM) != 1)
+        return weft__tls_explain(r->text, key, -EINVAL);
+    if (!t->ca_file)
+        return SSL_CTX_set_default_verify_paths(r->ctx) == 1 ? 0 : weft__tls_explain(r->text, "authorities", -ENOMEM);
+    if (SSL_CTX_load_verify_file(r->ctx, t->ca_file) != 1)
+        return weft__tls_explain(r->text, t->ca_file, -EINVAL);
+    STACK_OF(X509_NAME) *names = t->ask ? SSL_load_client_CA_file(t->ca_file) : NULL;
+    if (t->ask && !names)
+        return weft__tls_explain(r->text, t->ca_file, -EINVAL);
+    SSL_CTX_set_client_CA_list(r->ctx, names);
+    return 0;
+}
+
+/* On a thread for calls that block; X3. */
+static int read_all(void *arg)
+{
+    struct reading *r = arg;
+    weft__tls_enter();
+    ERR_clear_error();
+    r->ctx = SSL_CTX_new(TLS_method());
+    int rc = r->ctx ? read_files(r) : weft__tls_explain(r->text, "set-up", -ENOMEM);
+    if (rc < 0)
+        SSL_CTX_free(r->ctx);
+    ERR_clear_error();
+    weft__tls_leave();
+    return rc;
+}
+
+/* 0, and r->ctx is the caller's. */
+static int read_again(struct reading *r)
+{
+    int rc = weft_blocking(read_all, r);
+    return rc < 0 && r->text[0] ? weft_fail_text(rc, r->text) : rc;
+}
+
+/* ---- from beginning to end */
+
+static bool copy_name(char **to, const char *from)
+{
+    *to = from ? OPENSSL_strdup(from) : NULL;
+    return *to || !from;
+}
+
+/* "h2,http/1.1" as \2h2\10http/1.1. */
+static bool copy_protocols(weft_tls *t, const char *from)
+{
+    size_t n = from ? strlen(from) : 0, begin = 0;
+    if (!from)
+        return true;
+    if (n == 0 || n + 1 >= sizeof t->alpn)
+        return false;
+    for (size_t i = 0; i <= n; i++) {
+        t->alpn[i + 1] = (unsigned char)from[i];
+        if (from[i] != ',' && from[i] != 0)
+            continue;
+        if (i == begin)
+            return false;
+        t->alpn[begin] = (unsigned char)(i - begin);
+        begin = i + 1;
+    }
+    t->alpn_bytes = (unsigned)n + 1;
+    return true;
+}
+
+static void let_go(weft_tls *t)
+{
+    weft__tls_enter();
+    SSL_CTX_free(t->ctx);
+    for (int i = 0; i < WEFT__TLS_SESSIONS; i++)
+        SSL_SESSION_free(t->sessions[i].session);
+    OPENSSL_free(t->cert_file);
+    OPENSSL_free(t->key_file);
+    OPENSSL_free(t->ca_file);
+    weft__tls_leave();
+    pthread_mutex_destroy(&t->lock);
+    OPENSSL_free(t);
+}
+
+static bool right(const weft_tls_options *o)
+{
+    for (size_t i = 0; i < sizeof o->reserved / sizeof o->reserved[0]; i++)
+        if (o->reserved[i] != 0)
+            return false;
+    if (o->handshake < 0 || o->shutdown < 0 || (o->key_file && !o->cert_file))
+        return false;
+    /* Whoever has a certificate of any of the system's authorities would be let in. */
+    return !o->ask_client_cert || (o->cert_file && o->ca_file && !o->dangerously_trust_anyone);
+}
+
+int weft_tls_create(weft_tls **out, const weft_tls_options *o)
+{
+    static const weft_tls_options defaults;
+    o = o ? o : &defaults;
+    if (!out || !right(o))
+        return -EINVAL;
+    weft_tls *t = OPENSSL_zalloc(sizeof *t);
+    if (!t)
+        return -ENOMEM;
+    pthread_mutex_init(&t->lock, NULL);
+    t->users = 1;
+    t->ask = o->ask_client_cert;
+    t->trust_anyone = o->dangerously_trust_anyone;
+    t->handshake = o->handshake > 0 ? o->handshake : weft_sec(HANDSHAKE_S);
+    t->shutdown = o->shutdown > 0 ? o->shutdown : weft_sec(SHUTDOWN_S);
+    int rc = copy_protocols(t, o->alpn) ? 0 : weft_fail(-EINVAL, "TLS: bad list of protocols: \"%.40s\"", o->alpn);
+    if (rc == 0 && !(copy_name(&t->cert_file, o->cert_file) && copy_name(&t->key_file, o->key_file) &&
+                           copy_name(&t->ca_file, o->ca_file)))
+        rc = -ENOMEM;
+    struct reading r = { .tls = t };
+    if (rc == 0 && (rc = read_again(&r)) == 0)
+        t->ctx = r.ctx;
+    if (rc < 0) {
+        let_go(t);
+        return rc;
+    }
+    *out = t;
+    return 0;
+}
+
+void weft_tls_destroy(weft_tls **t)
+{
+    if (!t || !*t)
+        return;
+    weft__tls_unref(*t);
+    *t = NULL;
+}
+
+int weft_tls_reload(weft_tls *t)
+{
+    struct reading r = { .tls = t };
+    int rc = t ? read_again(&r) : -EINVAL;
+    if (rc < 0)
+        return rc;
+    SSL_SESSION *gone[WEFT__TLS_SESSIONS];
+    pthread_mutex_lock(&t->lock);
+    SSL_CTX *before = t->ctx;
+    t->ctx = r.ctx;
+    for (int i = 0; i < WEFT__TLS_SESSIONS; i++) { /* X2 */
+        gone[i] = t->sessions[i].session;
+        t->sessions[i].session = NULL;
+    }
+    pthread_mutex_unlock(&t->lock);
+    weft__tls_enter();
+    for (int i = 0; i < WEFT__TLS_SESSIONS; i++)
+        SSL_SESSION_free(gone[i]);
+    SSL_CTX_free(before);
+    weft__tls_leave();
+    return 0;
+}
+
+/* ---- for a connection */
+
+weft_tls *weft__tls_ref(weft_tls *t)
+{
+    pthread_mutex_lock(&t->lock);
+    t->users++;
+    pthread_mutex_unlock(&t->lock);
+    return t;
+}
+
+void weft__tls_unref(weft_tls *t)
+{
+    pthread_mutex_lock(&t->lock);
+    bool last = --t->users == 0;
+    pthread_mutex_unlock(&t->lock);
+    if (last)
+        let_go(t);
+}
+
+SSL *weft__tls_new(weft_tls *t)
+{
+    pthread_mutex_lock(&t->lock);
+    SSL_CTX *ctx = t->ctx;
+    int ok = SSL_CTX_up_ref(ctx);
+    pthread_mutex_unlock(&t->lock);
+    SSL *ssl = ok ? SSL_new(ctx) : NULL;
+    SSL_CTX_free(ctx);
+    return ssl;
+}
+
+/* ---- sessions of a client */
+
+SSL_SESSION *weft__tls_take(weft_tls *t, const char *host)
+{
+    struct weft__tls_session *best = NULL;
+    SSL_SESSION *session = NULL;
+    pthread_mutex_lock(&t->lock);
+    for (struct weft__tls_session *s = t->sessions; s < t->sessions + WEFT__TLS_SESSIONS; s++)
+        if (s->session && strcasecmp(s->host, host) == 0 && (!best || s->age > best->age))
+            best = s;
+    if (best && SSL_SESSION_get_protocol_version(best->session) >= TLS1_3_VERSION) {
+        session = best->session;
+        best->session = NULL;
+    } else if (best && SSL_SESSION_up_ref(best->session)) {
+        session = best->session;
+    }
+    pthread_mutex_unlock(&t->lock);
+    return session;
+}
+
+/* A free place, or the oldest one's. */
+static struct weft__tls_session *place(weft_tls *t)
+{
+    struct weft__tls_session *oldest = t->sessions;
+    for (struct weft__tls_session *s = t->sessions; s < t->sessions + WEFT__TLS_SESSIONS; s++) {
+        if (!s->session)
+            return s;
+        if (s->age < oldest->age)
+            oldest = s;
+    }
+    return oldest;
+}
+
+bool weft__tls_keep(weft_tls *t, SSL *ssl, const char *host, SSL_SESSION *session)
+{
+    SSL_SESSION *gone = NULL;
+    pthread_mutex_lock(&t->lock);
+    bool wanted = SSL_get_SSL_CTX(ssl) == t->ctx; /* X2 */
+    if (wanted) {
+        struct weft__tls_session *s = place(t);
+        gone = s->session;
+        s->session = session;
+        s->age = ++t->clock;
+        snprintf(s->host, sizeof s->host, "%s", host);
+    }
+    pthread_mutex_unlock(&t->lock);
+    SSL_SESSION_free(gone);
+    return wanted;
+}

@@ -1,0 +1,118 @@
+/* tls/tls.h - the inside of libweft-tls, for its parts. Of weft it takes the public headers only. */
+#ifndef WEFT_TLS_TLS_H
+#define WEFT_TLS_TLS_H
+
+#include <openssl/ssl.h>
+#include <pthread.h>
+#include <weft/sync.h>
+#include <weft/tls.h>
+
+enum {
+    WEFT__TLS_TEXT = 108,    /* bytes of a failure's words */
+    WEFT__TLS_NAME = 256,    /* of a host, or of a protocol, with the zero */
+    WEFT__TLS_SESSIONS = 64, /* that a client keeps */
+};
+
+/* ---- enter.c */
+
+#if defined(__SANITIZE_THREAD__)
+#define WEFT__TLS_TSAN 1
+#elif defined(__has_feature)
+#if __has_feature(thread_sanitizer)
+#define WEFT__TLS_TSAN 1
+#endif
+#endif
+#ifndef WEFT__TLS_TSAN
+#define WEFT__TLS_TSAN 0
+#endif
+
+/* Around calls of OpenSSL's in a task. */
+#if WEFT__TLS_TSAN
+void weft__tls_enter(void);
+void weft__tls_leave(void);
+#else
+static inline void weft__tls_enter(void)
+{
+}
+static inline void weft__tls_leave(void)
+{
+}
+#endif
+
+/* ---- context.c */
+
+struct weft__tls_session {
+    SSL_SESSION *session; /* NULL: the place is free */
+    uint64_t age;         /* the smallest is the oldest */
+    char host[WEFT__TLS_NAME];
+};
+
+struct weft_tls {
+    /* Written once, before others see it. */
+    char *cert_file, *key_file, *ca_file;
+    unsigned char alpn[WEFT__TLS_NAME]; /* as it is sent: each with its length in front */
+    unsigned alpn_bytes;
+    bool ask, trust_anyone;
+    int64_t handshake, shutdown;
+    /* Under the lock, which is never held over a suspension or a file's reading. */
+    pthread_mutex_t lock;
+    int users;
+    SSL_CTX *ctx; /* of handshakes that begin now */
+    uint64_t clock;
+    struct weft__tls_session sessions[WEFT__TLS_SESSIONS];
+};
+
+weft_tls *weft__tls_ref(weft_tls *t);
+void weft__tls_unref(weft_tls *t);
+/* A new connection's, of the files that were read last; NULL: no memory. */
+SSL *weft__tls_new(weft_tls *t);
+/* The latest session with the host, the caller's to free; NULL: none. One of TLS 1.3 is handed out once (RFC 8446, C.4). */
+SSL_SESSION *weft__tls_take(weft_tls *t, const char *host);
+/* Keeps a session, of which it takes the reference, and forgets the oldest; false: it is not wanted. */
+bool weft__tls_keep(weft_tls *t, SSL *ssl, const char *host, SSL_SESSION *session);
+/* What OpenSSL's queue of this thread says, in words; the result for it. Empties the queue. */
+int weft__tls_explain(char text[WEFT__TLS_TEXT], const char *what, int otherwise);
+
+/* ---- buffer.c */
+
+/* Bytes p[at .. end), of memory that goes when they are gone. */
+struct weft__tls_buffer {
+    char *p;
+    size_t at, end, size;
+};
+
+static inline size_t weft__tls_held(const struct weft__tls_buffer *b)
+{
+    return b->end - b->at;
+}
+bool weft__tls_room(struct weft__tls_buffer *b, size_t bytes);
+void weft__tls_empty(struct weft__tls_buffer *b);
+/* A BIO that reads from a buffer, or writes to one; NULL: no memory. */
+BIO *weft__tls_bio(struct weft__tls_buffer *b);
+
+/* ---- conn.c */
+
+/* One end of a connection: the layer. */
+struct weft__tls_conn {
+    weft_tls *tls;
+    char host[WEFT__TLS_NAME]; /* a client's; empty: none */
+    char alpn[WEFT__TLS_NAME]; /* written in the handshake; empty: none */
+    weft_carrier below;
+    /* Under the lock. */
+    pthread_mutex_t lock;
+    SSL *ssl;
+    struct weft__tls_buffer in;       /* L2: came and was not taken by OpenSSL */
+    struct weft__tls_buffer out, now; /* L3: OpenSSL's, to be sent; and what is being sent */
+    bool open;                        /* the handshake is done */
+    bool ended;                       /* below has no more to read */
+    bool said_goodbye;
+    bool owed;                        /* L4: of what is to be sent some is the stream's, and not TLS's own */
+    bool filling, sending;            /* somebody reads, or writes, below */
+    bool wants_fill, wants_send;      /* the other one waits for that */
+    int broken;                       /* TLS's own error, for good */
+    int unsendable;                   /* below's error of writing, for good */
+    char text[WEFT__TLS_TEXT];        /* of `broken` */
+    weft_notify filled, sent;
+};
+
+#endif

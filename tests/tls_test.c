@@ -1,0 +1,1567 @@
+/* tests/tls_test.c - tls/: both ends of weft's, ends of OpenSSL's own on plain threads, and other programs.
+ *
+ * Certificates are made when it starts, into a folder that goes at its end. A body records the first line whose expectation
+ * failed (EXPECT), and the test asserts that there is none. OpenSSL allocates through the test, which can make it fail. */
+#include "support.h"
+
+#include <openssl/err.h>
+#include <openssl/pem.h>
+#include <openssl/ssl.h>
+#include <openssl/x509v3.h>
+#include <sys/stat.h>
+#include <weft/tls.h>
+
+static char folder[64];
+
+/* ---- memory that fails */
+
+static atomic_long fail_in = -1; /* the so many-th allocation from now on fails; negative: none */
+static atomic_long failed_once;
+
+static bool fails(void)
+{
+    if (atomic_load(&fail_in) < 0)
+        return false;
+    bool now = atomic_fetch_sub(&fail_in, 1) == 0;
+    if (now)
+        atomic_fetch_add(&failed_once, 1);
+    return now;
+}
+
+static void *test_malloc(size_t n, const char *file, int line)
+{
+    (void)file, (void)line;
+    return fails() ? NULL : malloc(n);
+}
+
+static void *test_realloc(void *p, size_t n, const char *file, int line)
+{
+    (void)file, (void)line;
+    return fails() ? NULL : realloc(p, n);
+}
+
+static void test_free(void *p, const char *file, int line)
+{
+    (void)file, (void)line;
+    free(p);
+}
+
+/* ---- certificates */
+
+struct identity {
+    EVP_PKEY *key;
+    X509 *cert;
+};
+
+static const char *in_folder(const char *name)
+{
+    static _Thread_local char paths[8][128];
+    static _Thread_local int next;
+    char *p = paths[next++ % 8];
+    snprintf(p, sizeof paths[0], "%s/%s", folder, name);
+    return p;
+}
+
+static void must(bool ok, const char *what)
+{
+    if (ok)
+        return;
+    fprintf(stderr, "making certificates: %s\n", what);
+    ERR_print_errors_fp(stderr);
+    exit(1);
+}
+
+static void extend(X509 *cert, int what, const char *value)
+{
+    X509_EXTENSION *e = X509V3_EXT_conf_nid(NULL, NULL, what, value);
+    must(e && X509_add_ext(cert, e, -1), value);
+    X509_EXTENSION_free(e);
+}
+
+/* By NULL it is signed by itself. Valid from two days ago, for `days`. */
+static struct identity identity(const char *name, const char *for_whom, int days, const struct identity *by)
+{
+    static long serial = 1;
+    struct identity id = { EVP_EC_gen("P-256"), X509_new() };
+    must(id.key && id.cert, "memory");
+    X509_set_version(id.cert, 2);
+    ASN1_INTEGER_set(X509_get_serialNumber(id.cert), serial++);
+    X509_gmtime_adj(X509_getm_notBefore(id.cert), -2 * 86400);
+    X509_gmtime_adj(X509_getm_notAfter(id.cert), (days - 2) * 86400L);
+    X509_NAME_add_entry_by_txt(
+            X509_get_subject_name(id.cert), "CN", MBSTRING_ASC, (const unsigned char *)name, -1, -1, 0);
+    X509_set_issuer_name(id.cert, X509_get_subject_name(by ? by->cert : id.cert));
+    X509_set_pubkey(id.cert, id.key);
+    extend(id.cert, NID_basic_constraints, for_whom ? "CA:FALSE" : "critical,CA:TRUE");
+    if (for_whom)
+        extend(id.cert, NID_subject_alt_name, for_whom);
+    must(X509_sign(id.cert, by ? by->key : id.key, EVP_sha256()) > 0, "signature");
+    return id;
+}
+
+static void write_to(const char *name, const struct identity *id, bool key, const EVP_CIPHER *secret)
+{
+    FILE *f = fopen(in_folder(name), "w");
+    must(f && (!id->cert || PEM_write_X509(f, id->cert)), name);
+    must(!key || PEM_write_PrivateKey(f, id->key, secret, secret ? (const unsigned char *)"word" : NULL, secret ? 4 : 0, NULL,
+                         NULL),
+            name);
+    fclose(f);
+}
+
+static void forget(struct identity *id)
+{
+    X509_free(id->cert);
+    EVP_PKEY_free(id->key);
+}
+
+static void make_files(void)
+{
+    snprintf(folder, sizeof folder, "/tmp/weft-tls-XXXXXX");
+    must(mkdtemp(folder), "folder");
+    struct identity ca = identity("weft test authority", NULL, 30, NULL), other = identity("another", NULL, 30, NULL);
+    struct identity server = identity("server", "DNS:example.test,DNS:localhost,IP:127.0.0.1,IP:::1", 30, &ca);
+    struct identity old = identity("expired", "DNS:example.test", 1, &ca);
+    struct identity alone = identity("alone", "DNS:example.test", 30, NULL);
+    struct identity of_other = identity("of another", "DNS:example.test", 30, &other);
+    struct identity client = identity("client", "DNS:client.test", 30, &ca);
+    write_to("ca", &ca, false, NULL);
+    write_to("other_ca", &other, false, NULL);
+    write_to("server", &server, true, NULL);
+    write_to("server_cert", &server, false, NULL);
+    write_to("server_key", &(struct identity){ server.key, NULL }, true, NULL);
+    write_to("expired", &old, true, NULL);
+    write_to("alone", &alone, true, NULL);
+    write_to("of_other", &of_other, true, NULL);
+    write_to("client", &client, true, NULL);
+    write_to("client_key", &(struct identity){ client.key, NULL }, true, NULL);
+    write_to("secret_key", &(struct identity){ server.key, NULL }, true, EVP_aes_128_cbc());
+    FILE *f = fopen(in_folder("garbage"), "w");
+    must(f, "garbage");
+    fputs("no certificate\n", f);
+    fclose(f);
+    forget(&ca), forget(&other), forget(&server), forget(&old), forget(&alone), forget(&of_other), forget(&client);
+}
+
+static void remove_files(void)
+{
+    DIR *d = opendir(folder);
+    for (struct dirent *e; d && (e = readdir(d));)
+        if (e->d_name[0] != '.')
+            unlink(in_folder(e->d_name));
+    if (d)
+        closedir(d);
+    rmdir(folder);
+}
+
+/* ---- two ends of weft's */
+
+static const int workers[] = { 1, 2, 4 };
+
+struct t {
+    int line, i;
+    weft_tls *client, *server;
+    weft_stream *a, *b; /* the client's, the server's */
+    const char *host;
+    int rc[4];
+    char text[4][128];
+    atomic_int there;
+    size_t bytes;
+    int fd;
+    bool drop; /* a client that failed, too, is gone at once */
+};
+
+#define EXPECT(cond) \
+    do { \
+        if (!(cond)) { \
+            if (t->line == 0) \
+                t->line = __LINE__; \
+            return -EPROTO; \
+        } \
+    } while (0)
+
+static void check_run(weft_fn *fn, struct t *t, const weft_options *o)
+{
+    int rc = weft_run(fn, t, o);
+    ck_assert_msg(t->line == 0, "the expectation in line %d; %d %s; %d %s", t->line, t->rc[0], t->text[0], t->rc[1], t->text[1]);
+    ck_assert_int_eq(rc, 0);
+}
+
+/* Over a socket pair if t->i is odd, else over memory. */
+static int open_pair(struct t *t)
+{
+    int fds[2];
+    if (t->i % 2 == 0)
+        return weft_stream_pair(&t->a, &t->b);
+    int rc = weft_pair(fds);
+    if (rc == 0)
+        rc = weft_stream_open(&t->a, fds[0], NULL);
+    return rc == 0 ? weft_stream_open(&t->b, fds[1], NULL) : rc;
+}
+
+static int make_client(struct t *t, const weft_tls_options *o)
+{
+    weft_tls_options with = o ? *o : (weft_tls_options){ 0 };
+    if (!with.ca_file)
+        with.ca_file = in_folder("ca");
+    if (!t->host)
+        t->host = "example.test";
+    return weft_tls_create(&t->client, &with);
+}
+
+static int make_server(struct t *t, const weft_tls_options *o)
+{
+    weft_tls_options with = o ? *o : (weft_tls_options){ 0 };
+    if (!with.cert_file)
+        with.cert_file = in_folder("server");
+    return weft_tls_create(&t->server, &with);
+}
+
+static void let_go(struct t *t)
+{
+    weft_tls_destroy(&t->client);
+    weft_tls_destroy(&t->server);
+    weft_stream_drop(&t->a);
+    weft_stream_drop(&t->b);
+}
+
+static int keep_result(struct t *t, int i, int rc)
+{
+    t->rc[i] = rc;
+    snprintf(t->text[i], sizeof t->text[i], "%s", rc < 0 ? weft_error_text(rc) : "");
+    return 0;
+}
+
+static int client_hand(void *arg)
+{
+    struct t *t = arg;
+    keep_result(t, 0, weft_tls_client(t->client, t->a, t->host));
+    if (t->rc[0] < 0 && t->drop)
+        weft_stream_drop(&t->a);
+    return 0;
+}
+
+static int server_hand(void *arg)
+{
+    struct t *t = arg;
+    keep_result(t, 1, weft_tls_server(t->server, t->b));
+    if (t->rc[1] < 0)
+        weft_stream_drop(&t->b); /* else the other side would wait */
+    return 0;
+}
+
+static int both(struct t *t, weft_fn *one, weft_fn *other)
+{
+    weft_scope s;
+    weft_scope_begin(&s, LIMIT);
+    weft_spawn(&s, one, t);
+    weft_spawn(&s, other, t);
+    return weft_scope_end(&s, 0);
+}
+
+static int shake(struct t *t)
+{
+    return both(t, client_hand, server_hand);
+}
+
+static int close_a(void *arg)
+{
+    struct t *t = arg;
+    t->rc[2] = weft_stream_close(&t->a);
+    return 0;
+}
+
+static int close_b(void *arg)
+{
+    struct t *t = arg;
+    t->rc[3] = weft_stream_close(&t->b);
+    return 0;
+}
+
+/* Both at once, as each waits for the other's goodbye. */
+static int part(struct t *t)
+{
+    int rc = both(t, close_a, close_b);
+    return rc < 0 ? rc : t->rc[2] < 0 ? t->rc[2] : t->rc[3];
+}
+
+static int talk(void *arg)
+{
+    struct t *t = arg;
+    char *line;
+    EXPECT(open_pair(t) == 0);
+    EXPECT(make_client(t, &(weft_tls_options){ .alpn = "h2,http/1.1" }) == 0);
+    EXPECT(make_server(t, &(weft_tls_options){ .alpn = "http/1.1" }) == 0);
+    EXPECT(weft_tls_alpn(t->a) == NULL);
+    EXPECT(shake(t) == 0 && t->rc[0] == 0 && t->rc[1] == 0);
+    EXPECT(strcmp(weft_tls_alpn(t->a), "http/1.1") == 0 && strcmp(weft_tls_alpn(t->b), "http/1.1") == 0);
+    weft_tls_destroy(&t->client); /* connections go on */
+    weft_tls_destroy(&t->server);
+    for (int i = 0; i < 20; i++) {
+        EXPECT(weft_stream_printf(t->a, "question %d\n", i) == 0 && weft_stream_flush(t->a) == 0);
+        EXPECT(weft_stream_read_line(t->b, &line, NULL) == 1 && atoi(line + 9) == i);
+        EXPECT(weft_stream_printf(t->b, "answer %d\n", i) == 0 && weft_stream_flush(t->b) == 0);
+        EXPECT(weft_stream_read_line(t->a, &line, NULL) == 1 && atoi(line + 7) == i);
+    }
+    EXPECT((weft_stream_fd(t->a) >= 0) == (t->i % 2 == 1));
+    EXPECT(weft_stream_puts(t->a, "last") == 0 && weft_stream_shutdown(t->a) == 0); /* one half ends */
+    EXPECT(weft_stream_read_line(t->b, &line, NULL) == 1 && strcmp(line, "last") == 0);
+    EXPECT(weft_stream_read_line(t->b, &line, NULL) == 0);
+    EXPECT(weft_stream_puts(t->b, "still\n") == 0 && weft_stream_flush(t->b) == 0);
+    EXPECT(weft_stream_read_line(t->a, &line, NULL) == 1 && strcmp(line, "still") == 0);
+    EXPECT(part(t) == 0);
+    let_go(t);
+    return 0;
+}
+
+START_TEST(two_ends_talk_and_part)
+{
+    check_run(talk, &(struct t){ .i = _i }, ON(workers[_i / 2]));
+}
+END_TEST
+
+/* ---- whom to trust */
+
+struct trust {
+    const char *cert, *ca, *host;
+    bool anyone;
+    int rc;
+    const char *text;
+};
+
+static const struct trust trusts[] = {
+    { "server", "ca", "example.test", false, 0, "" },
+    { "server", "ca", "EXAMPLE.test.", false, 0, "" },
+    { "server", "ca", "127.0.0.1", false, 0, "" },
+    { "server", "ca", "::1", false, 0, "" },
+    { "server", "ca", "127.0.0.2", false, -EKEYREJECTED, "IP address mismatch" },
+    { "server", "ca", "other.test", false, -EKEYREJECTED, "ostname mismatch" },
+    { "server", "ca", "test", false, -EKEYREJECTED, "ostname mismatch" },
+    { "server", "other_ca", "example.test", false, -EKEYREJECTED, "unable to get local issuer certificate" },
+    { "server", NULL, "example.test", false, -EKEYREJECTED, "unable to get local issuer certificate" },
+    { "of_other", "ca", "example.test", false, -EKEYREJECTED, "unable to get local issuer certificate" },
+    { "expired", "ca", "example.test", false, -EKEYEXPIRED, "certificate has expired" },
+    { "alone", "ca", "example.test", false, -EKEYREJECTED, "self-signed certificate" },
+    { "alone", "ca", "other.test", true, 0, "" },
+    { "expired", "ca", NULL, true, 0, "" },
+};
+
+static int trust(void *arg)
+{
+    struct t *t = arg;
+    const struct trust *x = &trusts[t->i];
+    EXPECT(open_pair(t) == 0);
+    weft_tls_options o = { .dangerously_trust_anyone = x->anyone, .ca_file = x->ca ? in_folder(x->ca) : NULL };
+    EXPECT(weft_tls_create(&t->client, &o) == 0);
+    EXPECT(make_server(t, &(weft_tls_options){ .cert_file = in_folder(x->cert) }) == 0);
+    t->host = x->host;
+    EXPECT(shake(t) == 0 && t->rc[0] == x->rc && strstr(t->text[0], x->text));
+    if (x->rc == 0) {
+        EXPECT(t->rc[1] == 0 && part(t) == 0);
+    } else {
+        char byte;
+        EXPECT(strstr(t->text[0], x->host));
+        EXPECT(t->rc[1] == -EPROTO && strstr(t->text[1], "the other side refuses"));
+        EXPECT(weft_stream_read(t->a, &byte, 1) == x->rc && strstr(weft_error_text(x->rc), x->text));
+        EXPECT(weft_stream_write(t->a, "x", 1) == 0 && weft_stream_flush(t->a) == x->rc);
+        EXPECT(weft_stream_close(&t->a) == x->rc);
+    }
+    let_go(t);
+    return 0;
+}
+
+START_TEST(a_certificate_is_trusted_or_not)
+{
+    check_run(trust, &(struct t){ .i = _i }, ON(2));
+}
+END_TEST
+
+static const struct {
+    const char *cert;
+    bool in;
+    const char *text;
+} guests[] = {
+    { "client", true, "" },
+    { NULL, false, "certificate required" },
+    { "of_other", false, "unknown ca" },
+    { "expired", false, "certificate expired" },
+};
+
+static int hear_nothing(void *arg)
+{
+    struct t *t = arg;
+    char byte;
+    if (t->rc[0] == 0)
+        keep_result(t, 0, weft_stream_read(t->a, &byte, 1));
+    return 0;
+}
+
+/* In TLS 1.3 a client is through before it hears that it is refused. */
+static int guest(void *arg)
+{
+    struct t *t = arg;
+    EXPECT(open_pair(t) == 0);
+    EXPECT(make_client(t, &(weft_tls_options){ .cert_file = guests[t->i].cert ? in_folder(guests[t->i].cert) : NULL }) == 0);
+    EXPECT(make_server(t, &(weft_tls_options){ .ask_client_cert = true, .ca_file = in_folder("ca") }) == 0);
+    EXPECT(shake(t) == 0);
+    if (guests[t->i].in) {
+        EXPECT(t->rc[0] == 0 && t->rc[1] == 0 && part(t) == 0);
+    } else {
+        EXPECT(t->rc[1] < 0 && hear_nothing(t) == 0);
+        EXPECT(t->rc[0] == -EPROTO && strstr(t->text[0], guests[t->i].text));
+    }
+    let_go(t);
+    return 0;
+}
+
+START_TEST(a_server_asks_who_it_is)
+{
+    check_run(guest, &(struct t){ .i = _i }, ON(2));
+}
+END_TEST
+
+static const struct {
+    const char *client, *server, *agreed;
+    bool refused;
+} protocols[] = {
+    { "h2,http/1.1", "h2", "h2", false },
+    { "h2,http/1.1", "http/1.1,h2", "http/1.1", false },
+    { "h2", NULL, NULL, false },
+    { NULL, "h2", NULL, false },
+    { "h2", "http/1.1", NULL, true },
+};
+
+static int agree(void *arg)
+{
+    struct t *t = arg;
+    EXPECT(open_pair(t) == 0);
+    EXPECT(make_client(t, &(weft_tls_options){ .alpn = protocols[t->i].client }) == 0);
+    EXPECT(make_server(t, &(weft_tls_options){ .alpn = protocols[t->i].server }) == 0);
+    EXPECT(shake(t) == 0);
+    if (protocols[t->i].refused) {
+        EXPECT(t->rc[0] == -EPROTO && strstr(t->text[0], "no application protocol") && t->rc[1] == -EPROTO);
+    } else {
+        const char *a = weft_tls_alpn(t->a), *b = weft_tls_alpn(t->b), *want = protocols[t->i].agreed;
+        EXPECT(t->rc[0] == 0 && t->rc[1] == 0);
+        EXPECT(want ? a && b && strcmp(a, want) == 0 && strcmp(b, want) == 0 : !a && !b);
+    }
+    let_go(t);
+    return 0;
+}
+
+START_TEST(a_protocol_is_agreed_on)
+{
+    check_run(agree, &(struct t){ .i = _i }, ON(2));
+}
+END_TEST
+
+static int wrong_options(void *arg)
+{
+    struct t *t = arg;
+    weft_tls *x = NULL;
+    static const char *const lists[] = { "", ",", "h2,", ",h2", "a,,b" };
+    for (int i = 0; i < COUNT(lists); i++)
+        EXPECT(weft_tls_create(&x, &(weft_tls_options){ .alpn = lists[i] }) == -EINVAL);
+    EXPECT(weft_tls_create(NULL, NULL) == -EINVAL);
+    EXPECT(weft_tls_create(&x, &(weft_tls_options){ .reserved = { 1 } }) == -EINVAL);
+    EXPECT(weft_tls_create(&x, &(weft_tls_options){ .handshake = -1 }) == -EINVAL);
+    EXPECT(weft_tls_create(&x, &(weft_tls_options){ .shutdown = -1 }) == -EINVAL);
+    EXPECT(weft_tls_create(&x, &(weft_tls_options){ .key_file = in_folder("server") }) == -EINVAL);
+    EXPECT(weft_tls_create(&x, &(weft_tls_options){ .cert_file = in_folder("server"), .ask_client_cert = true }) == -EINVAL);
+    EXPECT(weft_tls_create(&x, &(weft_tls_options){ .cert_file = in_folder("none") }) == -ENOENT);
+    EXPECT(weft_tls_create(&x, &(weft_tls_options){ .ca_file = in_folder("none") }) == -ENOENT);
+    EXPECT(strstr(weft_error_text(-ENOENT), "/none"));
+    EXPECT(weft_tls_create(&x, &(weft_tls_options){ .cert_file = in_folder("garbage") }) == -EINVAL);
+    EXPECT(weft_tls_create(&x, &(weft_tls_options){ .ca_file = in_folder("garbage") }) == -EINVAL);
+    EXPECT(weft_tls_create(&x, &(weft_tls_options){ .cert_file = in_folder("server_cert") }) == -EINVAL);
+    weft_tls_options o = { .cert_file = in_folder("server_cert"), .key_file = in_folder("client_key") };
+    EXPECT(weft_tls_create(&x, &o) == -EINVAL && strstr(weft_error_text(-EINVAL), "mismatch"));
+    o.key_file = in_folder("secret_key");
+    EXPECT(weft_tls_create(&x, &o) == -EINVAL); /* and nobody is asked for the word */
+    EXPECT(x == NULL);
+    o.key_file = in_folder("server_key");
+    EXPECT(weft_tls_create(&x, &o) == 0);
+    EXPECT(weft_stream_pair(&t->a, &t->b) == 0);
+    EXPECT(weft_tls_client(x, t->a, NULL) == -EINVAL && weft_tls_client(x, t->a, "") == -EINVAL);
+    EXPECT(weft_tls_client(x, t->a, ".") == -EINVAL && weft_tls_client(NULL, t->a, "h") == -EINVAL);
+    EXPECT(weft_tls_client(x, NULL, "h") == -EINVAL && weft_tls_server(x, NULL) == -EINVAL);
+    EXPECT(make_client(t, NULL) == 0 && weft_tls_server(t->client, t->a) == -EINVAL);
+    EXPECT(weft_tls_alpn(NULL) == NULL && weft_tls_reload(NULL) == -EINVAL);
+    static const char *const wheres[] = { "", ":1", "unix:/tmp/x", "host", "[]:1" };
+    weft_stream *out = NULL;
+    for (int i = 0; i < COUNT(wheres); i++)
+        EXPECT(weft_tls_connect(&out, wheres[i], t->client) == -EINVAL);
+    EXPECT(out == NULL);
+    EXPECT(weft_stream_puts(t->a, "plain\n") == 0 && weft_stream_flush(t->a) == 0); /* nothing was changed */
+    weft_tls_destroy(&x);
+    weft_tls_destroy(&x);
+    let_go(t);
+    return 0;
+}
+
+START_TEST(wrong_options_and_files_are_refused)
+{
+    check_run(wrong_options, &(struct t){ 0 }, ON(1));
+    struct t t = { 0 };
+    ck_assert_int_eq(wrong_options(&t), 0); /* on a plain thread */
+}
+END_TEST
+
+/* ---- the way between */
+
+/* A layer of the test's own: a byte at a time, both ways. */
+struct slow {
+    weft_carrier below;
+};
+
+static int slow_read(void *self, void *buf, size_t n)
+{
+    struct slow *x = self;
+    (void)n;
+    return x->below.ops->read(x->below.self, buf, 1);
+}
+
+static int slow_writev(void *self, const struct iovec *v, int n)
+{
+    struct slow *x = self;
+    while (n > 1 && v->iov_len == 0)
+        v++, n--;
+    return x->below.ops->writev(x->below.self, &(struct iovec){ v->iov_base, v->iov_len > 0 }, 1);
+}
+
+static int slow_shutdown(void *self)
+{
+    struct slow *x = self;
+    return x->below.ops->shutdown(x->below.self);
+}
+
+static int slow_close(void *self)
+{
+    struct slow *x = self;
+    int rc = x->below.ops->close(x->below.self);
+    free(x);
+    return rc;
+}
+
+static void slow_drop(void *self)
+{
+    struct slow *x = self;
+    x->below.ops->drop(x->below.self);
+    free(x);
+}
+
+static int slow_fd(void *self)
+{
+    (void)self;
+    return -1;
+}
+
+static const weft_carrier_ops slow_ops = { slow_read, slow_writev, slow_shutdown, slow_close, slow_drop, slow_fd };
+
+static int make_slow(weft_stream *s)
+{
+    struct slow *x = malloc(sizeof *x);
+    return weft_stream_layer(s, &(weft_carrier){ &slow_ops, x }, &x->below);
+}
+
+/* Each end's task writes and another of its reads, all at once. */
+static int pour(weft_stream *s, size_t bytes, uint64_t seed)
+{
+    unsigned char buf[5000];
+    for (size_t at = 0; at < bytes;) {
+        size_t n = next_random(&seed) % sizeof buf + 1;
+        n = n < bytes - at ? n : bytes - at;
+        for (size_t i = 0; i < n; i++, at++)
+            buf[i] = (unsigned char)(at * 7 + at / 251);
+        int rc = weft_stream_write(s, buf, n);
+        if (rc < 0)
+            return rc;
+    }
+    return weft_stream_flush(s);
+}
+
+static int taste(weft_stream *s, size_t bytes)
+{
+    unsigned char buf[7000];
+    int rc = 0;
+    for (size_t at = 0; at < bytes; at += (size_t)rc) {
+        size_t n = bytes - at < sizeof buf ? bytes - at : sizeof buf;
+        if ((rc = weft_stream_read(s, buf, n)) <= 0)
+            return rc < 0 ? rc : -ENODATA;
+        for (size_t i = 0; i < (size_t)rc; i++)
+            if (buf[i] != (unsigned char)((at + i) * 7 + (at + i) / 251))
+                return -EBADMSG;
+    }
+    return 0;
+}
+
+static int pour_a(void *arg)
+{
+    struct t *t = arg;
+    return pour(t->a, t->bytes, 1);
+}
+static int pour_b(void *arg)
+{
+    struct t *t = arg;
+    return pour(t->b, t->bytes, 2);
+}
+static int taste_a(void *arg)
+{
+    struct t *t = arg;
+    return taste(t->a, t->bytes);
+}
+static int taste_b(void *arg)
+{
+    struct t *t = arg;
+    return taste(t->b, t->bytes);
+}
+
+static int pour_both_ways(struct t *t)
+{
+    weft_scope s;
+    weft_scope_begin(&s, 3 * LIMIT);
+    weft_spawn(&s, pour_a, t);
+    weft_spawn(&s, pour_b, t);
+    weft_spawn(&s, taste_a, t);
+    weft_spawn(&s, taste_b, t);
+    return weft_scope_end(&s, 0);
+}
+
+static int byte_by_byte(void *arg)
+{
+    struct t *t = arg;
+    EXPECT(open_pair(t) == 0 && make_client(t, NULL) == 0 && make_server(t, NULL) == 0);
+    EXPECT(make_slow(t->a) == 0 && make_slow(t->b) == 0);
+    EXPECT(shake(t) == 0 && t->rc[0] == 0 && t->rc[1] == 0);
+    t->bytes = SCALED(20000, 10000, 4000);
+    EXPECT(pour_both_ways(t) == 0);
+    EXPECT(part(t) == 0);
+    let_go(t);
+    return 0;
+}
+
+START_TEST(segments_of_one_byte_do)
+{
+    check_run(byte_by_byte, &(struct t){ .i = _i }, ON(2));
+}
+END_TEST
+
+static int large(void *arg)
+{
+    struct t *t = arg;
+    EXPECT(open_pair(t) == 0 && make_client(t, NULL) == 0 && make_server(t, NULL) == 0);
+    EXPECT(shake(t) == 0 && t->rc[0] == 0 && t->rc[1] == 0);
+    t->bytes = (size_t)fewer(1 << 19, SCALED(8 << 20, 4 << 20, 1 << 20));
+    EXPECT(pour_both_ways(t) == 0);
+    EXPECT(part(t) == 0);
+    let_go(t);
+    return 0;
+}
+
+START_TEST(much_goes_both_ways_at_once)
+{
+    check_run(large, &(struct t){ .i = _i }, ON(workers[_i / 2]));
+}
+END_TEST
+
+/* TLS in TLS. */
+static int within(void *arg)
+{
+    struct t *t = arg;
+    EXPECT(open_pair(t) == 0 && make_client(t, NULL) == 0 && make_server(t, NULL) == 0);
+    for (int i = 0; i < 2; i++)
+        EXPECT(shake(t) == 0 && t->rc[0] == 0 && t->rc[1] == 0);
+    t->bytes = 100000;
+    EXPECT(pour_both_ways(t) == 0 && part(t) == 0);
+    let_go(t);
+    return 0;
+}
+
+START_TEST(a_layer_goes_over_a_layer)
+{
+    check_run(within, &(struct t){ .i = _i }, ON(2));
+}
+END_TEST
+
+static int cut(void *arg)
+{
+    struct t *t = arg;
+    char *line;
+    EXPECT(open_pair(t) == 0 && make_client(t, NULL) == 0 && make_server(t, NULL) == 0);
+    EXPECT(shake(t) == 0 && t->rc[0] == 0 && t->rc[1] == 0);
+    EXPECT(weft_stream_puts(t->b, "one\ntwo\n") == 0 && weft_stream_flush(t->b) == 0);
+    weft_stream_drop(&t->b); /* no goodbye */
+    EXPECT(weft_stream_read_line(t->a, &line, NULL) == 1 && weft_stream_read_line(t->a, &line, NULL) == 1);
+    EXPECT(strcmp(line, "two") == 0);
+    for (int i = 0; i < 2; i++) {
+        EXPECT(weft_stream_read_line(t->a, &line, NULL) == -ENODATA);
+        EXPECT(strstr(weft_error_text(-ENODATA), "without a goodbye"));
+    }
+    let_go(t);
+    return 0;
+}
+
+START_TEST(a_cut_is_no_end)
+{
+    check_run(cut, &(struct t){ .i = _i }, ON(2));
+}
+END_TEST
+
+static int not_tls(void *arg)
+{
+    struct t *t = arg;
+    EXPECT(open_pair(t) == 0 && make_client(t, NULL) == 0 && make_server(t, NULL) == 0);
+    EXPECT(weft_stream_puts(t->a, "GET / HTTP/1.0\r\n\r\n") == 0 && weft_stream_flush(t->a) == 0);
+    EXPECT(weft_tls_server(t->server, t->b) == -EPROTO && strstr(weft_error_text(-EPROTO), "http request"));
+    weft_stream_drop(&t->b);
+    let_go(t);
+    EXPECT(open_pair(t) == 0 && make_client(t, NULL) == 0);
+    weft_stream_drop(&t->b);
+    int rc = weft_tls_client(t->client, t->a, "example.test");
+    EXPECT(rc == -ENODATA || rc == -EPIPE || rc == -ECONNRESET);
+    let_go(t);
+    return 0;
+}
+
+START_TEST(what_is_not_tls_is_told)
+{
+    check_run(not_tls, &(struct t){ .i = _i }, ON(1));
+}
+END_TEST
+
+/* ---- in the middle of a stream */
+
+static int starttls(void *arg)
+{
+    struct t *t = arg;
+    char *line;
+    EXPECT(open_pair(t) == 0 && make_client(t, NULL) == 0 && make_server(t, NULL) == 0);
+    EXPECT(weft_stream_puts(t->a, "STARTTLS\n") == 0);
+    EXPECT(weft_tls_client(t->client, t->a, "example.test") == -EBUSY); /* not flushed */
+    EXPECT(weft_stream_flush(t->a) == 0 && weft_stream_read_line(t->b, &line, NULL) == 1);
+    EXPECT(weft_stream_puts(t->b, "go\ninjected\n") == 0 && weft_stream_flush(t->b) == 0);
+    EXPECT(weft_stream_read_line(t->a, &line, NULL) == 1 && strcmp(line, "go") == 0);
+    EXPECT(weft_tls_client(t->client, t->a, "example.test") == -EBUSY);
+    EXPECT(weft_stream_read_line(t->a, &line, NULL) == 1 && strcmp(line, "injected") == 0); /* nothing was changed */
+    EXPECT(shake(t) == 0 && t->rc[0] == 0 && t->rc[1] == 0);
+    EXPECT(weft_stream_puts(t->a, "secret\n") == 0 && weft_stream_flush(t->a) == 0);
+    EXPECT(weft_stream_read_line(t->b, &line, NULL) == 1 && strcmp(line, "secret") == 0);
+    EXPECT(part(t) == 0);
+    let_go(t);
+    return 0;
+}
+
+START_TEST(a_stream_is_upgraded_in_the_middle)
+{
+    check_run(starttls, &(struct t){ .i = _i }, ON(2));
+}
+END_TEST
+
+/* ---- certificates change */
+
+static void point_to(const char *link, const char *to)
+{
+    unlink(in_folder(link));
+    must(symlink(in_folder(to), in_folder(link)) == 0, link);
+}
+
+static int again(struct t *t)
+{
+    weft_stream_drop(&t->a);
+    weft_stream_drop(&t->b);
+    int rc = open_pair(t);
+    return rc < 0 ? rc : shake(t);
+}
+
+static int reload(void *arg)
+{
+    struct t *t = arg;
+    char *line;
+    point_to("current", "server");
+    EXPECT(make_server(t, &(weft_tls_options){ .cert_file = in_folder("current") }) == 0 && make_client(t, NULL) == 0);
+    EXPECT(open_pair(t) == 0 && shake(t) == 0 && t->rc[0] == 0);
+    weft_stream *a = t->a, *b = t->b;
+    t->a = t->b = NULL;
+    point_to("current", "garbage");
+    EXPECT(weft_tls_reload(t->server) == -EINVAL);
+    EXPECT(again(t) == 0 && t->rc[0] == 0); /* as it was */
+    point_to("current", "of_other");
+    EXPECT(again(t) == 0 && t->rc[0] == 0); /* nobody has looked */
+    EXPECT(weft_tls_reload(t->server) == 0);
+    EXPECT(again(t) == 0 && t->rc[0] == -EKEYREJECTED);
+    EXPECT(weft_stream_puts(a, "on\n") == 0 && weft_stream_flush(a) == 0);
+    EXPECT(weft_stream_read_line(b, &line, NULL) == 1 && strcmp(line, "on") == 0); /* they keep theirs */
+    weft_stream_drop(&a);
+    weft_stream_drop(&b);
+    let_go(t);
+    return 0;
+}
+
+START_TEST(certificates_are_read_again)
+{
+    check_run(reload, &(struct t){ 0 }, ON(2));
+}
+END_TEST
+
+static int shaker(void *arg)
+{
+    struct t t = { .i = 1 }, *from = arg;
+    t.client = from->client;
+    t.server = from->server;
+    t.host = "example.test";
+    int rc = 0;
+    for (int i = 0; i < SCALED(20, 10, 5) && rc == 0; i++) {
+        rc = again(&t);
+        rc = rc < 0 ? rc : t.rc[0] < 0 ? t.rc[0] : t.rc[1];
+    }
+    weft_stream_drop(&t.a);
+    weft_stream_drop(&t.b);
+    return rc;
+}
+
+static int reloader(void *arg)
+{
+    struct t *t = arg;
+    int rc = 0;
+    for (int i = 0; i < SCALED(20, 10, 5) && rc == 0; i++)
+        if ((rc = weft_tls_reload(t->server)) == 0)
+            rc = weft_tls_reload(t->client);
+    return rc;
+}
+
+static int reload_beside(void *arg)
+{
+    struct t *t = arg;
+    weft_scope s;
+    EXPECT(make_server(t, NULL) == 0 && make_client(t, NULL) == 0);
+    weft_scope_begin(&s, 3 * LIMIT);
+    for (int i = 0; i < 4; i++)
+        weft_spawn(&s, shaker, t);
+    weft_spawn(&s, reloader, t);
+    EXPECT(weft_scope_end(&s, 0) == 0);
+    let_go(t);
+    return 0;
+}
+
+START_TEST(handshakes_go_on_beside_a_reload)
+{
+    check_run(reload_beside, &(struct t){ 0 }, ON(4));
+}
+END_TEST
+
+/* ---- deadlines and cancels, in virtual time */
+
+#define VIRTUALLY (&(weft_options){ .workers = 1, .clock = WEFT_CLOCK_VIRTUAL })
+
+static int no_answer(void *arg)
+{
+    struct t *t = arg;
+    char byte;
+    static const int64_t spans[] = { 0, weft_sec(5) }, want[] = { weft_sec(60), weft_sec(5) };
+    EXPECT(weft_stream_pair(&t->a, &t->b) == 0);
+    EXPECT(make_client(t, &(weft_tls_options){ .handshake = spans[t->i] }) == 0);
+    int64_t start = weft_now();
+    EXPECT(weft_tls_client(t->client, t->a, "example.test") == -ETIMEDOUT);
+    EXPECT(strstr(weft_error_text(-ETIMEDOUT), "no handshake within"));
+    EXPECT(weft_now() - start >= want[t->i] && weft_now() - start < want[t->i] + weft_sec(1));
+    EXPECT(weft_stream_read(t->a, &byte, 1) == -EPIPE);
+    let_go(t);
+    return 0;
+}
+
+START_TEST(a_handshake_has_its_time)
+{
+    check_run(no_answer, &(struct t){ .i = _i }, VIRTUALLY);
+}
+END_TEST
+
+static int no_goodbye(void *arg)
+{
+    struct t *t = arg;
+    static const int64_t spans[] = { 0, weft_sec(5) }, want[] = { weft_sec(30), weft_sec(5) };
+    EXPECT(weft_stream_pair(&t->a, &t->b) == 0 && make_server(t, NULL) == 0);
+    EXPECT(make_client(t, &(weft_tls_options){ .shutdown = spans[t->i] }) == 0);
+    EXPECT(shake(t) == 0 && t->rc[0] == 0 && t->rc[1] == 0);
+    int64_t start = weft_now();
+    EXPECT(weft_stream_close(&t->a) == -ETIMEDOUT);
+    EXPECT(weft_now() - start >= want[t->i] && weft_now() - start < want[t->i] + weft_sec(1));
+    EXPECT(t->a == NULL);
+    let_go(t);
+    return 0;
+}
+
+START_TEST(a_goodbye_has_its_time)
+{
+    check_run(no_goodbye, &(struct t){ .i = _i }, VIRTUALLY);
+}
+END_TEST
+
+static int cancelled_hand(void *arg)
+{
+    struct t *t = arg;
+    char byte;
+    t->rc[0] = weft_tls_client(t->client, t->a, "example.test");
+    weft_scope shield;
+    weft_scope_begin_shield(&shield, LIMIT);
+    t->rc[1] = weft_stream_read(t->a, &byte, 1);
+    weft_ignore(weft_scope_end(&shield, 0));
+    return t->rc[0];
+}
+
+static int cancel(void *arg)
+{
+    struct t *t = arg;
+    char hello[64];
+    weft_scope s;
+    EXPECT(open_pair(t) == 0 && make_client(t, NULL) == 0);
+    weft_scope_begin(&s, LIMIT);
+    weft_spawn(&s, cancelled_hand, t);
+    EXPECT(weft_stream_read(t->b, hello, sizeof hello) > 0); /* it waits for the answer, or is about to */
+    weft_scope_cancel(&s, "enough");
+    EXPECT(weft_scope_end(&s, 0) == 0);
+    EXPECT(t->rc[0] == -ECANCELED && t->rc[1] == -EPIPE);
+    let_go(t);
+    return 0;
+}
+
+START_TEST(a_handshake_is_cancelled)
+{
+    check_run(cancel, &(struct t){ .i = _i }, ON(workers[_i / 2]));
+}
+END_TEST
+
+/* The other side does not read: the writer is cancelled with its way full. All that was taken comes, and in order. */
+static int write_until_told(void *arg)
+{
+    struct t *t = arg;
+    unsigned char buf[1000];
+    for (t->bytes = 0;; t->bytes += sizeof buf) {
+        for (size_t i = 0; i < sizeof buf; i++)
+            buf[i] = (unsigned char)((t->bytes + i) * 7 + (t->bytes + i) / 251);
+        weft_scope s;
+        weft_scope_begin(&s, weft_ms(20));
+        int rc = weft_scope_end(&s, weft_stream_write(t->a, buf, sizeof buf));
+        if (rc < 0)
+            return rc == -ETIMEDOUT ? 0 : rc;
+    }
+}
+
+static int read_all_of_it(void *arg)
+{
+    struct t *t = arg;
+    return taste(t->b, t->bytes);
+}
+
+static int flush_it(void *arg)
+{
+    struct t *t = arg;
+    return weft_stream_flush(t->a);
+}
+
+static int cancelled_write(void *arg)
+{
+    struct t *t = arg;
+    EXPECT(open_pair(t) == 0 && make_client(t, NULL) == 0 && make_server(t, NULL) == 0);
+    EXPECT(shake(t) == 0 && t->rc[0] == 0 && t->rc[1] == 0);
+    EXPECT(write_until_told(t) == 0 && t->bytes > 0);
+    EXPECT(both(t, flush_it, read_all_of_it) == 0);
+    EXPECT(part(t) == 0 || t->rc[2] == 0);
+    let_go(t);
+    return 0;
+}
+
+START_TEST(a_cancelled_write_leaves_the_stream_whole)
+{
+    check_run(cancelled_write, &(struct t){ .i = _i }, ON(2));
+}
+END_TEST
+
+static int read_briefly(void *arg)
+{
+    struct t *t = arg;
+    char buf[100];
+    int n = 0;
+    while (n < 1000) {
+        weft_scope s;
+        weft_scope_begin(&s, weft_us(50));
+        int rc = weft_scope_end(&s, weft_stream_read(t->a, buf, sizeof buf));
+        if (rc == 0 || (rc < 0 && rc != -ETIMEDOUT))
+            return rc < 0 ? rc : -ENODATA;
+        for (int i = 0; i < rc; i++, n++)
+            if (buf[i] != (char)n)
+                return -EBADMSG;
+    }
+    return 0;
+}
+
+static int write_slowly(void *arg)
+{
+    struct t *t = arg;
+    int rc = 0;
+    for (int n = 0; n < 1000 && rc == 0; n++) {
+        char c = (char)n;
+        if ((rc = weft_stream_write(t->b, &c, 1)) == 0 && n % 10 == 9)
+            rc = weft_stream_flush(t->b);
+        if (n % 100 == 0)
+            weft_ignore(weft_sleep(weft_us(100)));
+    }
+    return rc;
+}
+
+static int cancelled_reads(void *arg)
+{
+    struct t *t = arg;
+    EXPECT(open_pair(t) == 0 && make_client(t, NULL) == 0 && make_server(t, NULL) == 0);
+    EXPECT(make_slow(t->a) == 0);
+    EXPECT(shake(t) == 0 && t->rc[0] == 0 && t->rc[1] == 0);
+    EXPECT(both(t, read_briefly, write_slowly) == 0);
+    let_go(t);
+    return 0;
+}
+
+START_TEST(a_cancelled_read_loses_nothing)
+{
+    check_run(cancelled_reads, &(struct t){ .i = _i }, ON(2));
+}
+END_TEST
+
+/* ---- ends of OpenSSL's own, on plain threads */
+
+struct peer {
+    int fd;
+    bool server;
+    int most;             /* version, or 0 */
+    SSL_SESSION *session; /* a client's to resume, and what it got */
+    void (*fn)(struct peer *p, SSL *ssl);
+    SSL_CTX *ctx; /* shared; NULL: its own */
+    bool shook, reused, ok;
+    pthread_t thread;
+};
+
+static SSL_CTX *peer_context(const struct peer *p)
+{
+    SSL_CTX *ctx = SSL_CTX_new(TLS_method());
+    must(ctx, "context");
+    if (p->server)
+        must(SSL_CTX_use_certificate_chain_file(ctx, in_folder("server")) == 1 &&
+                        SSL_CTX_use_PrivateKey_file(ctx, in_folder("server"), SSL_FILETYPE_PEM) == 1,
+                "certificate");
+    if (p->most) {
+        SSL_CTX_set_security_level(ctx, 0);
+        SSL_CTX_set_min_proto_version(ctx, TLS1_VERSION);
+        SSL_CTX_set_max_proto_version(ctx, p->most);
+    }
+    return ctx;
+}
+
+static void *peer_run(void *arg)
+{
+    struct peer *p = arg;
+    SSL_CTX *ctx = p->ctx ? p->ctx : peer_context(p);
+    SSL *ssl = SSL_new(ctx);
+    SSL_set_fd(ssl, p->fd);
+    if (p->session)
+        SSL_set_session(ssl, p->session);
+    p->shook = (p->server ? SSL_accept(ssl) : SSL_connect(ssl)) == 1;
+    p->reused = SSL_session_reused(ssl);
+    if (p->shook && p->fn)
+        p->fn(p, ssl);
+    if (p->shook)
+        SSL_shutdown(ssl);
+    if (!p->server) {
+        SSL_SESSION_free(p->session);
+        p->session = SSL_get1_session(ssl);
+    }
+    SSL_free(ssl);
+    if (!p->ctx)
+        SSL_CTX_free(ctx);
+    ERR_clear_error();
+    close(p->fd);
+    return NULL;
+}
+
+/* The other end of t->a or t->b, in a thread. */
+static int open_peer(struct t *t, struct peer *p)
+{
+    int fds[2];
+    if (socketpair(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0, fds) < 0)
+        return -EMFILE;
+    p->fd = fds[1];
+    int rc = weft_stream_open(p->server ? &t->a : &t->b, fds[0], NULL);
+    if (rc == 0)
+        p->thread = thread_start(peer_run, p);
+    return rc;
+}
+
+static int join_thread(void *arg)
+{
+    pthread_join(*(pthread_t *)arg, NULL);
+    return 0;
+}
+
+static void echo_a_line(struct peer *p, SSL *ssl)
+{
+    char buf[64];
+    int n = SSL_read(ssl, buf, sizeof buf);
+    p->ok = n > 0 && SSL_write(ssl, buf, n) == n && SSL_read(ssl, buf, sizeof buf) == 0;
+}
+
+static void send_a_line(struct peer *p, SSL *ssl)
+{
+    char buf[64];
+    p->ok = SSL_write(ssl, "hello\n", 6) == 6 && SSL_read(ssl, buf, sizeof buf) == 6;
+}
+
+static int resuming_client(void *arg)
+{
+    struct t *t = arg;
+    char *line;
+    struct peer p = { .server = true, .most = t->i, .fn = echo_a_line };
+    p.ctx = peer_context(&p);
+    EXPECT(make_client(t, NULL) == 0);
+    for (int i = 0; i < 4; i++) {
+        if (i == 3)
+            EXPECT(weft_tls_reload(t->client) == 0); /* nothing is kept over that */
+        EXPECT(open_peer(t, &p) == 0 && weft_tls_client(t->client, t->a, i == 2 ? "LOCALHOST" : "localhost") == 0);
+        EXPECT(weft_stream_puts(t->a, "line\n") == 0 && weft_stream_read_line(t->a, &line, NULL) == 1);
+        EXPECT(strcmp(line, "line") == 0);
+        EXPECT(weft_stream_close(&t->a) == 0);
+        EXPECT(weft_blocking(join_thread, &p.thread) == 0);
+        EXPECT(p.shook && p.ok && p.reused == (i == 1 || i == 2));
+    }
+    EXPECT(open_peer(t, &p) == 0 && weft_tls_client(t->client, t->a, "127.0.0.1") == 0); /* another host */
+    EXPECT(weft_stream_puts(t->a, "line\n") == 0 && weft_stream_close(&t->a) >= -ETIMEDOUT);
+    EXPECT(weft_blocking(join_thread, &p.thread) == 0 && p.shook && !p.reused);
+    SSL_CTX_free(p.ctx);
+    let_go(t);
+    return 0;
+}
+
+START_TEST(a_client_resumes_its_session)
+{
+    check_run(resuming_client, &(struct t){ .i = _i == 0 ? 0 : TLS1_2_VERSION }, ON(2));
+}
+END_TEST
+
+static int resuming_server(void *arg)
+{
+    struct t *t = arg;
+    char *line;
+    struct peer p = { .most = t->i, .fn = send_a_line };
+    p.ctx = peer_context(&p);
+    EXPECT(make_server(t, NULL) == 0);
+    for (int i = 0; i < 3; i++) {
+        if (i == 2)
+            EXPECT(weft_tls_reload(t->server) == 0);
+        EXPECT(open_peer(t, &p) == 0 && weft_tls_server(t->server, t->b) == 0);
+        EXPECT(weft_stream_read_line(t->b, &line, NULL) == 1 && strcmp(line, "hello") == 0);
+        EXPECT(weft_stream_puts(t->b, "hello\n") == 0 && weft_stream_close(&t->b) == 0);
+        EXPECT(weft_blocking(join_thread, &p.thread) == 0);
+        EXPECT(p.shook && p.ok && p.reused == (i == 1));
+    }
+    SSL_SESSION_free(p.session);
+    SSL_CTX_free(p.ctx);
+    let_go(t);
+    return 0;
+}
+
+START_TEST(a_server_resumes_sessions)
+{
+    check_run(resuming_server, &(struct t){ .i = _i == 0 ? 0 : TLS1_2_VERSION }, ON(2));
+}
+END_TEST
+
+enum { UPDATES = 200 };
+
+/* New keys all the time, and it asks for ours. */
+static void update_keys(struct peer *p, SSL *ssl)
+{
+    char buf[100] = { 0 }, got[100];
+    for (int i = 0; i < UPDATES; i++)
+        if (SSL_key_update(ssl, SSL_KEY_UPDATE_REQUESTED) != 1 || SSL_write(ssl, buf, sizeof buf) != sizeof buf)
+            return;
+    int n, sum = 0;
+    while (sum < UPDATES * 100 && (n = SSL_read(ssl, got, sizeof got)) > 0)
+        sum += n;
+    p->ok = sum == UPDATES * 100;
+}
+
+static int write_a(void *arg)
+{
+    struct t *t = arg;
+    static const char buf[100];
+    int rc = 0;
+    for (int i = 0; i < UPDATES && rc == 0; i++)
+        if ((rc = weft_stream_write(t->a, buf, sizeof buf)) == 0)
+            rc = weft_stream_flush(t->a);
+    return rc;
+}
+
+static int read_a(void *arg)
+{
+    struct t *t = arg;
+    char buf[100];
+    int rc = 1;
+    for (int i = 0; i < UPDATES && rc > 0; i++)
+        rc = weft_stream_read_all(t->a, buf, sizeof buf, NULL);
+    return rc < 0 ? rc : rc == 0 ? -ENODATA : 0;
+}
+
+static int keys(void *arg)
+{
+    struct t *t = arg;
+    struct peer p = { .server = true, .fn = update_keys };
+    EXPECT(make_client(t, NULL) == 0 && open_peer(t, &p) == 0);
+    EXPECT(weft_tls_client(t->client, t->a, "localhost") == 0);
+    keep_result(t, 0, both(t, write_a, read_a));
+    EXPECT(t->rc[0] == 0);
+    EXPECT(weft_stream_close(&t->a) == 0);
+    EXPECT(weft_blocking(join_thread, &p.thread) == 0 && p.ok);
+    let_go(t);
+    return 0;
+}
+
+START_TEST(keys_change_while_both_ways_are_busy)
+{
+    check_run(keys, &(struct t){ .i = _i }, ON(workers[_i]));
+}
+END_TEST
+
+static void renegotiate(struct peer *p, SSL *ssl)
+{
+    char byte;
+    p->ok = !(SSL_renegotiate(ssl) == 1 && SSL_do_handshake(ssl) == 1 && SSL_read(ssl, &byte, 1) >= 0);
+}
+
+static int refused(void *arg)
+{
+    struct t *t = arg;
+    char byte;
+    EXPECT(make_server(t, NULL) == 0);
+    struct peer old = { .most = TLS1_1_VERSION };
+    EXPECT(open_peer(t, &old) == 0);
+    EXPECT(weft_tls_server(t->server, t->b) == -EPROTO && strstr(weft_error_text(-EPROTO), "protocol"));
+    weft_stream_drop(&t->b);
+    EXPECT(weft_blocking(join_thread, &old.thread) == 0 && !old.shook);
+    struct peer p = { .most = TLS1_2_VERSION, .fn = renegotiate };
+    EXPECT(open_peer(t, &p) == 0 && weft_tls_server(t->server, t->b) == 0);
+    EXPECT(weft_stream_read(t->b, &byte, 1) <= 0);
+    weft_stream_drop(&t->b);
+    EXPECT(weft_blocking(join_thread, &p.thread) == 0 && p.shook && p.ok);
+    SSL_SESSION_free(p.session);
+    SSL_SESSION_free(old.session);
+    let_go(t);
+    return 0;
+}
+
+START_TEST(old_versions_and_renegotiation_are_refused)
+{
+    check_run(refused, &(struct t){ 0 }, ON(1));
+}
+END_TEST
+
+/* Says what it wants to, and goes, without having read the server's tickets. */
+static void say_and_go(struct peer *p, SSL *ssl)
+{
+    p->ok = SSL_write(ssl, "all of it\n", 10) == 10;
+}
+
+static int gone(void *arg)
+{
+    struct t *t = arg;
+    char *line;
+    EXPECT(make_server(t, NULL) == 0);
+    struct peer p = { .fn = say_and_go };
+    EXPECT(open_peer(t, &p) == 0);
+    EXPECT(weft_tls_server(t->server, t->b) == 0);
+    EXPECT(weft_stream_read_line(t->b, &line, NULL) == 1 && strcmp(line, "all of it") == 0);
+    EXPECT(weft_blocking(join_thread, &p.thread) == 0 && p.ok);
+    SSL_SESSION_free(p.session);
+    let_go(t);
+    return 0;
+}
+
+START_TEST(a_client_that_has_gone_is_still_heard)
+{
+    check_run(gone, &(struct t){ 0 }, ON(1));
+}
+END_TEST
+
+/* ---- plain threads */
+
+static void *plain_server(void *arg)
+{
+    struct t *t = arg;
+    char *line;
+    t->rc[1] = weft_tls_server(t->server, t->b);
+    if (t->rc[1] == 0 && (t->rc[1] = weft_stream_read_line(t->b, &line, NULL)) == 1)
+        t->rc[1] = weft_stream_puts(t->b, line);
+    if (t->rc[1] == 0)
+        t->rc[1] = weft_stream_close(&t->b);
+    return NULL;
+}
+
+START_TEST(plain_threads_may_do_the_same)
+{
+    struct t t = { .i = _i };
+    char *line;
+    ck_assert_int_eq(open_pair(&t), 0);
+    ck_assert_int_eq(make_client(&t, NULL), 0);
+    ck_assert_int_eq(make_server(&t, NULL), 0);
+    pthread_t other = thread_start(plain_server, &t);
+    ck_assert_int_eq(weft_tls_client(t.client, t.a, "example.test"), 0);
+    ck_assert_int_eq(weft_stream_puts(t.a, "plainly\n"), 0);
+    ck_assert_int_eq(weft_stream_read_line(t.a, &line, NULL), 1);
+    ck_assert_str_eq(line, "plainly");
+    ck_assert_int_eq(weft_stream_close(&t.a), 0);
+    pthread_join(other, NULL);
+    ck_assert_int_eq(t.rc[1], 0);
+    let_go(&t);
+}
+END_TEST
+
+/* ---- a server, and other programs */
+
+static int serve_lines(weft_stream *s, void *arg)
+{
+    struct t *t = arg;
+    char *line;
+    int rc = weft_tls_server(t->server, s);
+    while (rc == 0 && (rc = weft_stream_read_line(s, &line, NULL)) > 0 && *line) {
+        if (strncmp(line, "GET ", 4) == 0)
+            rc = weft_stream_puts(s, "HTTP/1.1 200 OK\r\nContent-Length: 12\r\nConnection: close\r\n\r\nhello, curl\n");
+        else if (strncmp(line, "echo ", 5) == 0)
+            rc = weft_stream_printf(s, "%s\n", line + 5);
+        else
+            rc = 0;
+    }
+    return rc < 0 ? rc : 0;
+}
+
+static int server_of(void *arg)
+{
+    struct t *t = arg;
+    return weft_serve(t->fd, serve_lines, t, &(weft_serve_options){ .grace = -1 });
+}
+
+static int visits(void *arg)
+{
+    struct t *t = arg;
+    char where[32], *line;
+    weft_scope s;
+    EXPECT(make_client(t, NULL) == 0 && make_server(t, NULL) == 0);
+    EXPECT((t->fd = listen_local(where)) >= 0);
+    weft_scope_begin(&s, LIMIT);
+    weft_spawn(&s, server_of, t);
+    for (int i = 0; i < 5; i++) {
+        EXPECT(weft_tls_connect(&t->a, where, t->client) == 0);
+        EXPECT(weft_stream_puts(t->a, "echo it\n") == 0 && weft_stream_read_line(t->a, &line, NULL) == 1);
+        EXPECT(strcmp(line, "it") == 0 && weft_stream_close(&t->a) == 0);
+    }
+    weft_scope_cancel(&s, "done");
+    EXPECT(weft_scope_end(&s, 0) == 0);
+    weft_close(t->fd);
+    EXPECT(weft_tls_connect(&t->a, where, t->client) == -ECONNREFUSED && t->a == NULL);
+    let_go(t);
+    return 0;
+}
+
+START_TEST(a_server_serves_by_tls)
+{
+    check_run(visits, &(struct t){ 0 }, ON(workers[_i]));
+}
+END_TEST
+
+static bool have(const char *program)
+{
+    char command[64];
+    snprintf(command, sizeof command, "command -v %s >/dev/null 2>&1", program);
+    bool is = system(command) == 0; // NOLINT(cert-env33-c)
+    if (!is)
+        printf("skipped: %s is not installed\n", program);
+    return is;
+}
+
+/* What the shell's command says. */
+struct said {
+    char command[512], out[4096];
+    int status;
+};
+
+static int say(void *arg)
+{
+    struct said *x = arg;
+    const char *const argv[] = { "sh", "-c", x->command, NULL };
+    weft_output o = { 0 };
+    int rc = weft_process_run(&o, argv, NULL, 0, 65536, NULL);
+    if (rc == 0) {
+        snprintf(x->out, sizeof x->out, "%s%s", o.out ? o.out : "", o.err ? o.err : "");
+        x->status = o.status;
+        weft_output_free(&o);
+    }
+    return rc;
+}
+
+static int programs(void *arg)
+{
+    struct t *t = arg;
+    char where[32];
+    weft_scope s;
+    EXPECT(make_server(t, &(weft_tls_options){ .alpn = "http/1.1" }) == 0);
+    EXPECT((t->fd = listen_local(where)) >= 0);
+    weft_scope_begin(&s, LIMIT);
+    weft_spawn(&s, server_of, t);
+    struct said x = { 0 };
+    if (t->i == 0)
+        snprintf(x.command, sizeof x.command,
+                "(echo 'echo from afar'; sleep 0.2; echo) | openssl s_client -quiet -verify_return_error -verify_hostname "
+                "localhost -CAfile %s -alpn http/1.1 -connect %s",
+                in_folder("ca"), where);
+    else
+        snprintf(x.command, sizeof x.command, "curl -sS --max-time 10 %s --cacert %s https://localhost:%s/",
+                t->i == 1 ? "" : "--tls-max 1.2", in_folder("ca"), strchr(where, ':') + 1);
+    EXPECT(say(&x) == 0);
+    keep_result(t, 0, x.status);
+    snprintf(t->text[0], sizeof t->text[0], "%.100s", x.out);
+    EXPECT(strstr(x.out, t->i == 0 ? "from afar" : "hello, curl"));
+    weft_scope_cancel(&s, "done");
+    EXPECT(weft_scope_end(&s, 0) == 0);
+    weft_close(t->fd);
+    let_go(t);
+    return 0;
+}
+
+START_TEST(other_programs_come_as_clients)
+{
+    if (have(_i == 0 ? "openssl" : "curl"))
+        check_run(programs, &(struct t){ .i = _i }, ON(2));
+}
+END_TEST
+
+/* Its standard output tells the port; -rev sends lines back, reversed. */
+static int openssl_server(void *arg)
+{
+    struct t *t = arg;
+    char *line;
+    const char *cert = in_folder("server"), *ca = in_folder("ca");
+    const char *const argv[] = { "openssl", "s_server", "-accept", "127.0.0.1:0", "-cert", cert, "-key", cert, "-rev",
+        "-Verify", "1", "-verify_return_error", "-CAfile", ca, t->i ? "-tls1_2" : "-tls1_3", NULL };
+    weft_process *p = NULL;
+    EXPECT(weft_process_open(&p, argv, &(weft_process_options){ .in = WEFT_STDIO_PIPE, .out = WEFT_STDIO_PIPE,
+            .err = WEFT_STDIO_NULL, .term_grace = weft_ms(1) }) == 0);
+    weft_stream *out = NULL;
+    EXPECT(weft_stream_open(&out, weft_process_out(p), &(weft_stream_options){ .keep_fd = true }) == 0);
+    int port = 0, rc;
+    while (port == 0 && (rc = weft_stream_read_line(out, &line, NULL)) > 0)
+        if (strncmp(line, "ACCEPT", 6) == 0 && strrchr(line, ':'))
+            port = atoi(strrchr(line, ':') + 1);
+    EXPECT(port > 0);
+    EXPECT(make_client(t, &(weft_tls_options){ .cert_file = in_folder("client") }) == 0);
+    char where[32];
+    snprintf(where, sizeof where, "127.0.0.1:%d", port);
+    keep_result(t, 0, weft_tls_connect(&t->a, where, t->client));
+    EXPECT(t->rc[0] == 0);
+    EXPECT(weft_stream_puts(t->a, "abcdef\n") == 0 && weft_stream_read_line(t->a, &line, NULL) == 1);
+    EXPECT(strcmp(line, "fedcba") == 0);
+    EXPECT(weft_stream_close(&t->a) == 0);
+    weft_stream_drop(&out);
+    weft_process_kill(p, SIGTERM);
+    weft_process_close(&p);
+    let_go(t);
+    return 0;
+}
+
+START_TEST(a_client_goes_to_another_program)
+{
+    if (have("openssl"))
+        check_run(openssl_server, &(struct t){ .i = _i }, ON(2));
+}
+END_TEST
+
+/* ---- no memory */
+
+static int short_visit(void *arg)
+{
+    struct t *t = arg;
+    int rc = open_pair(t);
+    if (rc == 0)
+        rc = make_server(t, NULL);
+    if (rc == 0)
+        rc = make_client(t, NULL);
+    if (rc == 0)
+        rc = shake(t);
+    if (rc == 0)
+        rc = t->rc[0] < 0 ? t->rc[0] : t->rc[1];
+    t->bytes = 1000;
+    if (rc == 0 && (rc = pour(t->a, t->bytes, 1)) == 0)
+        rc = taste(t->b, t->bytes);
+    weft_stream_drop(&t->a);
+    weft_stream_drop(&t->b);
+    let_go(t);
+    return rc;
+}
+
+START_TEST(without_memory_it_fails_and_leaves_nothing)
+{
+    struct t first = { 0 };
+    ck_assert_int_eq(weft_run(short_visit, &first, ON(1)), 0); /* what OpenSSL keeps for ever */
+    long all = 1000000, failures = 0;
+    struct t counted = { .drop = true };
+    atomic_store(&fail_in, all);
+    ck_assert_int_eq(weft_run(short_visit, &counted, ON(1)), 0);
+    all -= atomic_load(&fail_in);
+    for (long n = 1; n < all; n += all / fewer(8, SCALED(24, 16, 6)) + 1) {
+        struct t t = { .drop = true };
+        atomic_store(&failed_once, 0);
+        atomic_store(&fail_in, n);
+        int rc = weft_run(short_visit, &t, ON(1));
+        atomic_store(&fail_in, -1);
+        ck_assert(rc < 0 || rc == 0);
+        failures += rc < 0;
+        ck_assert_int_ne(rc, -ETIMEDOUT);
+    }
+    ck_assert_int_gt(failures, 0);
+    struct t last = { 0 };
+    ck_assert_int_eq(weft_run(short_visit, &last, ON(1)), 0);
+}
+END_TEST
+
+int main(void)
+{
+    must(CRYPTO_set_mem_functions(test_malloc, test_realloc, test_free), "memory");
+    signal(SIGPIPE, SIG_IGN);
+    make_files();
+    Suite *s = suite_create("tls");
+    TCase *tc = add_case(s, "tls");
+    tcase_add_loop_test(tc, two_ends_talk_and_part, 0, 2 * COUNT(workers));
+    tcase_add_loop_test(tc, a_certificate_is_trusted_or_not, 0, COUNT(trusts));
+    tcase_add_loop_test(tc, a_server_asks_who_it_is, 0, COUNT(guests));
+    tcase_add_loop_test(tc, a_protocol_is_agreed_on, 0, COUNT(protocols));
+    tcase_add_test(tc, wrong_options_and_files_are_refused);
+    tcase_add_loop_test(tc, segments_of_one_byte_do, 0, 2);
+    tcase_add_loop_test(tc, much_goes_both_ways_at_once, 0, 2 * COUNT(workers));
+    tcase_add_loop_test(tc, a_layer_goes_over_a_layer, 0, 2);
+    tcase_add_loop_test(tc, a_cut_is_no_end, 0, 2);
+    tcase_add_loop_test(tc, what_is_not_tls_is_told, 0, 2);
+    tcase_add_loop_test(tc, a_stream_is_upgraded_in_the_middle, 0, 2);
+    tcase_add_test(tc, certificates_are_read_again);
+    tcase_add_test(tc, handshakes_go_on_beside_a_reload);
+    tcase_add_loop_test(tc, a_handshake_has_its_time, 0, 2);
+    tcase_add_loop_test(tc, a_goodbye_has_its_time, 0, 2);
+    tcase_add_loop_test(tc, a_handshake_is_cancelled, 0, 2 * COUNT(workers));
+    tcase_add_loop_test(tc, a_cancelled_write_leaves_the_stream_whole, 0, 2);
+    tcase_add_loop_test(tc, a_cancelled_read_loses_nothing, 0, 2);
+    tcase_add_loop_test(tc, a_client_resumes_its_session, 0, 2);
+    tcase_add_loop_test(tc, a_server_resumes_sessions, 0, 2);
+    tcase_add_loop_test(tc, keys_change_while_both_ways_are_busy, 0, COUNT(workers));
+    tcase_add_test(tc, old_versions_and_renegotiation_are_refused);
+    tcase_add_test(tc, a_client_that_has_gone_is_still_heard);
+    tcase_add_loop_test(tc, plain_threads_may_do_the_same, 0, 2);
+    tcase_add_loop_test(tc, a_server_serves_by_tls, 0, COUNT(workers));
+    tcase_add_loop_test(tc, other_programs_come_as_clients, 0, 3);
+    tcase_add_loop_test(tc, a_client_goes_to_another_program, 0, 2);
+    tcase_add_test(tc, without_memory_it_fails_and_leaves_nothing);
+    int rc = run_suite(s);
+    remove_files();
+    return rc;
+}
