@@ -36,6 +36,7 @@ enum {
     MOST = 17 * 1024,     /* and if these are not enough: a record */
     AT_ONCE = 64 * 1024,  /* of plain text, between two writes below */
     UNSENT = 256 * 1024,  /* which OpenSSL may have written while a writer waits */
+    KEPT = 1024,          /* of memory, for what will be sent next */
 };
 
 typedef struct weft__tls_conn conn;
@@ -115,9 +116,9 @@ static int fill(conn *c)
 static int send_some(conn *c)
 {
     if (weft__tls_held(&c->now) == 0) {
-        weft__tls_empty(&c->now);
+        struct weft__tls_buffer sent = c->now;
         c->now = c->out;
-        c->out = (struct weft__tls_buffer){ 0 };
+        c->out = sent;
     }
     struct iovec v = { c->now.p + c->now.at, weft__tls_held(&c->now) };
     c->sending = true;
@@ -129,7 +130,7 @@ static int send_some(conn *c)
         c->now.at += (size_t)rc;
     else if (rc != -ECANCELED)
         c->unsendable = rc < 0 ? rc : -EIO;
-    if (weft__tls_held(&c->now) == 0)
+    if (weft__tls_held(&c->now) == 0 && c->now.size > KEPT)
         weft__tls_empty(&c->now);
     wake(&c->wants_send, &c->sent);
     return rc;
@@ -281,12 +282,20 @@ static int usable(const conn *c)
     return c->broken < 0 ? c->broken : c->open ? 0 : -EBUSY;
 }
 
+/* Whether OpenSSL would only ask for more. */
+static bool has_nothing(const conn *c)
+{
+    return weft__tls_held(&c->in) == 0 && !SSL_has_pending(c->ssl) && !(SSL_get_shutdown(c->ssl) & SSL_RECEIVED_SHUTDOWN);
+}
+
 /* One call, under the lock: as came_to. */
 static int decrypt(conn *c, void *buf, size_t n, size_t *got)
 {
     int rc = usable(c);
     if (rc < 0)
         return c->broken < 0 ? broken(c) : rc;
+    if (has_nothing(c))
+        return -EAGAIN;
     ERR_clear_error();
     rc = came_to(c, SSL_read_ex(c->ssl, buf, n, got));
     if (unsent(c) > UNSENT + 2 * AT_ONCE)
