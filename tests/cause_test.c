@@ -553,7 +553,7 @@ static int wait_in_scope(struct cell *c)
         wait_for(&c->go, 1);
     } else if (c->cause == DEADLINE) {
         /* Late enough for what is to be parked by then. */
-        int64_t within = c->kind->on_pool ? weft_ms(SCALED(50, 100, 500)) : weft_ms(5);
+        int64_t within = c->kind->on_pool ? weft_ms(BUILT(50, 100, 500)) : weft_ms(5);
         if (c->race)
             within = weft_us(next_random(&c->seed) % 60);
         c->deadline = weft_after(within);
@@ -869,7 +869,7 @@ START_TEST(a_raced_wait_completes_or_takes_nothing)
     for (int workers = 1; workers <= 3; workers++) {
         struct race r = { .kind = kind,
             .cause = raced[_i % COUNT(raced)],
-            .rounds = fewer(60, SCALED(300, 150, 100)),
+            .rounds = fewer(25, SCALED(300, 150, 100)),
             .seed = (uint64_t)_i * 977 + (uint64_t)workers };
         r.cells = malloc((size_t)r.rounds * sizeof *r.cells);
         int rc = weft_run(race_rounds, &r, QUIETLY_ON(workers)), drops = 0;

@@ -491,7 +491,7 @@ static void *receive_once_told(void *arg)
 
 static int close_on_many_senders(void *arg)
 {
-    enum { SENDERS = SCALED(20000, 5000, 2000) };
+    enum { SENDERS = BUILT(20000, 5000, 2000) };
     struct closing *a = arg;
     weft_scope s;
     weft_scope_begin(&s, LIMIT);

@@ -121,7 +121,7 @@ struct desk {
 static int serve_desk(void *arg)
 {
     struct desk *d = arg;
-    enum { ITEMS = SCALED(300, 100, 60) };
+    enum { ITEMS = BUILT(300, 100, 60) };
     for (int i = 0; i < ITEMS; i++) {
         atomic_fetch_add(&d->items, 1);
         weft_notify_one(&d->notify);

@@ -753,7 +753,7 @@ END_TEST
 static int break_many(void *arg)
 {
     int *end = arg;
-    enum { MANY = SCALED(4000, 1000, 500) };
+    enum { MANY = BUILT(4000, 1000, 500) };
     atomic_int ready = 0;
     weft_scope outer, s;
     weft_scope_begin(&outer, WEFT_NEVER);

@@ -99,7 +99,7 @@ END_TEST
 
 /* -- a crowd: all try to set it -- */
 
-enum { PROMISES = SCALED(200, 80, 40) };
+enum { PROMISES = BUILT(200, 80, 40) };
 
 struct race {
     weft_promise promises[PROMISES];

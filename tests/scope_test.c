@@ -2033,7 +2033,7 @@ START_TEST(scopes_with_far_deadlines_leave_nothing_behind)
 {
     struct many m = { .n = fewer(20000, SCALED(200000, 20000, 5000)) };
     ck_assert_int_eq(weft_run(many_scopes, &m, ON(worker_counts[_i])), 0);
-    ck_assert_int_lt(m.after - m.before, SCALED(2048, 32 * 1024, 64 * 1024));
+    ck_assert_int_lt(m.after - m.before, BUILT(2048, 32 * 1024, 64 * 1024));
 }
 END_TEST
 

@@ -117,7 +117,7 @@ END_TEST
 static int many(void *arg)
 {
     weft_sem *p = arg;
-    enum { N = SCALED(1000, 300, 300) };
+    enum { N = BUILT(1000, 300, 300) };
     static struct caller all[N];
     weft_scope s;
     weft_scope_begin(&s, LIMIT);

@@ -397,7 +397,7 @@ static int cut_frame(void *arg)
 {
     struct t *t = arg;
     weft_scope s;
-    static char big[SCALED(4000000, 4000000, 1000000)];
+    static char big[BUILT(4000000, 4000000, 1000000)];
     EXPECT(open_both(t, &(weft_stream_options){ .write_buffer = 100 }) == 0);
     weft_scope_begin(&s, weft_ms(5));
     int rc = weft_stream_write_frame(t->a, 4, big, sizeof big);
@@ -865,7 +865,7 @@ static int write_into_nothing(void *arg)
     return rc;
 }
 
-enum { MANY = SCALED(400, 200, 100) };
+enum { MANY = BUILT(400, 200, 100) };
 
 static int crowd(void *arg)
 {

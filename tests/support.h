@@ -75,8 +75,8 @@ static inline bool fake_stacks(void)
 }
 
 /* How many: plainly, under AddressSanitizer, and under ThreadSanitizer, which has room for 8,000
- * coroutines. */
-#define SCALED(plain, asan, tsan) (TSAN ? (tsan) : ASAN ? (asan) : (plain))
+ * coroutines. A constant; where it need not be one, SCALED is for chaos, too. */
+#define BUILT(plain, asan, tsan) (TSAN ? (tsan) : ASAN ? (asan) : (plain))
 
 static inline void say_nothing(const weft_report *r, void *arg)
 {
@@ -124,8 +124,11 @@ static inline bool chaos(void)
     return chaos_seed() != 0;
 }
 
-/* How many, `n` but no more than `most` under chaos: there each step takes longer, twenty seeds run each test, and it is
- * the orders that differ which are to be many. */
+/* How many rounds. Under chaos few, as under ThreadSanitizer: there each step takes longer, twenty seeds run each test, and it
+ * is the orders that differ which are to be many. */
+#define SCALED(plain, asan, tsan) (TSAN || chaos() ? (tsan) : ASAN ? (asan) : (plain))
+
+/* `n`, but no more than `most` under chaos. */
 static inline int fewer(int most, int n)
 {
     return chaos() && n > most ? most : n;

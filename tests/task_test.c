@@ -459,7 +459,7 @@ static int spawn_stack_users(void *arg)
 }
 
 /* Instrumented frames are larger; what is left out of use is for them. */
-#define USABLE(bytes) (((bytes)-4096) / SCALED(1, 2, 2))
+#define USABLE(bytes) (((bytes)-4096) / BUILT(1, 2, 2))
 
 static const struct stack_use stack_uses[] = {
     { .stack_bytes = 1, .use = 512 },
@@ -756,7 +756,7 @@ START_TEST(joining_in_any_order_runs_each_child_once_and_keeps_memory_flat)
     o.turns = fewer(3000, SCALED(300000, 30000, 10000));
     ck_assert_int_eq(weft_run(join_in_orders, &o, ON(worker_counts[_i])), 0);
     ck_assert_int_eq(atomic_load(&o.ran), 3 * (1000 + o.turns));
-    ck_assert_int_lt(resident_kib() - before, SCALED(8 * 1024, 64 * 1024, 256 * 1024));
+    ck_assert_int_lt(resident_kib() - before, BUILT(8 * 1024, 64 * 1024, 256 * 1024));
 }
 END_TEST
 
@@ -986,7 +986,7 @@ START_TEST(spawning_into_one_living_scope_keeps_memory_flat)
         f.batches *= 100;
     ck_assert_int_eq(weft_run(spawn_for_ever, &f, ON(worker_counts[_i])), 0);
     ck_assert_int_eq(atomic_load(&f.ran), f.batch * f.batches);
-    ck_assert_int_lt(f.kib_late - f.kib_early, SCALED(4096, 64 * 1024, 256 * 1024));
+    ck_assert_int_lt(f.kib_late - f.kib_early, BUILT(4096, 64 * 1024, 256 * 1024));
 }
 END_TEST
 

@@ -368,7 +368,7 @@ START_TEST(cancelled_timers_wake_at_once_and_leave_nothing)
     ck_assert_int_eq(weft_run(cancel_timers, &c, ON(worker_counts[_i])), 0);
     ck_assert_int_eq(atomic_load(&c.told), c.n * c.rounds);
     ck_assert_int_eq(atomic_load(&c.wrong), 0);
-    ck_assert_int_lt(c.after - c.before, SCALED(16 * 1024, 64 * 1024, 256 * 1024));
+    ck_assert_int_lt(c.after - c.before, BUILT(16 * 1024, 64 * 1024, 256 * 1024));
 }
 END_TEST
 

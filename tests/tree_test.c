@@ -5,7 +5,7 @@
 
 #include "coord/scope.h"
 
-enum { MOST = SCALED(3000, 2000, 1000), SLICE = 256 };
+enum { MOST = BUILT(3000, 2000, 1000), SLICE = 256 };
 
 static int many(void)
 {

@@ -16,7 +16,7 @@ enum {
     ENTRY_BYTES = 48,
     MOVES = 5,
     /* resident loop and entry, and the body that calls the task's function; a sanitizer may be called in between */
-    BELOW = 3 + SCALED(0, 2, 2),
+    BELOW = 3 + BUILT(0, 2, 2),
     /* the library's part of one join by a call */
     JOIN = 4,
     DEEP = 10

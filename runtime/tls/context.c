@@ -81,8 +81,9 @@ static bool set_up(SSL_CTX *ctx, weft_tls *t)
 {
     static const unsigned char id[] = "weft";
     SSL_CTX_set_options(ctx, SSL_OP_NO_RENEGOTIATION | SSL_OP_NO_COMPRESSION);
-    SSL_CTX_set_mode(ctx,
-            SSL_MODE_RELEASE_BUFFERS | SSL_MODE_ENABLE_PARTIAL_WRITE | SSL_MODE_ACCEPT_MOVING_WRITE_BUFFER);
+    /* NO_AUTO_CHAIN: else each handshake of a server looks for its own issuers among those whom it trusts. */
+    SSL_CTX_set_mode(ctx, SSL_MODE_RELEASE_BUFFERS | SSL_MODE_ENABLE_PARTIAL_WRITE | SSL_MODE_ACCEPT_MOVING_WRITE_BUFFER |
+                    SSL_MODE_NO_AUTO_CHAIN);
     SSL_CTX_set_default_passwd_cb(ctx, no_passphrase);
     /* A server has no memory of sessions: they are in the tickets. */
     SSL_CTX_set_session_cache_mode(ctx, SSL_SESS_CACHE_CLIENT | SSL_SESS_CACHE_NO_INTERNAL);
@@ -105,8 +106,11 @@ static int read_files(struct reading *r)
         return weft__tls_explain(r->text, t->cert_file, -EINVAL);
     if (key && SSL_CTX_use_PrivateKey_file(r->ctx, key, SSL_FILETYPE_PEM) != 1)
         return weft__tls_explain(r->text, key, -EINVAL);
+    /* Not set_default_verify_paths: what that adds reads the whole folder whenever an issuer is not known. */
     if (!t->ca_file)
-        return SSL_CTX_set_default_verify_paths(r->ctx) == 1 ? 0 : weft__tls_explain(r->text, "authorities", -ENOMEM);
+        return SSL_CTX_set_default_verify_file(r->ctx) == 1 && SSL_CTX_set_default_verify_dir(r->ctx) == 1
+                ? 0
+                : weft__tls_explain(r->text, "authorities", -ENOMEM);
     if (SSL_CTX_load_verify_file(r->ctx, t->ca_file) != 1)
         return weft__tls_explain(r->text, t->ca_file, -EINVAL);
     STACK_OF(X509_NAME) *names = t->ask ? SSL_load_client_CA_file(t->ca_file) : NULL;
