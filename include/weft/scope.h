@@ -159,8 +159,8 @@ typedef struct weft_done {
  *     weft_scope_begin(&t, weft_sec(1));
  *     rc = weft_scope_end(&t, weft_scope_next(&s, &d));    1, 0, or -ETIMEDOUT
  *
- * returns    1 a child; 0 there are no children, and none to fetch; -ECANCELED; -EINVAL not the caller's scope, or without
- *            .collect
+ * returns    1 a child; 0 there are no children, and none to fetch; -ECANCELED (a child that ended meanwhile may come first);
+ *            -EINVAL not the caller's scope, or without .collect
  * on error   *d is untouched and no child is lost
  * context    owner; task: suspends, cancellation point (nothing is lost); plain thread: blocks it
  * ordering   what the child wrote is visible on return */
