@@ -717,6 +717,7 @@ END_TEST
 struct layer {
     weft_carrier below;
     int *ended;
+    int refuse; /* what the layer below says of every write */
 };
 
 static int layer_read(void *self, void *buf, size_t n)
@@ -845,6 +846,103 @@ START_TEST(without_memory_it_says_so)
 }
 END_TEST
 
+/* ---- what is kept, and cannot be sent when its writer reads for the answer */
+
+static int refuse_read(void *self, void *buf, size_t n)
+{
+    struct layer *l = self;
+    return l->below.ops->read(l->below.self, buf, n);
+}
+static int refuse_writev(void *self, const struct iovec *v, int n)
+{
+    (void)v;
+    (void)n;
+    return ((struct layer *)self)->refuse;
+}
+static const weft_carrier_ops refuse_ops = {
+    refuse_read, refuse_writev, layer_shutdown, layer_close, layer_drop, layer_fd
+};
+
+static int refuse(struct t *t, int rc)
+{
+    struct layer *l = calloc(1, sizeof *l);
+    l->ended = &t->rc[1];
+    l->refuse = rc;
+    return weft_stream_layer(t->a, &(weft_carrier){ &refuse_ops, l }, &l->below);
+}
+
+/* The answer would never come. What the other side has said before is still read. */
+static int ask_in_vain(void *arg)
+{
+    struct t *t = arg;
+    char *line;
+    EXPECT(open_both(t, NULL) == 0 && refuse(t, -ENOBUFS) == 0);
+    EXPECT(weft_stream_puts(t->b, "said before\n") == 0 && weft_stream_flush(t->b) == 0);
+    EXPECT(weft_stream_puts(t->a, "question\n") == 0);
+    EXPECT(weft_stream_read_line(t->a, &line, NULL) == -ENOBUFS);
+    EXPECT(weft_stream_read_line(t->a, &line, NULL) == 1 && strcmp(line, "said before") == 0);
+    EXPECT(weft_stream_puts(t->a, "question\n") == -ENOBUFS && weft_stream_flush(t->a) == -ENOBUFS);
+    weft_stream_drop(&t->a);
+    weft_stream_drop(&t->b);
+    return 0;
+}
+
+START_TEST(a_question_that_cannot_be_sent_is_told_to_who_waits_for_the_answer)
+{
+    run_everywhere(ask_in_vain, _i);
+}
+END_TEST
+
+/* -EPIPE: it reads no more, but may have said why, and ends. -ECONNRESET: that is no end. */
+static int ask_who_has_gone(void *arg)
+{
+    struct t *t = arg;
+    const int gone[] = { -EPIPE, -ECONNRESET }, end[] = { 0, -ECONNRESET };
+    char *line;
+    for (int i = 0; i < 2; i++) {
+        EXPECT(open_both(t, NULL) == 0 && refuse(t, gone[i]) == 0);
+        EXPECT(weft_stream_puts(t->b, "too large\n") == 0 && weft_stream_close(&t->b) == 0);
+        EXPECT(weft_stream_puts(t->a, "question\n") == 0);
+        EXPECT(weft_stream_read_line(t->a, &line, NULL) == 1 && strcmp(line, "too large") == 0);
+        EXPECT(weft_stream_read_line(t->a, &line, NULL) == end[i]);
+        EXPECT(weft_stream_puts(t->a, "question\n") == gone[i]);
+        weft_stream_drop(&t->a);
+    }
+    return 0;
+}
+
+START_TEST(the_last_words_of_who_has_gone_are_read)
+{
+    run_everywhere(ask_who_has_gone, _i);
+}
+END_TEST
+
+/* The kernel tells of a reset once: to the write before the read, which is the one that has to say so. */
+static int ask_after_reset(void *arg)
+{
+    struct t *t = arg;
+    char where[32], byte;
+    int l = listen_local(where);
+    EXPECT(l >= 0);
+    int fd = weft_connect(where, NULL), other = weft_accept(l);
+    EXPECT(fd >= 0 && other >= 0 && weft_stream_open(&t->a, fd, NULL) == 0);
+    weft_ignore(setsockopt(other, SOL_SOCKET, SO_LINGER, &(struct linger){ 1, 0 }, sizeof(struct linger)));
+    EXPECT(weft_close(other) == 0 && weft_close(l) == 0);
+    struct pollfd p = { .fd = fd };
+    EXPECT(poll(&p, 1, (int)(LIMIT / 1000000)) == 1 && (p.revents & POLLERR)); /* which leaves the error where it is */
+    EXPECT(weft_stream_puts(t->a, "question\n") == 0);
+    EXPECT(weft_stream_read(t->a, &byte, 1) == -ECONNRESET);
+    weft_stream_drop(&t->a);
+    return 0;
+}
+
+START_TEST(a_reset_is_no_end)
+{
+    struct t t = { 0 };
+    run_one(ask_after_reset, &t, workers[_i]);
+}
+END_TEST
+
 /* ---- very many that nobody reads */
 
 static int write_into_nothing(void *arg)
@@ -955,6 +1053,9 @@ int main(void)
     tcase_add_loop_test(tc, writers_to_peers_that_never_read_take_little, 0, COUNT(workers) - 1);
     tc = add_case(s, "ends");
     tcase_add_loop_test(tc, an_error_of_writing_is_for_good, 0, EVERYWHERE);
+    tcase_add_loop_test(tc, a_question_that_cannot_be_sent_is_told_to_who_waits_for_the_answer, 0, EVERYWHERE);
+    tcase_add_loop_test(tc, the_last_words_of_who_has_gone_are_read, 0, EVERYWHERE);
+    tcase_add_loop_test(tc, a_reset_is_no_end, 0, COUNT(workers));
     tcase_add_loop_test(tc, who_is_told_to_leave_sends_its_last_words, 0, EVERYWHERE);
     tcase_add_loop_test(tc, and_does_not_wait_long_for_who_takes_nothing, 0, COUNT(workers));
     tcase_add_loop_test(tc, options_and_descriptors, 0, COUNT(workers));

@@ -7,7 +7,8 @@
  * What is written is kept until there is enough of it. It is sent by weft_stream_flush, when the stream is closed, and
  * before who wrote it reads for more of the same stream: so a dialogue of one task needs no flush, and answers to requests
  * that came together leave together. Who writes beside a task that reads has to flush.
- * An error of writing but -ECANCELED is for good: what was kept is lost, and later calls return it again.
+ * An error of writing but -ECANCELED is for good: what was kept is lost, and later calls return it again. A read that was to
+ * send it first returns it, too; but where the other side has gone (-EPIPE, -ECONNRESET) it reads what that has said before.
  *
  * context    task: suspends, cancellation point (no byte is lost); plain thread: blocks it
  * errors     those of weft_read and weft_write, and

@@ -132,7 +132,13 @@ int weft_fs_open(const char *path, int flags, unsigned mode)
 static int do_temp(void *arg)
 {
     struct request *r = *(struct request **)arg;
-    int rc = weft__or_errno(mkostemp(r->text, O_CLOEXEC));
+    size_t bytes = strlen(r->text);
+    char ending[6] = "";
+    int rc;
+    if (bytes >= sizeof ending)
+        memcpy(ending, r->text + bytes - sizeof ending, sizeof ending);
+    while ((rc = weft__or_errno(mkostemp(r->text, O_CLOEXEC))) == -EINTR)
+        memcpy(r->text + bytes - sizeof ending, ending, sizeof ending); /* it has replaced them; they were there */
     r->fd = rc < 0 ? -1 : rc;
     return rc;
 }
@@ -343,7 +349,7 @@ static int store_in(int dir, const char *base, const struct store *s)
     if (rc == 0)
         rc = sync_now(fd);
     int closed = weft__or_errno(close(fd));
-    if (rc == 0)
+    if (rc == 0 && closed != -EINTR) /* it is closed all the same, and what is in it on the disk */
         rc = closed;
     if (rc == 0)
         rc = weft__or_errno(renameat(dir, name, dir, base));

@@ -127,9 +127,11 @@ int weft_service_ready(void)
     int fd = socket(AF_UNIX, SOCK_DGRAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0);
     if (fd < 0)
         return -weft__errno();
-    int rc = sendto(fd, text, sizeof text - 1, MSG_NOSIGNAL, (const struct sockaddr *)(const void *)&u, bytes) < 0
-            ? -weft__errno()
-            : 1;
+    const struct sockaddr *to = (const struct sockaddr *)(const void *)&u;
+    int rc;
+    do {
+        rc = weft__or_errno(sendto(fd, text, sizeof text - 1, MSG_NOSIGNAL, to, bytes));
+    } while (rc == -EINTR);
     close(fd);
-    return rc;
+    return rc < 0 ? rc : 1;
 }

@@ -228,6 +228,16 @@ static int *error_word(void)
     return word == MAP_FAILED ? NULL : word;
 }
 
+/* Waits for it whatever interrupts that; the child is reaped, unless the flags say otherwise. 0, or the errno. */
+static int wait_for(int pidfd, siginfo_t *si, int flags)
+{
+    int rc;
+    do {
+        rc = waitid(P_PIDFD, (id_t)pidfd, si, WEXITED | flags) < 0 ? weft__errno() : 0;
+    } while (rc == EINTR);
+    return rc;
+}
+
 /* P1. */
 static int clone_child(struct opening *w)
 {
@@ -250,8 +260,7 @@ static int clone_child(struct opening *w)
         return rc;
     if (error != 0) {
         siginfo_t si;
-        while (waitid(P_PIDFD, (id_t)pidfd, &si, WEXITED) < 0 && weft__errno() == EINTR)
-            continue;
+        (void)wait_for(pidfd, &si, 0);
         close(pidfd);
         return -error;
     }
@@ -283,7 +292,7 @@ static int start(void *arg)
     if (rc == 0 && (rc = weft__slot_adopt(w->p->pidfd, 0)) < 0) {
         siginfo_t si;
         (void)syscall(SYS_pidfd_send_signal, w->p->pidfd, SIGKILL, NULL, 0);
-        (void)waitid(P_PIDFD, (id_t)w->p->pidfd, &si, WEXITED);
+        (void)wait_for(w->p->pidfd, &si, 0);
         close(w->p->pidfd);
     }
     for (int i = 0; rc < 0 && i < WEFT__STDIO; i++)
@@ -335,7 +344,7 @@ static void reap(struct weft_process *p)
 {
     siginfo_t si;
     if (ati_cas(&p->hands, 0, REAPED))
-        (void)waitid(P_PIDFD, (id_t)p->pidfd, &si, WEXITED | WNOHANG);
+        (void)wait_for(p->pidfd, &si, WNOHANG);
 }
 
 /* How it ended, which stays to be reaped; 0: it has not. */
@@ -343,11 +352,9 @@ static uint64_t look(struct weft_process *p, int flags)
 {
     siginfo_t si = { .si_pid = 0 };
     uint64_t known = at_load_acquire(&p->ended);
-    int rc = 0;
     if (known)
         return known;
-    while (waitid(P_PIDFD, (id_t)p->pidfd, &si, WEXITED | WNOWAIT | flags) < 0 && (rc = weft__errno()) == EINTR)
-        rc = 0;
+    int rc = wait_for(p->pidfd, &si, WNOWAIT | flags);
     if (rc == 0 && si.si_pid == 0)
         return 0;
     int status = si.si_code == CLD_EXITED ? si.si_status : -si.si_status;

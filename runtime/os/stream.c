@@ -187,20 +187,26 @@ static int make_room(weft_stream *s, size_t most)
 
 static int send_kept(weft_stream *s);
 
-/* T2. What keeps it from being sent is for who writes, but a cancel. */
+/* T2. What keeps it from being sent is told, or its writer would wait here for the answer to what was never said. But of
+ * another side that has gone the last words may have come already: they are read, and then the end. */
 static int before_reading(weft_stream *s)
 {
     if (at_load(&s->kept) == 0 || at_load(&s->by) != (uintptr_t)weft__current() || weft_mutex_try_lock(&s->writing) < 0)
         return 0;
     int rc = send_kept(s);
     weft_mutex_unlock(&s->writing);
-    return rc == -ECANCELED ? rc : 0;
+    s->reset = s->reset || rc == -ECONNRESET;
+    return rc == -EPIPE || rc == -ECONNRESET ? 0 : rc;
 }
 
+/* The kernel tells of a reset once, and who reads after a write that heard of it finds an end like any other. */
 static int read_on(weft_stream *s, void *buf, size_t n)
 {
     int rc = before_reading(s);
-    return rc < 0 ? rc : s->carrier.ops->read(s->carrier.self, buf, n < MOST ? n : MOST);
+    if (rc < 0)
+        return rc;
+    rc = s->carrier.ops->read(s->carrier.self, buf, n < MOST ? n : MOST);
+    return rc == 0 && s->reset ? -ECONNRESET : rc;
 }
 
 int weft__stream_fill(weft_stream *s, size_t most)

@@ -20,6 +20,7 @@ struct weft_stream {
     at_int reading; /* T1 */
     char *in;       /* in[at .. end) has been read ahead; in_size + 1 bytes */
     size_t in_size, at, end, limit;
+    bool reset; /* what it has sent before reading met -ECONNRESET: the end is none */
     /* Under `writing`. */
     weft_mutex writing;
     char *out; /* out[sent .. kept) is to be sent */
