@@ -297,6 +297,25 @@ START_TEST(many_blocking_calls_are_each_made_once)
 }
 END_TEST
 
+/* -- threads: no more than are needed (event/offload.c, P1) -- */
+
+static int call_in_turn(void *arg)
+{
+    weft_runtime_stats *stats = arg;
+    int n = SCALED(2000, 1000, 300), one = 1, rc = 1;
+    for (int i = 0; rc == 1 && i < n; i++)
+        rc = i % 2 ? weft_blocking(give, &one) : weft_blocking_copy(give, &one, sizeof one, NULL);
+    return rc == 1 ? weft_stats_all(NULL, stats) : -EPROTO;
+}
+
+START_TEST(calls_one_after_the_other_are_all_made_by_one_thread)
+{
+    weft_runtime_stats stats = { 0 };
+    ck_assert_int_eq(weft_run(call_in_turn, &stats, ON(worker_counts[_i])), 0);
+    ck_assert_uint_eq(stats.pool_threads, 1);
+}
+END_TEST
+
 /* -- cancelling a crowd: some begun, some queued -- */
 
 enum { CROWD = 600 };
@@ -414,15 +433,24 @@ static void drop_abandoned(void *arg)
     atomic_fetch_add(&abandoned->dropped, 1);
 }
 
+/* A call that waits for its thread would be taken back instead. */
+static int cancel_once_begun(void *arg)
+{
+    weft_scope *s = arg;
+    bool begun = wait_for(&abandoned->gate.waiting, 1);
+    weft_scope_cancel(s, "left");
+    return begun ? 0 : -ETIME;
+}
+
 static int abandon(void *arg)
 {
     struct abandoned *a = arg;
     int x = 3;
     weft_scope s;
-    weft_scope_begin(&s, weft_ms(20));
+    weft_scope_begin(&s, WEFT_NEVER);
+    weft_spawn(&s, cancel_once_begun, &s);
     a->rc = weft_blocking_copy(outlast, &x, sizeof x, drop_abandoned);
-    weft_ignore(weft_scope_end(&s, a->rc));
-    return 0;
+    return weft_scope_end(&s, 0);
 }
 
 static void *open_later(void *arg)
@@ -468,6 +496,7 @@ int main(void)
     tc = add_case(s, "beside other work");
     tcase_add_loop_test(tc, other_tasks_run_on_while_some_block, 0, counts);
     tcase_add_loop_test(tc, many_blocking_calls_are_each_made_once, 0, counts);
+    tcase_add_loop_test(tc, calls_one_after_the_other_are_all_made_by_one_thread, 0, counts);
     tc = add_case(s, "cancelling");
     tcase_add_loop_test(tc, a_cancelled_call_was_either_made_and_awaited_or_never_made, 0, counts);
     tcase_add_loop_test(

@@ -30,6 +30,10 @@ static inline void list_push_tail(struct weft__link *l, struct weft__link *n)
     l->prev->next = n;
     l->prev = n;
 }
+static inline void list_push_head(struct weft__link *l, struct weft__link *n)
+{
+    list_push_tail(l->next, n);
+}
 static inline void list_remove(struct weft__link *n)
 {
     n->prev->next = n->next;

@@ -61,6 +61,7 @@ static void run_borrowed(struct weft__job *job)
     struct call *c = container_of(job, struct call, job);
     weft_runtime *lent = c->lent;
     c->rc = call(c, c->arg);
+    weft__pool_coming(c->pool);
     if (lent)
         at_add(&lent->group.visitors, 1);
     weft__fire(at_swap(&c->word, DONE), WEFT__CAUSE_EVENT); /* c may be gone after the swap */
@@ -82,10 +83,12 @@ static void run_copied(struct weft__job *job)
 {
     struct copied *c = container_of(container_of(job, struct call, job), struct copied, call);
     c->call.rc = call(&c->call, c->data);
+    struct weft__pool *pool = c->call.pool; /* c may be gone after the swap */
     uint64_t found = at_swap(&c->call.word, DONE);
     if (found == GONE)
-        let_go(c);
-    else
+        let_go(c); /* drop may block, too */
+    weft__pool_coming(pool);
+    if (found != GONE)
         weft__fire(found, WEFT__CAUSE_EVENT);
 }
 
