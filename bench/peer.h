@@ -8,7 +8,7 @@
 
 #include <weft.h>
 
-enum { PARAMS_MAX = 4, EXTRAS_MAX = 2 };
+enum { PARAMS_MAX = 5, EXTRAS_MAX = 2 };
 
 /* One argument that a workload takes, as `key=value`. */
 struct param {
@@ -55,5 +55,8 @@ weft_fn work_pingpong, work_chan_mpmc;                           /* work_coord.c
 weft_fn work_mutex;                                              /* work_sync.c */
 weft_fn work_file_read;                                          /* work_file.c */
 weft_fn work_echo;                                               /* work_echo.c */
+weft_fn work_udp_echo;                                           /* work_udp.c */
+weft_fn work_proxy;                                              /* work_proxy.c */
+weft_fn work_process_spawn;                                      /* work_process.c */
 
 #endif

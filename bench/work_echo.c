@@ -2,6 +2,8 @@
  *
  * One task for each connection, with its buffer on its stack. Between reading and writing it
  * computes for work_us microseconds; `hogs` tasks beside it compute for ever and never call weft.
+ * With stream=1 each connection is read and written through a weft_stream, which is what its buffers
+ * cost: nothing is flushed, since who reads for more sends what it has kept.
  * Serves 127.0.0.1:port until it is killed and prints nothing: the load measures.
  *
  * What it does not measure: long messages, slow readers, connections that come and go. */
@@ -60,14 +62,29 @@ static int serve(void *arg)
     return n == -ECANCELED ? n : 0;
 }
 
+static int serve_stream(void *arg)
+{
+    const struct connection *c = arg;
+    char buffer[4096];
+    weft_stream *s WEFT_AUTO(weft_stream_drop) = NULL;
+    int n = weft_stream_open(&s, c->fd, NULL);
+    if (n < 0)
+        weft_close(c->fd);
+    while (n >= 0 && (n = weft_stream_read(s, buffer, sizeof buffer)) > 0) {
+        compute(c->work_us);
+        n = weft_stream_write(s, buffer, (size_t)n);
+    }
+    return n == -ECANCELED ? n : 0;
+}
+
 /* Takes connections until one cannot be taken or served. */
-static int accept_all(int listener, long work_us, weft_scope *s)
+static int accept_all(int listener, long work_us, weft_fn *each, weft_scope *s)
 {
     for (;;) {
         struct connection c = { .fd = weft_accept(listener), .work_us = work_us };
         if (c.fd < 0)
             return c.fd;
-        weft_task t = weft_spawn_copy(s, serve, &c, sizeof c);
+        weft_task t = weft_spawn_copy(s, each, &c, sizeof c);
         if (t < 0) {
             weft_close(c.fd);
             return (int)t;
@@ -92,7 +109,7 @@ int work_echo(void *arg)
     weft_scope_begin(&s, WEFT_NEVER);
     for (long i = job_arg(j, "hogs"); i > 0; i--)
         weft_spawn(&s, hog, NULL);
-    int rc = accept_all(listener, job_arg(j, "work_us"), &s);
+    int rc = accept_all(listener, job_arg(j, "work_us"), job_arg(j, "stream") ? serve_stream : serve, &s);
     atomic_store(&closing, true);
     rc = weft_scope_end(&s, rc);
     weft_close(listener);

@@ -27,7 +27,7 @@ static int read_pages(void *arg)
         int rc = weft_fs_pread(r->fd, page, r->lane ? PAGE + 1 : PAGE, at * PAGE);
         if (rc < 0)
             return rc;
-        if (rc != PAGE || page[0] != (char)at)
+        if (rc != PAGE || page[0] != (char)at || page[PAGE - 1] != (char)at)
             return job_verify(rc, PAGE);
     }
     return 0;
