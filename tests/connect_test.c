@@ -80,6 +80,21 @@ static int listen_on(const char *address, int port, int backlog, int *fd)
     return port_of(*fd);
 }
 
+/* Listeners on 127.0.0.1 and 127.0.0.2, on one port that is free at both. */
+static int listen_on_both(int backlog, int *one, int other_backlog, int *two)
+{
+    for (;;) {
+        char where[32];
+        int port = listen_on("127.0.0.2", 0, other_backlog, two);
+        snprintf(where, sizeof where, "127.0.0.1:%d", port);
+        *one = weft_listen(where, &(weft_listen_options){ .backlog = backlog });
+        if (*one >= 0)
+            return port;
+        ck_assert_int_eq(*one, -EADDRINUSE);
+        weft_ignore(weft_close(*two));
+    }
+}
+
 /* Fills the queue of a listener with a backlog of 1: what comes later gets no answer. */
 static void fill_queue(const char *address, int port)
 {
@@ -109,9 +124,8 @@ END_TEST
 
 START_TEST(an_address_that_does_not_answer_is_raced_by_the_next_and_closed)
 {
-    int fd, hole, port = listen_on("127.0.0.2", 0, 0, &fd);
+    int fd, hole, port = listen_on_both(1, &hole, 0, &fd);
     struct attempt a = { .stagger = weft_ms(10) };
-    listen_on("127.0.0.1", port, 1, &hole);
     fill_queue("127.0.0.1", port);
     list[0] = "127.0.0.1";
     list[1] = "127.0.0.2";
@@ -123,10 +137,34 @@ START_TEST(an_address_that_does_not_answer_is_raced_by_the_next_and_closed)
 }
 END_TEST
 
+START_TEST(without_an_end_of_the_stagger_the_next_waits_for_a_failure)
+{
+    int fd, hole, port = listen_on_both(1, &hole, 0, &fd);
+    struct attempt a = { .stagger = WEFT_NEVER, .within = weft_ms(20) };
+    fill_queue("127.0.0.1", port);
+    list[0] = "127.0.0.1";
+    list[1] = "127.0.0.2";
+    snprintf(a.where, sizeof a.where, "home:%d", port);
+    ck_assert_int_eq(weft_run(attempt, &a, ON(counts[_i])), 0);
+    ck_assert_int_eq(a.rc, -ETIMEDOUT);
+}
+END_TEST
+
+START_TEST(an_address_of_another_family_than_from_is_refused)
+{
+    struct attempt a[] = { { .where = "127.0.0.1:1", .from = "[::1]:0" }, { .where = "[::1]:1", .from = "127.0.0.1:0" },
+        { .where = "unix:@weft-nobody", .from = "127.0.0.1:0" } };
+    for (int i = 0; i < COUNT(a); i++) {
+        ck_assert_int_eq(weft_run(attempt, &a[i], ON(1)), 0);
+        ck_assert_int_eq(a[i].rc, -EAFNOSUPPORT);
+        ck_assert_int_eq(a[i].leaked, 0);
+    }
+}
+END_TEST
+
 START_TEST(the_deadline_ends_a_race_and_all_attempts_are_closed)
 {
-    int one, two, port = listen_on("127.0.0.1", 0, 1, &one);
-    listen_on("127.0.0.2", port, 1, &two);
+    int one, two, port = listen_on_both(1, &one, 1, &two);
     fill_queue("127.0.0.1", port);
     fill_queue("127.0.0.2", port);
     struct attempt a = { .stagger = weft_ms(1), .within = weft_ms(30) };
@@ -183,6 +221,8 @@ int main(void)
     }
     tcase_add_loop_test(tc, an_address_that_refuses_gives_way_to_the_next_at_once, 0, COUNT(counts));
     tcase_add_loop_test(tc, an_address_that_does_not_answer_is_raced_by_the_next_and_closed, 0, COUNT(counts));
+    tcase_add_loop_test(tc, without_an_end_of_the_stagger_the_next_waits_for_a_failure, 0, COUNT(counts));
+    tcase_add_test(tc, an_address_of_another_family_than_from_is_refused);
     tcase_add_loop_test(tc, the_deadline_ends_a_race_and_all_attempts_are_closed, 0, COUNT(counts));
     tcase_add_test(tc, when_none_answers_the_text_has_all_errors);
     tcase_add_test(tc, a_listener_takes_the_first_address_that_the_host_has);

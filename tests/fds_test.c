@@ -101,6 +101,80 @@ START_TEST(without_numbers_for_them_those_that_came_are_closed)
 }
 END_TEST
 
+START_TEST(as_many_as_go_in_one_message_arrive_beside_credentials)
+{
+    int pair[2], send[253], got[253], on = 1, before = descriptors_now();
+    char c;
+    size_t n = 253;
+    ck_assert_int_eq(weft_pair(pair), 0);
+    ck_assert_int_eq(setsockopt(pair[1], SOL_SOCKET, SO_PASSCRED, &on, sizeof on), 0);
+    for (int i = 0; i < COUNT(send); i++)
+        send[i] = 2;
+    ck_assert_int_eq(weft_send_fds(pair[0], "x", 1, send, 253), 1);
+    ck_assert_int_eq(weft_recv_fds(pair[1], &c, 1, got, &n), 1);
+    ck_assert_uint_eq(n, 253);
+    for (int i = 0; i < COUNT(got); i++)
+        ck_assert_int_eq(close(got[i]), 0);
+    ck_assert_int_eq(weft_close(pair[0]), 0);
+    ck_assert_int_eq(weft_close(pair[1]), 0);
+    ck_assert_int_eq(descriptors_now(), before);
+}
+END_TEST
+
+/* In how many sets of this process the number is. */
+static int sets_with(int fd)
+{
+    int n = 0;
+    char path[64], line[128];
+    for (int set = 0; set < 256; set++) {
+        snprintf(path, sizeof path, "/proc/self/fdinfo/%d", set);
+        FILE *f = fopen(path, "r");
+        while (f && fgets(line, sizeof line, f)) {
+            int there;
+            n += sscanf(line, "tfd: %d", &there) == 1 && there == fd;
+        }
+        if (f)
+            fclose(f);
+    }
+    return n;
+}
+
+/* A connection that was read from, was passed on, and is closed here: where it is now it goes on, and that is to wake nobody
+ * here any more. */
+static int pass_and_close(void *arg)
+{
+    struct pass *p = arg;
+    int pair[2], way[2], got = -1;
+    size_t n = 1;
+    weft_scope s;
+    if (weft_pair(pair) < 0 || weft_pair(way) < 0)
+        return -EIO;
+    weft_scope_begin(&s, weft_ms(1));
+    p->rc[0] = weft_scope_end(&s, weft_read(pair[1], p->buf, 1));
+    p->rc[1] = sets_with(pair[1]);
+    p->rc[2] = weft_send_fds(way[0], "x", 1, &pair[1], 1);
+    p->rc[3] = weft_recv_fds(way[1], p->buf, 1, &got, &n);
+    p->rc[4] = weft_close(pair[1]);
+    p->rc[5] = sets_with(pair[1]);
+    p->rc[6] = weft_write(pair[0], "y", 1);
+    p->rc[7] = weft_read(got, p->buf, 1);
+    weft_ignore(weft_close(got));
+    weft_ignore(weft_close(pair[0]));
+    weft_ignore(weft_close(way[0]));
+    weft_ignore(weft_close(way[1]));
+    return 0;
+}
+
+START_TEST(what_was_passed_on_and_closed_is_in_no_set)
+{
+    static const int expected[] = { -ETIMEDOUT, 1, 1, 1, 0, 0, 1, 1 };
+    struct pass p = { .flags = 0 };
+    ck_assert_int_eq(weft_run(pass_and_close, &p, ON(counts[_i])), 0);
+    for (int i = 0; i < COUNT(expected); i++)
+        ck_assert_int_eq(p.rc[i], expected[i]);
+}
+END_TEST
+
 static int wait_in_vain(void *arg)
 {
     struct pass *p = arg;
@@ -150,6 +224,8 @@ int main(void)
     tcase_add_loop_test(tc, descriptors_arrive_and_none_is_leaked, 0, COUNT(counts));
     tcase_add_test(tc, a_plain_thread_passes_them_too);
     tcase_add_test(tc, without_numbers_for_them_those_that_came_are_closed);
+    tcase_add_test(tc, as_many_as_go_in_one_message_arrive_beside_credentials);
+    tcase_add_loop_test(tc, what_was_passed_on_and_closed_is_in_no_set, 0, COUNT(counts));
     tcase_add_loop_test(tc, receiving_ends_with_the_deadline, 0, COUNT(counts));
     tcase_add_test(tc, bad_arguments_are_refused);
     return run_suite(s);

@@ -55,13 +55,6 @@ NOINLINE static void put_plainly(const char *path, const char *text)
         abort();
 }
 
-/* The tests are tasks that return 0, or the number of the line that is wrong. */
-#define EXPECT(cond)                                                                                                       \
-    do {                                                                                                                   \
-        if (!(cond))                                                                                                       \
-            return -(__LINE__);                                                                                            \
-    } while (0)
-
 /* In runtimes of each size, and on a plain thread; nothing may be left open. */
 static void run_everywhere(weft_fn *fn)
 {
@@ -71,7 +64,7 @@ static void run_everywhere(weft_fn *fn)
         int rc = i < COUNT(worker_counts) ? weft_run(fn, NULL, QUIETLY_ON(worker_counts[i])) : fn(NULL);
         ck_assert_int_eq(descriptors_now(), fds);
         dir_remove();
-        ck_assert_msg(rc == 0, "line %d (place %d)", -rc, i);
+        AS_EXPECTED_IN(rc, i);
     }
 }
 
@@ -350,7 +343,7 @@ START_TEST(no_descriptor_is_left)
     int fds = descriptors_now(), rc = weft_run(without_descriptors, NULL, QUIETLY_ON(2));
     ck_assert_int_eq(descriptors_now(), fds);
     dir_remove();
-    ck_assert_msg(rc == 0, "line %d", -rc);
+    AS_EXPECTED(rc);
 }
 END_TEST
 
@@ -455,7 +448,7 @@ START_TEST(who_was_told_to_leave_is_refused)
         int rc = weft_run(call_all_cancelled, NULL, QUIETLY_ON(worker_counts[i]));
         ck_assert_int_eq(descriptors_now(), fds);
         dir_remove();
-        ck_assert_msg(rc == 0, "line %d", -rc);
+        AS_EXPECTED(rc);
     }
 }
 END_TEST

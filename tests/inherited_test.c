@@ -5,7 +5,7 @@
 
 #include <sys/un.h>
 
-#define EXPECT(cond)                                                                               \
+#define MUST(cond)                                                                               \
     do {                                                                                           \
         if (!(cond)) {                                                                             \
             fprintf(stderr, "line %d: %s\n", __LINE__, #cond);                                     \
@@ -28,11 +28,11 @@ static void put_listener(int at)
 {
     int fd = socket(AF_INET, SOCK_STREAM, 0);
     weft_addr a;
-    EXPECT(weft_addr_parse(&a, "127.0.0.1:0") == 0);
-    EXPECT(bind(fd, (const struct sockaddr *)&a.sa, a.len) == 0);
-    EXPECT(listen(fd, 5) == 0);
+    MUST(weft_addr_parse(&a, "127.0.0.1:0") == 0);
+    MUST(bind(fd, (const struct sockaddr *)&a.sa, a.len) == 0);
+    MUST(listen(fd, 5) == 0);
     if (fd != at) {
-        EXPECT(dup2(fd, at) == at);
+        MUST(dup2(fd, at) == at);
         close(fd);
     }
 }
@@ -43,18 +43,18 @@ static void listeners_are_taken_once_by_name_or_in_turn_child(void *arg)
     put_listener(3);
     put_listener(4);
     pretend("2", "http:admin", (long)getpid());
-    EXPECT(weft_listen_inherited("adm") == -ENOENT);
-    EXPECT(weft_listen_inherited("admin") == 4);
-    EXPECT(weft_listen_inherited("admin") == -ENOENT);
-    EXPECT(weft_listen_inherited(NULL) == 3);
-    EXPECT(weft_listen_inherited(NULL) == -ENOENT);
-    EXPECT(fcntl(3, F_GETFD) == FD_CLOEXEC);
-    EXPECT((fcntl(3, F_GETFL) & O_NONBLOCK) != 0);
+    MUST(weft_listen_inherited("adm") == -ENOENT);
+    MUST(weft_listen_inherited("admin") == 4);
+    MUST(weft_listen_inherited("admin") == -ENOENT);
+    MUST(weft_listen_inherited(NULL) == 3);
+    MUST(weft_listen_inherited(NULL) == -ENOENT);
+    MUST(fcntl(3, F_GETFD) == FD_CLOEXEC);
+    MUST((fcntl(3, F_GETFL) & O_NONBLOCK) != 0);
     char where[32];
     snprintf(where, sizeof where, "127.0.0.1:%d", port_of(4));
     int peer = plain_connect(where), fd = weft_accept(4);
-    EXPECT(peer >= 0);
-    EXPECT(fd >= 0);
+    MUST(peer >= 0);
+    MUST(fd >= 0);
 }
 
 START_TEST(listeners_are_taken_once_by_name_or_in_turn)
@@ -69,13 +69,13 @@ static void what_is_no_listener_is_refused_child(void *arg)
 {
     (void)arg;
     int pair[2];
-    EXPECT(socketpair(AF_UNIX, SOCK_STREAM, 0, pair) == 0);
-    EXPECT(dup2(pair[0], 4) == 4);
+    MUST(socketpair(AF_UNIX, SOCK_STREAM, 0, pair) == 0);
+    MUST(dup2(pair[0], 4) == 4);
     int null = open("/dev/null", O_RDONLY);
-    EXPECT(dup2(null, 3) == 3);
+    MUST(dup2(null, 3) == 3);
     pretend("2", "a:b", (long)getpid());
-    EXPECT(weft_listen_inherited("a") == -ENOTSOCK);
-    EXPECT(weft_listen_inherited("b") == -EINVAL);
+    MUST(weft_listen_inherited("a") == -ENOTSOCK);
+    MUST(weft_listen_inherited("b") == -EINVAL);
 }
 
 START_TEST(what_is_no_listener_is_refused)

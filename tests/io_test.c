@@ -9,6 +9,9 @@
 #include <sys/stat.h>
 #include <sys/un.h>
 
+#include "base/fault.h"
+#include "event/poller.h"
+
 static const int worker_counts[] = { 1, 2, 3, 8 };
 
 /* Most tests note what calls returned, by number, and look at it afterwards. */
@@ -526,6 +529,131 @@ START_TEST(several_tasks_wait_for_one_descriptor)
         if (!chaos()) /* as above */
             ck_assert_int_eq(w.order[i], i);
     }
+}
+END_TEST
+
+/* Whose look fails when it was its turn hands that on. */
+static int look_in_vain(void *arg)
+{
+    struct waiters *w = arg;
+    weft_scope s;
+    weft_scope_begin(&s, LIMIT);
+    for (int i = 0; i < 2; i++) {
+        w->ones[i] = (struct one_waiter){ w, i };
+        weft_spawn(&s, wait_for_one_byte, &w->ones[i]);
+        wait_for(&w->parked, i + 1);
+    }
+    weft__fault_set(WEFT__FAULT_POLL, 1, 1, -ENOMEM);
+    w->n = sys_write(w->fd[0], "x", 1);
+    int rc = weft_scope_end(&s, 0);
+    weft__fault_clear();
+    return rc;
+}
+
+START_TEST(who_cannot_look_passes_its_turn_on)
+{
+    struct waiters w = { .wait_only = true };
+    ck_assert_int_eq(open_stream(waited_kinds[_i], w.fd), 0);
+    int rc = weft_run(look_in_vain, &w, ON(1));
+    weft_close(w.fd[0]);
+    weft_close(w.fd[1]);
+    ck_assert_int_eq(rc, 0);
+    if (!chaos()) /* else it may be the first look of all that fails */
+        ck_assert_int_eq(w.got[0], -ENOMEM);
+    ck_assert_int_eq(w.got[0] + w.got[1], WEFT_READABLE - ENOMEM);
+}
+END_TEST
+
+/* Waits until what has come was seen: no other event will tell of it. */
+static bool edge_comes(int fd)
+{
+    struct weft__slot *s;
+    if (weft__slot_enter(fd, &s) < 0)
+        return false;
+    int64_t end = weft_after(LIMIT);
+    while (ati_load(&s->ready[WEFT__READ]) == 0 && weft_now() < end)
+        weft_ignore(weft_yield());
+    weft__slot_leave(s);
+    return weft_now() < end;
+}
+
+/* A read stops before a byte that is urgent, or (n->at) behind descriptors, for which it has no room; and there is more. */
+static int read_past_mark(void *arg)
+{
+    struct notes *n = arg;
+    char buf[16];
+    weft_scope s;
+    weft_scope_begin(&s, weft_ms(1));
+    n->rc[0] = weft_scope_end(&s, weft_read(n->fd[1], buf, sizeof buf)); /* it is in the set, its first edge used up */
+    n->rc[1] = n->at ? weft_send_fds(n->fd[0], "ab", 2, (int[]){ 2 }, 1)
+                     : (int)send(n->fd[0], "ab!", 3, MSG_OOB | MSG_NOSIGNAL) - 1;
+    n->rc[2] = sys_write(n->fd[0], "cdef", 4);
+    n->rc[3] = edge_comes(n->fd[1]);
+    weft_scope_begin(&s, LIMIT);
+    for (n->i = 0; n->i < 6; n->i += n->rc[4]) {
+        char *to = buf + n->i;
+        n->rc[4] = n->at == 2 ? weft_readv(n->fd[1], (struct iovec[]){ { to, 1 }, { to + 1, 6 } }, 2)
+                              : weft_read(n->fd[1], to, 8);
+        if (n->rc[4] <= 0)
+            break;
+    }
+    n->rc[5] = weft_scope_end(&s, 0);
+    n->rc[6] = memcmp(buf, "abcdef", 6);
+    return 0;
+}
+
+START_TEST(what_lies_behind_a_mark_is_read_without_a_new_event)
+{
+    struct notes n = { .at = _i % 3 };
+    ck_assert_int_eq(open_stream(n.at ? WEFT_PAIR : TCP4, n.fd), 0);
+    ck_assert_int_eq(run_notes(read_past_mark, &n, worker_counts[_i / 3]), 0);
+    ck_assert_int_eq(n.rc[0], -ETIMEDOUT);
+    ck_assert_int_eq(n.rc[1], 2);
+    ck_assert_int_eq(n.rc[2], 4);
+    ck_assert_int_eq(n.rc[3], true);
+    ck_assert_int_eq(n.rc[5], 0);
+    ck_assert_int_eq(n.i, 6);
+    ck_assert_int_eq(n.rc[6], 0);
+    weft_close(n.fd[0]);
+    weft_close(n.fd[1]);
+}
+END_TEST
+
+/* Nothing was asked for: nothing is waited for, and nothing taken. */
+static int read_nothing(void *arg)
+{
+    struct notes *n = arg;
+    char c = 0, buf[4] = "";
+    weft_scope s;
+    weft_scope_begin(&s, LIMIT);
+    n->rc[0] = weft_read(n->fd[1], &c, 0);
+    n->rc[1] = weft_readv(n->fd[1], &(struct iovec){ NULL, 0 }, 0);
+    n->rc[2] = weft_read_all(n->fd[1], NULL, 0);
+    n->rc[3] = weft_write_all(n->fd[0], "x", 1);
+    n->rc[4] = weft_read(n->fd[1], &c, 0);
+    n->rc[5] = weft_readv(n->fd[1], &(struct iovec){ NULL, 0 }, 0);
+    n->rc[6] = weft_read(n->fd[1], buf, sizeof buf); /* less than was asked for: it is known to be empty */
+    n->rc[7] = weft_read(n->fd[1], &c, 0);
+    return weft_scope_end(&s, buf[0] == 'x' ? 0 : -EPROTO);
+}
+
+static int open_datagrams(int fds[2])
+{
+    return socketpair(AF_UNIX, SOCK_DGRAM | SOCK_CLOEXEC, 0, fds) < 0 ? -EMFILE : 0;
+}
+
+START_TEST(a_read_of_nothing_takes_nothing)
+{
+    struct notes n = { .i = 0 };
+    int kind = _i / 2;
+    if (kind == TCP6 && !have_v6())
+        return;
+    ck_assert_int_eq(kind == STREAMS ? open_datagrams(n.fd) : open_stream((enum stream)kind, n.fd), 0);
+    ck_assert_int_eq(_i % 2 ? run_notes(read_nothing, &n, 1) : read_nothing(&n), 0);
+    for (int i = 0; i < 8; i++)
+        ck_assert_int_eq(n.rc[i], i == 6);
+    weft_close(n.fd[0]);
+    weft_close(n.fd[1]);
 }
 END_TEST
 
@@ -1246,6 +1374,53 @@ START_TEST(a_descriptor_belongs_to_the_runtime_that_waits_on_it)
 }
 END_TEST
 
+/* Closed by a thread while the runtime in whose set they are comes to its end. */
+struct outgoing {
+    int fds[64];
+    atomic_int go;
+};
+
+static int wait_for_each(void *arg)
+{
+    const struct outgoing *o = arg;
+    for (int i = 0; i < COUNT(o->fds); i++) {
+        weft_scope s;
+        weft_scope_begin(&s, weft_us(100));
+        if (weft_scope_end(&s, weft_wait_fd(o->fds[i], WEFT_READABLE)) != -ETIMEDOUT)
+            return -EPROTO;
+    }
+    return 0;
+}
+
+NOINLINE static void *close_each(void *arg)
+{
+    struct outgoing *o = arg;
+    while (atomic_load(&o->go) == 0)
+        sched_yield();
+    for (int i = 0; i < COUNT(o->fds); i++)
+        weft_ignore(i % 3 == 0 ? weft_fd_forget(o->fds[i]) : weft_close(o->fds[i]));
+    return NULL;
+}
+
+START_TEST(descriptors_are_closed_while_their_runtime_ends)
+{
+    for (int round = 0; round < 10; round++) {
+        struct outgoing o = { .go = 0 };
+        weft_runtime *rt = NULL;
+        for (int i = 0; i < COUNT(o.fds); i += 2)
+            ck_assert_int_eq(open_stream(i % 4 ? WEFT_PAIR : FOREIGN_PAIR, &o.fds[i]), 0);
+        ck_assert_int_eq(weft_runtime_create(&rt, ON(1)), 0);
+        ck_assert_int_eq(weft_runtime_run(rt, wait_for_each, &o), 0);
+        pthread_t t = thread_start(close_each, &o);
+        atomic_store(&o.go, 1);
+        weft_runtime_destroy(&rt);
+        pthread_join(t, NULL);
+        for (int i = 0; i < COUNT(o.fds); i += 3)
+            ck_assert_int_eq(weft_close(o.fds[i]), 0);
+    }
+}
+END_TEST
+
 static int read_in_turn(void *arg)
 {
     struct notes *n = arg;
@@ -1428,6 +1603,39 @@ START_TEST(several_tasks_accept_on_one_listener)
 {
     struct accepters a = { .clients = SCALED(400, 200, 100) };
     ck_assert_int_eq(weft_run(many_accepters, &a, ON(worker_counts[_i])), 0);
+    ck_assert_int_eq(atomic_load(&a.taken), a.clients);
+}
+END_TEST
+
+/* A blocking listener that others opened: nobody may get into an accept(2) that has to wait, since no cancel and no close
+ * would get it out of there, nor its worker. */
+static int many_accepters_of_others(void *arg)
+{
+    struct accepters *a = arg;
+    weft_addr at;
+    int l = socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0);
+    if (l < 0 || weft_addr_parse(&at, "127.0.0.1:0") < 0 || bind(l, (const struct sockaddr *)&at.sa, at.len) < 0 ||
+            listen(l, 1000) < 0)
+        return -EIO;
+    a->l = l;
+    snprintf(a->where, sizeof a->where, "127.0.0.1:%d", port_of(l));
+    weft_scope servers, clients;
+    weft_scope_begin(&servers, LIMIT);
+    for (int i = 0; i < 8; i++)
+        weft_spawn(&servers, accept_and_answer, a);
+    wait_for(&a->parked, 8);
+    weft_scope_begin(&clients, WEFT_NEVER);
+    for (int i = 0; i < a->clients; i++)
+        weft_spawn(&clients, be_client, a);
+    int rc = weft_scope_end(&clients, 0);
+    weft_close(l);
+    return weft_scope_end(&servers, rc);
+}
+
+START_TEST(several_tasks_accept_on_a_blocking_listener_of_others)
+{
+    struct accepters a = { .clients = SCALED(400, 200, 100) };
+    ck_assert_int_eq(weft_run(many_accepters_of_others, &a, ON(worker_counts[_i])), 0);
     ck_assert_int_eq(atomic_load(&a.taken), a.clients);
 }
 END_TEST
@@ -2105,6 +2313,9 @@ int main(void)
             tc, several_readers_are_served_in_the_order_they_came, 0, COUNT(waited_kinds));
     tcase_add_loop_test(tc, several_readers_share_what_comes_at_once, 0, 3 * COUNT(waited_kinds));
     tcase_add_loop_test(tc, several_tasks_wait_for_one_descriptor, 0, COUNT(waited_kinds));
+    tcase_add_loop_test(tc, who_cannot_look_passes_its_turn_on, 0, COUNT(waited_kinds));
+    tcase_add_loop_test(tc, what_lies_behind_a_mark_is_read_without_a_new_event, 0, 3 * counts);
+    tcase_add_loop_test(tc, a_read_of_nothing_takes_nothing, 0, 2 * (STREAMS + 1));
     tcase_add_loop_test(tc, one_task_reads_while_another_writes_on_the_same_descriptor, 0, 12);
     tcase_add_test(tc, a_socket_that_is_always_ready_does_not_keep_the_worker);
     tc = add_case(s, "foreign descriptors");
@@ -2130,11 +2341,13 @@ int main(void)
 #endif
     tcase_add_loop_test(tc, numbers_closed_by_weft_are_used_again, 0, counts);
     tcase_add_test(tc, a_descriptor_belongs_to_the_runtime_that_waits_on_it);
+    tcase_add_test(tc, descriptors_are_closed_while_their_runtime_ends);
     tcase_add_loop_test(tc, a_descriptor_outlives_the_runtimes_that_use_it_in_turn, 0, 2);
     tc = add_case(s, "listeners");
     tcase_add_loop_test(tc, pending_connections_are_taken_one_at_a_time, 0, 2);
     tcase_add_loop_test(tc, connections_behind_the_first_one_are_not_forgotten, 0, 3);
     tcase_add_loop_test(tc, several_tasks_accept_on_one_listener, 0, counts);
+    tcase_add_loop_test(tc, several_tasks_accept_on_a_blocking_listener_of_others, 0, counts);
     tcase_add_loop_test(tc, an_address_in_use_is_refused_unless_it_is_shared, 0, 2);
     tc = add_case(s, "failing connections");
     tcase_add_loop_test(tc, connecting_where_nobody_listens_is_refused, 0, 2);

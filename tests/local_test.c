@@ -37,14 +37,7 @@ static int value_of(weft_local *key)
     return !b ? -1 : atomic_load(&b->alive) ? b->value : -2;
 }
 
-static atomic_int wrong_line;
-
-#define must(cond)                                                                                                     \
-    do {                                                                                                               \
-        int none_ = 0;                                                                                                 \
-        if (!(cond))                                                                                                   \
-            atomic_compare_exchange_strong(&wrong_line, &none_, __LINE__);                                             \
-    } while (0)
+#define must(cond) ((cond) ? (void)0 : wrong_at(__LINE__))
 
 struct thread_call {
     weft_fn *fn;

@@ -1,6 +1,4 @@
-/* tests/serve_test.c - os/serve.c: who is served, how many at once, what fails, and the end of it in bounded time.
- *
- * Coroutines record the first line whose expectation failed (EXPECT), and the test asserts that there is none. */
+/* tests/serve_test.c - os/serve.c: who is served, how many at once, what fails, and the end of it in bounded time. */
 #include "support.h"
 
 #include <limits.h>
@@ -8,16 +6,6 @@
 #include "base/fault.h"
 
 static const int workers[] = { 1, 2, 4 };
-
-static atomic_int wrong_line;
-#define EXPECT(cond) \
-    do { \
-        if (!(cond)) { \
-            int zero_ = 0; \
-            atomic_compare_exchange_strong(&wrong_line, &zero_, __LINE__); \
-            return -EPROTO; \
-        } \
-    } while (0)
 
 struct server {
     char where[32];
@@ -73,11 +61,9 @@ static int run_both(void *arg)
 static void serve_on(struct server *v, weft_fn *body, int n)
 {
     struct run r = { v, body };
-    atomic_store(&wrong_line, 0);
     int before = descriptors_now();
     int rc = weft_run(run_both, &r, &(weft_options){ .workers = n, .report = count_reports, .report_arg = v });
-    ck_assert_msg(atomic_load(&wrong_line) == 0, "the expectation in line %d", atomic_load(&wrong_line));
-    ck_assert_int_eq(rc, 0);
+    AS_EXPECTED(rc);
     ck_assert_int_eq(descriptors_now(), before);
     ck_assert_int_eq(atomic_load(&v->in), 0);
 }
@@ -284,11 +270,9 @@ static int told_while_some_are_in(void *arg)
 static void end_on(struct server *v, int n)
 {
     struct run r = { v, NULL };
-    atomic_store(&wrong_line, 0);
     int before = descriptors_now();
     int rc = weft_run(told_while_some_are_in, &r, &(weft_options){ .workers = n, .report = count_reports, .report_arg = v });
-    ck_assert_msg(atomic_load(&wrong_line) == 0, "the expectation in line %d", atomic_load(&wrong_line));
-    ck_assert_int_eq(rc, 0);
+    AS_EXPECTED(rc);
     ck_assert_int_eq(descriptors_now(), before);
     ck_assert_int_eq(v->rc, -ETIMEDOUT);
     ck_assert_int_eq(atomic_load(&v->cancelled), v->clients);
@@ -307,6 +291,20 @@ START_TEST(without_grace_it_is_cancelled_at_once)
 {
     struct server v = { .handler = wait_there, .clients = 20, .o.grace = -1 };
     end_on(&v, workers[_i]);
+}
+END_TEST
+
+static int nobody_comes(void *arg)
+{
+    (void)arg;
+    return 0;
+}
+
+START_TEST(without_grace_and_without_anybody_nobody_was_cancelled)
+{
+    struct server v = { .handler = echo_lines, .o.grace = -1 };
+    serve_on(&v, nobody_comes, workers[_i]);
+    ck_assert_int_eq(v.rc, -ECANCELED);
 }
 END_TEST
 
@@ -376,9 +374,7 @@ START_TEST(within_the_grace_handlers_come_to_their_end)
 {
     struct server v = { .handler = unhurried, .clients = 10, .o.grace = LIMIT };
     struct run r = { &v, NULL };
-    atomic_store(&wrong_line, 0);
-    ck_assert_int_eq(weft_run(drains, &r, QUIETLY_ON(workers[_i])), 0);
-    ck_assert_int_eq(atomic_load(&wrong_line), 0);
+    AS_EXPECTED(weft_run(drains, &r, QUIETLY_ON(workers[_i])));
     ck_assert_int_eq(v.rc, -ECANCELED);
     ck_assert_int_eq(atomic_load(&v.cancelled), 0);
     ck_assert_int_eq(atomic_load(&v.served), 10);
@@ -445,10 +441,8 @@ static int by_force(void *arg)
 START_TEST(force_from_further_out_is_obeyed)
 {
     struct server v = { .handler = wait_there, .clients = 10, .o.grace = WEFT_NEVER };
-    atomic_store(&wrong_line, 0);
     int rc = weft_run(by_force, &v, QUIETLY_ON(workers[_i]));
-    ck_assert_msg(atomic_load(&wrong_line) == 0, "the expectation in line %d", atomic_load(&wrong_line));
-    ck_assert_int_eq(rc, 0);
+    AS_EXPECTED(rc);
     ck_assert_int_eq(v.rc, -ECANCELED);
     ck_assert_int_eq(atomic_load(&v.cancelled), 10);
 }
@@ -604,6 +598,53 @@ START_TEST(a_connection_without_a_stack_is_closed)
 }
 END_TEST
 
+static int hold_a_stack(void *arg)
+{
+    struct server *v = arg;
+    atomic_fetch_add(&v->in, 1);
+    int rc = weft_sleep(LIMIT);
+    atomic_fetch_add(&v->in, -1);
+    return rc;
+}
+
+/* There are stacks for v->clients tasks more: none for the server's own, or for one of the two. */
+static int begin_without_stacks(void *arg)
+{
+    struct server *v = arg;
+    weft_scope holders;
+    weft_task held[2], t;
+    int n = 0;
+    v->listener = listen_local(v->where);
+    weft_scope_begin_with(&holders, LIMIT, &(weft_scope_options){ .join = WEFT_JOIN_KEEP_GOING });
+    weft__fault_set(WEFT__FAULT_MMAP, 1, LONG_MAX, -ENOMEM);
+    do {
+        t = weft_spawn(&holders, hold_a_stack, v);
+        held[n % 2] = t;
+        while (weft_task_alive(t) && atomic_load(&v->in) == n)
+            EXPECT(weft_yield() == 0);
+        n = atomic_load(&v->in);
+    } while (weft_task_alive(t));
+    if (v->clients > 0) {
+        EXPECT(weft_task_cancel(held[(n - 1) % 2], NULL) == 0);
+        EXPECT(weft_task_join(held[(n - 1) % 2]) == 0);
+    }
+    v->rc = weft_serve(v->listener, echo_lines, v, NULL);
+    weft__fault_clear();
+    weft_scope_cancel(&holders, NULL);
+    int rc = weft_scope_end(&holders, 0);
+    weft_close(v->listener);
+    return rc == -ENOMEM ? 0 : rc; /* of the last, which had none */
+}
+
+START_TEST(a_server_without_stacks_of_its_own_says_so)
+{
+    struct server v = { .clients = _i };
+    weft_options few = { .workers = 1, .stack_bytes = 2 << 20, .report = say_nothing };
+    AS_EXPECTED(weft_run(begin_without_stacks, &v, &few));
+    ck_assert_int_eq(v.rc, -ENOMEM);
+}
+END_TEST
+
 /* Each has sent its byte before it is accepted. */
 static int crowd(void *arg)
 {
@@ -643,6 +684,7 @@ int main(void)
     tcase_add_loop_test(tc, that_clients_give_up_is_not_reported, 0, COUNT(workers));
     tcase_add_loop_test(tc, who_is_idle_is_cancelled_after_the_grace, 0, COUNT(workers));
     tcase_add_loop_test(tc, without_grace_it_is_cancelled_at_once, 0, COUNT(workers));
+    tcase_add_loop_test(tc, without_grace_and_without_anybody_nobody_was_cancelled, 0, COUNT(workers));
     tcase_add_loop_test(tc, peers_that_never_read_do_not_keep_it, 0, COUNT(workers));
     tcase_add_loop_test(tc, a_shield_does_not_keep_it, 0, COUNT(workers) - 1);
     tcase_add_loop_test(tc, within_the_grace_handlers_come_to_their_end, 0, COUNT(workers));
@@ -655,6 +697,7 @@ int main(void)
     tcase_add_test(tc, a_long_shortage_is_told_once_and_waited_for);
     tcase_add_loop_test(tc, without_memory_one_connection_fails_and_no_more, 0, 3);
     tcase_add_loop_test(tc, a_connection_without_a_stack_is_closed, 0, COUNT(workers));
+    tcase_add_loop_test(tc, a_server_without_stacks_of_its_own_says_so, 0, 2);
     tcase_add_loop_test(tc, a_crowd_with_few_places_is_served_in_turn, 0, COUNT(workers));
     return run_suite(s);
 }

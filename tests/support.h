@@ -196,6 +196,39 @@ static inline void gate_open(struct gate *g)
     pthread_mutex_unlock(&g->lock);
 }
 
+/* -- what coroutines find wrong -- */
+
+/* The line of the first expectation that failed since it was asked for, whoever's: several tasks of one test expect at
+ * once. */
+static atomic_int wrong_line __attribute__((unused));
+NOINLINE static void wrong_at(int line)
+{
+    int none = 0;
+    atomic_compare_exchange_strong(&wrong_line, &none, line);
+}
+NOINLINE static int line_that_was_wrong(void)
+{
+    return atomic_exchange(&wrong_line, 0);
+}
+
+/* In a function that returns 0 or a negative errno: records the line, and returns. */
+#define EXPECT(cond)                                                                               \
+    do {                                                                                           \
+        if (!(cond)) {                                                                             \
+            wrong_at(__LINE__);                                                                    \
+            return -EPROTO;                                                                        \
+        }                                                                                          \
+    } while (0)
+
+/* In the test's body: a run of such functions, which returned rc, found nothing wrong. `run`: which of several. */
+#define AS_EXPECTED(rc) AS_EXPECTED_IN(rc, 0)
+#define AS_EXPECTED_IN(rc, run)                                                                    \
+    do {                                                                                           \
+        int rc_ = (rc), line_ = line_that_was_wrong();                                             \
+        ck_assert_msg(line_ == 0 && rc_ == 0, "line %d, or 0; it returned %d; run %d", line_,      \
+                rc_, (run));                                                                       \
+    } while (0)
+
 /* -- threads -- */
 
 static inline pthread_t thread_start(void *(*fn)(void *), void *arg)

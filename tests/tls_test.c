@@ -159,7 +159,7 @@ static void remove_files(void)
 static const int workers[] = { 1, 2, 4 };
 
 struct t {
-    int line, i;
+    int i;
     weft_tls *client, *server;
     weft_stream *a, *b; /* the client's, the server's */
     const char *host;
@@ -171,19 +171,10 @@ struct t {
     bool drop; /* a client that failed, too, is gone at once */
 };
 
-#define EXPECT(cond) \
-    do { \
-        if (!(cond)) { \
-            if (t->line == 0) \
-                t->line = __LINE__; \
-            return -EPROTO; \
-        } \
-    } while (0)
-
 static void check_run(weft_fn *fn, struct t *t, const weft_options *o)
 {
-    int rc = weft_run(fn, t, o);
-    ck_assert_msg(t->line == 0, "the expectation in line %d; %d %s; %d %s", t->line, t->rc[0], t->text[0], t->rc[1], t->text[1]);
+    int rc = weft_run(fn, t, o), line = line_that_was_wrong();
+    ck_assert_msg(line == 0, "the expectation in line %d; %d %s; %d %s", line, t->rc[0], t->text[0], t->rc[1], t->text[1]);
     ck_assert_int_eq(rc, 0);
 }
 

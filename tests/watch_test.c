@@ -41,12 +41,6 @@ static int descriptors_back_to(int before)
     return n;
 }
 
-#define EXPECT(cond)                                                                                                       \
-    do {                                                                                                                   \
-        if (!(cond))                                                                                                       \
-            return -(__LINE__);                                                                                            \
-    } while (0)
-
 /* In runtimes of each size, and on a plain thread; nothing may be left. */
 static void run_everywhere(weft_fn *fn)
 {
@@ -59,7 +53,7 @@ static void run_everywhere(weft_fn *fn)
         ck_assert_int_eq(descriptors_back_to(fds), fds);
         ck_assert_int_eq(threads_back_to(threads), threads);
         dir_remove();
-        ck_assert_msg(rc == 0, "line %d (place %d)", -rc, i);
+        AS_EXPECTED_IN(rc, i);
     }
 }
 

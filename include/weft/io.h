@@ -61,7 +61,8 @@ WEFT_CHECK WEFT_API int weft_read_all(int fd, void *buf, size_t n);
 
 /* Copies until the end of `from`. *moved (NULL: not told) is how much `to` has taken, also on an error. The end is not sent
  * on. Between sockets of weft's own that have much to say the bytes do not pass through this process (splice(2), through a
- * pipe that is opened for it; without one, through a buffer of 16 KiB as between all others).
+ * pipe that is opened for it; without one, through a buffer of 16 KiB as between all others). Both stay open until it has
+ * returned: that one was closed meanwhile it finds when it waits on it, or comes to it next.
  *
  * returns    0; -ENOMEM; those of weft_read and weft_write
  * on error   what was read and is not in *moved, at most 64 KiB, is lost

@@ -50,10 +50,11 @@ WEFT_API int weft_service_ready(void);
 /* Takes the next connection, with TCP_NODELAY. Connections that died in the queue are passed over. When
  * descriptors or memory run out it pauses, from 1 to 100 ms, and tries again for one second before it gives
  * the error back; the connection stays in the queue. One only is closed: that was taken, and finds no memory (a page for
- * hundreds of descriptors) to be waited for.
+ * hundreds of descriptors) to be waited for. A listener that weft did not open, and that is a blocking one, is to be
+ * accepted from by nothing else than this call: who loses a connection to another process, or to accept(2), would wait in
+ * the kernel for the next, with its thread.
  *
- * returns    a descriptor; -ECANCELED; -EBADF; -EMFILE, -ENFILE, -ENOBUFS, -ENOMEM; -EINVAL not listening; -EAGAIN
- *            only on a plain thread, of a non-blocking listener that weft did not open: somebody else was first
+ * returns    a descriptor; -ECANCELED; -EBADF; -EMFILE, -ENFILE, -ENOBUFS, -ENOMEM; -EINVAL not listening
  * context    task: suspends, cancellation point (no connection is lost); plain thread: blocks it */
 WEFT_CHECK WEFT_API int weft_accept(int listener);
 

@@ -9,6 +9,7 @@
  * that came together leave together. Who writes beside a task that reads has to flush.
  * An error of writing but -ECANCELED is for good: what was kept is lost, and later calls return it again. A read that was to
  * send it first returns it, too; but where the other side has gone (-EPIPE, -ECONNRESET) it reads what that has said before.
+ * Only what was refused before anything was kept or sent (-EINVAL, -EMSGSIZE, -ENOMEM for the buffer) leaves all as it was.
  *
  * context    task: suspends, cancellation point (no byte is lost); plain thread: blocks it
  * errors     those of weft_read and weft_write, and
@@ -33,7 +34,7 @@ typedef struct weft_stream weft_stream;
 
 /* How a stream is to be. All zero, or NULL, are the defaults. */
 typedef struct weft_stream_options {
-    size_t read_limit;    /* bytes of a line, a frame, a piece up to a separator; 0: 65536 */
+    size_t read_limit;    /* bytes of a line, a frame, a piece up to a separator, as handed out; 0: 65536 */
     size_t write_buffer;  /* bytes that are kept before they are sent; 0: 16384 */
     bool keep_fd;         /* the descriptor stays open when the stream is closed */
     uint64_t reserved[8]; /* zero */
@@ -59,7 +60,7 @@ WEFT_CHECK WEFT_API int weft_stream_pair(weft_stream **a, weft_stream **b);
  * context    task: suspends, cancellation point (what is kept may be lost); plain thread: blocks it */
 WEFT_API int weft_stream_close(weft_stream **s);
 
-/* Closes at once; what is kept is lost. Sets *s to NULL. For WEFT_AUTO.
+/* Closes at once; what is kept is lost. Sets *s to NULL. Nobody else may be in a call on it. For WEFT_AUTO.
  *
  * context    any thread: never suspends */
 WEFT_API void weft_stream_drop(weft_stream **s);
@@ -122,7 +123,8 @@ WEFT_CHECK WEFT_API int weft_stream_flush(weft_stream *s);
  * returns    0; -ENOTSOCK the descriptor has no such end: close the stream */
 WEFT_CHECK WEFT_API int weft_stream_shutdown(weft_stream *s);
 
-/* Copies until the end of `from`, and sends it. *moved (NULL: not told) is how much `to` has taken.
+/* Copies until the end of `from`; what has come is sent before more is waited for. The end is not sent on. *moved (NULL:
+ * not told) is how much `to` has taken.
  *
  * returns    0
  * context    task: suspends, cancellation point (as weft_stream_write); plain thread: blocks it */

@@ -33,7 +33,9 @@ struct weft__slot {
     at_word poller;  /* struct weft__poller *, in whose set it is; 0 in none */
     struct weft__link waiters[2];
     int fd;
-    at_int sticky; /* EPOLLRDHUP, EPOLLHUP or EPOLLERR has come: read to the end */
+    at_int sticky; /* EPOLLRDHUP, EPOLLHUP, EPOLLERR or EPOLLPRI has come: read to the end */
+    at_int accepting; /* a call is between its look at a listener and its accept(2): os/net.c */
+    at_int leaving;   /* E7: how many take it out of its set */
 #ifdef WEFT_DEBUG
     at_word file; /* which file it was when weft opened it */
 #endif
@@ -43,6 +45,7 @@ struct weft__slot {
 #define WEFT__SLOT_OWNED (UINT64_C(1) << 56)   /* weft opened it: non-blocking, and only weft_close closes it */
 #define WEFT__SLOT_STREAM (UINT64_C(1) << 57)  /* a connected stream socket */
 #define WEFT__SLOT_CLOSING (UINT64_C(1) << 58) /* no call may enter; the last one out closes the number */
+#define WEFT__SLOT_UNIX (UINT64_C(1) << 59)    /* with STREAM, no TCP: a read also stops where descriptors came with bytes */
 
 /* 0; -EMFILE, -ENFILE, -ENOMEM: fini then closes what there is of it. */
 int weft__poller_init(struct weft__poller *p);
@@ -83,6 +86,15 @@ void weft__slot_forget(struct weft__slot *s, struct weft__io_wait *w);
 
 /* Whether anybody waits for a descriptor, whichever runtime's. A walk over all numbers that were ever waited for. */
 bool weft__slots_waited(void);
+
+/* E2, before the system call: whether there was an edge. */
+static inline bool weft__slot_use_edge(struct weft__slot *s, enum weft__dir d)
+{
+    if (ati_load(&s->ready[d]) == 0)
+        return false; /* nothing is stored: it would wipe an edge that comes just now */
+    ati_store(&s->ready[d], 0);
+    return true;
+}
 
 /* The call used an edge's worth and left more, perhaps: the next waiter gets its turn. */
 void weft__slot_pass_on(struct weft__slot *s, enum weft__dir d);

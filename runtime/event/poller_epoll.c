@@ -17,6 +17,9 @@
  *               read) gives it back: ready = 1, fence, anybody waiting? Against waiting + 1, fence, ready? Else a second
  *               call that saw -EAGAIN before the edge would sleep beside what is left.
  *           E5  a waiter's record is reached only under the slot's lock, and leaves the lists before it dies.
+ *           E7  a set is there for as long as a slot says so, or somebody takes the descriptor out of it: leaving + 1,
+ *               fence, which set? Against: no set, fence, leaving = 0? Else the end of a runtime would free what a call
+ *               of close on another thread still reads.
  * The outer set (IO rule R8)
  *     arm:   A1 armed 0 -> 1 (swap)                I/O thread: B1 outer returns; the kernel has disarmed it
  *            A2 EPOLL_CTL_MOD(ONESHOT) if it was 0              B2 armed = 0
@@ -29,6 +32,7 @@
 
 #include <fcntl.h>
 #include <pthread.h>
+#include <sched.h>
 #include <sys/epoll.h>
 #include <sys/eventfd.h>
 #include <sys/stat.h>
@@ -45,7 +49,7 @@
 #include "sched/sched.h"
 
 enum { SLOTS = 1 << 20, COMMIT = 8192 };
-#define EVENTS ((uint32_t)EPOLLIN | EPOLLOUT | EPOLLRDHUP | (uint32_t)EPOLLET)
+#define EVENTS ((uint32_t)EPOLLIN | EPOLLPRI | EPOLLOUT | EPOLLRDHUP | (uint32_t)EPOLLET)
 
 #define FLAGS_MASK (UINT64_C(0xff) << 56)
 #define GENERATION_ONE (UINT64_C(1) << 32)
@@ -94,8 +98,13 @@ void weft__poller_fini(struct weft__poller *p)
     /* Descriptors that are still known to be in this set belong to nobody now. */
     uint32_t n = ati_load(&committed);
     for (uint32_t fd = 0; fd < n; fd++)
-        if (at_load(&slots[fd].poller) == (uint64_t)(uintptr_t)p)
+        /* acquire (E7): whoever has just taken the last one out, and wrote that, is done with the set */
+        if (at_load_acquire(&slots[fd].poller) == (uint64_t)(uintptr_t)p) {
             at_store(&slots[fd].poller, 0);
+            at_fence_full(); /* E7 */
+            while (ati_load_acquire(&slots[fd].leaving) != 0) /* acquire: meets the full order in leave_set */
+                sched_yield();
+        }
     if (p->set >= 0)
         close(p->set);
     if (p->outer >= 0)
@@ -193,7 +202,7 @@ static void reset(struct weft__slot *s, uint64_t flags)
     ati_store(&s->sticky, 0);
     ati_store(&s->ready[0], 0);
     ati_store(&s->ready[1], 0);
-    at_store(&s->poller, 0);
+    at_store_release(&s->poller, 0); /* release (E7): meets the acquire in weft__poller_fini */
     at_store_release(&s->life, flags | generation);
 }
 
@@ -264,6 +273,18 @@ int weft__slot_adopt(int fd, uint64_t flags)
     return 0;
 }
 
+/* Also of weft's own: another process may keep the file open, a child, or who was sent it, and its events would go on
+ * waking this one. */
+static void leave_set(struct weft__slot *s)
+{
+    ati_add(&s->leaving, 1);
+    at_fence_full(); /* E7 */
+    struct weft__poller *p = (struct weft__poller *)(uintptr_t)at_load(&s->poller);
+    if (p)
+        epoll_ctl(p->set, EPOLL_CTL_DEL, s->fd, &(struct epoll_event){ .events = 0 });
+    ati_add(&s->leaving, (uint32_t)-1);
+}
+
 int weft__slot_close(int fd, bool close_number)
 {
     struct weft__slot *s;
@@ -275,13 +296,11 @@ int weft__slot_close(int fd, bool close_number)
         return -EBADF;
     }
     if (!close_number) {
-        struct weft__poller *p = (struct weft__poller *)(uintptr_t)at_load(&s->poller);
-        if (p)
-            epoll_ctl(p->set, EPOLL_CTL_DEL, fd, &(struct epoll_event){ .events = 0 });
+        leave_set(s);
         weft__lock(&s->lock);
         wake_all(s);
         weft__unlock(&s->lock);
-        at_store(&s->poller, 0);
+        at_store_release(&s->poller, 0); /* release (E7): as in reset */
         weft__slot_leave(s);
         return 0;
     }
@@ -294,9 +313,7 @@ int weft__slot_close(int fd, bool close_number)
         if (at_cas(&s->life, life, life | WEFT__SLOT_CLOSING))
             break;
     }
-    struct weft__poller *p = (struct weft__poller *)(uintptr_t)at_load(&s->poller);
-    if (p && !(at_load(&s->life) & WEFT__SLOT_OWNED)) /* another process may keep the file open */
-        epoll_ctl(p->set, EPOLL_CTL_DEL, fd, &(struct epoll_event){ .events = 0 });
+    leave_set(s);
     weft__lock(&s->lock);
     wake_all(s);
     weft__unlock(&s->lock);
@@ -457,7 +474,7 @@ static uint32_t take_event(const struct epoll_event *e, uint32_t *woken)
     if (e->events & (EPOLLHUP | EPOLLERR))
         dirs |= WEFT_READABLE | WEFT_WRITABLE;
     weft__lock(&s->lock);
-    if (e->events & (EPOLLRDHUP | EPOLLHUP | EPOLLERR))
+    if (e->events & (EPOLLRDHUP | EPOLLHUP | EPOLLERR | EPOLLPRI)) /* a read stops before an urgent byte, too */
         ati_store(&s->sticky, 1);
     for (int d = 0; d < 2; d++)
         if (dirs & (1u << d)) {

@@ -62,7 +62,7 @@ static int begin(const struct weft_connect_options *o, const weft_addr *from, co
     }
     if (!o->delay)
         weft__socket_set(fd, IPPROTO_TCP, TCP_NODELAY, 1); /* refused by Unix sockets */
-    if ((fd = weft__socket_adopt(fd, WEFT__SLOT_STREAM)) < 0) {
+    if ((fd = weft__socket_adopt(fd, a->sa.ss_family == AF_UNIX ? WEFT__SLOT_STREAM | WEFT__SLOT_UNIX : WEFT__SLOT_STREAM)) < 0) {
         *rc = fd;
         return -1;
     }
@@ -134,7 +134,7 @@ static int begin_next(struct race *r)
 {
     int i = r->begun++, rc;
     int fd = begin(r->o, r->from, &r->to[i], &rc);
-    r->next_at = weft_now() + (r->o->stagger ? r->o->stagger : weft_ms(250));
+    r->next_at = weft_after(r->o->stagger ? r->o->stagger : weft_ms(250));
     if (rc == 0)
         return fd;
     if (rc == -EINPROGRESS) {
@@ -228,8 +228,8 @@ int weft_connect(const char *where, const weft_connect_options *o)
         return n < 0 ? n : rc;
     r.o = o;
     r.from = o->from ? &from : NULL;
-    if (n == 1) /* the kernel tells what `from` lacks */
-        return connect_one(f, o, r.from, &found[0]);
     put_in_order(&r, found, n);
-    return r.n == 0 ? -EAFNOSUPPORT : run(&r);
+    if (r.n == 0) /* of which the kernel says -EINVAL or -EAFNOSUPPORT */
+        return -EAFNOSUPPORT;
+    return n == 1 ? connect_one(f, o, r.from, &r.to[0]) : run(&r);
 }

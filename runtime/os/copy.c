@@ -70,6 +70,7 @@ struct way {
     int to, from;
     struct weft__slot *to_slot, *from_slot;
     uint64_t moved;
+    bool end_goes_on; /* to `to`, as SHUT_WR */
     bool writing; /* what failed last was to write */
     char *buf;
     int pipe[2];
@@ -219,6 +220,13 @@ static int copy_in(struct way *w, struct weft__frame *f)
     return by_buffer(w, false);
 }
 
+/* A kind that has no such end (a pipe, a terminal) gets it when it is closed. Within C1, like the bytes. */
+static int send_end(const struct way *w)
+{
+    int rc = weft_shutdown(w->to, SHUT_WR);
+    return rc == -ENOTSOCK || rc == -ENOTCONN ? 0 : rc;
+}
+
 static int copy_way(struct way *w)
 {
     struct weft__frame *f = weft__current();
@@ -228,6 +236,8 @@ static int copy_way(struct way *w)
     if (rc < 0)
         return rc;
     rc = copy_in(w, f);
+    if (rc == 0 && w->end_goes_on)
+        rc = send_end(w);
     way_end(w);
     return rc;
 }
@@ -248,24 +258,18 @@ struct half {
     int rc;
 };
 
-/* The end goes on to the other side; a kind that has no such end (a pipe, a terminal) gets it when it is closed. A way whose
- * reader has gone is over by itself: what comes the other way may be the reason why, and is still wanted. */
+/* A way whose reader has gone is over by itself: what comes the other way may be the reason why, and is still wanted. */
 static int copy_half(void *arg)
 {
     struct half *h = arg;
-    int rc = copy_way(&h->way);
-    if (rc == 0) {
-        rc = weft_shutdown(h->way.to, SHUT_WR);
-        if (rc == -ENOTSOCK || rc == -ENOTCONN)
-            rc = 0;
-    }
-    h->rc = rc;
+    int rc = h->rc = copy_way(&h->way);
     return h->way.writing && (rc == -EPIPE || rc == -ECONNRESET) ? 0 : rc;
 }
 
 int weft_copy_both(int a, int b, uint64_t *a_to_b, uint64_t *b_to_a)
 {
-    struct half h[2] = { { .way = { .to = b, .from = a } }, { .way = { .to = a, .from = b } } };
+    struct half h[2] = { { .way = { .to = b, .from = a, .end_goes_on = true } },
+        { .way = { .to = a, .from = b, .end_goes_on = true } } };
     int rc = a == b ? -EINVAL : weft_gather(h, 2, sizeof h[0], copy_half, NULL);
     if (a_to_b)
         *a_to_b = h[0].way.moved;
@@ -306,7 +310,10 @@ static int send_piece(int fd, void *arg)
 {
     struct sending *p = arg;
     (void)fd;
-    if (in_memory(p) || weft__lane_call(WEFT__LANE_FILES, sendfile_now, p) < 0) /* no thread: rather here than not at all */
+    int rc = in_memory(p) ? -EAGAIN : weft__lane_call(WEFT__LANE_FILES, sendfile_now, p);
+    if (rc == -ECANCELED)
+        return rc;
+    if (rc < 0) /* in memory; or no thread: rather here than not at all */
         sendfile_now(p);
     return p->sent;
 }

@@ -12,11 +12,11 @@
 #include "base/errno.h"
 #include "os/socket.h"
 
-enum { MOST_FDS = 253 }; /* SCM_MAX_FD */
+enum { MOST_FDS = 253 /* SCM_MAX_FD */, OTHERS = 512 /* bytes for credentials and labels, if the socket was set to tell */ };
 
 union control {
     struct cmsghdr align;
-    char bytes[CMSG_SPACE(MOST_FDS * sizeof(int))];
+    char bytes[CMSG_SPACE(MOST_FDS * sizeof(int)) + OTHERS];
 };
 
 struct parcel {

@@ -42,6 +42,13 @@ static char *find(const weft_stream *s, size_t looked, const void *sep, size_t b
     return memmem(from, weft__stream_ahead(s) - looked, sep, bytes);
 }
 
+/* How much of what is ahead, without a separator in it, may yet be a piece and the beginning of its separator. */
+static size_t longest(const weft_stream *s, size_t bytes, bool line)
+{
+    bool half = line && weft__stream_ahead(s) > s->limit && s->in[s->at + s->limit] == '\r';
+    return s->limit + bytes - 1 + half;
+}
+
 static int until(weft_stream *s, const void *sep, size_t bytes, bool line, struct piece p)
 {
     size_t looked = 0;
@@ -49,13 +56,13 @@ static int until(weft_stream *s, const void *sep, size_t bytes, bool line, struc
         size_t ahead = weft__stream_ahead(s);
         char *at = ahead - looked >= bytes ? find(s, looked, sep, bytes) : NULL;
         size_t n = at ? (size_t)(at - (s->in + s->at)) : ahead;
-        if (at && n <= s->limit) {
+        if (at && (n <= s->limit || (line && n == s->limit + 1 && at[-1] == '\r'))) {
             if (line)
                 return hand_out_line(s, n, true, p);
             *at = 0;
             return hand_out(s, 0, n, n + bytes, p);
         }
-        if (at || ahead >= s->limit + bytes)
+        if (at || ahead > longest(s, bytes, line))
             return -EMSGSIZE;
         looked = ahead >= bytes ? ahead - (bytes - 1) : 0;
         int rc = weft__stream_fill(s, ahead + 1);

@@ -11,8 +11,8 @@
  * so O_NONBLOCK of a descriptor that somebody else opened is never touched: it would change it for them, too.
  *
  * Short reads: a read of one of our stream sockets that got less than it asked for has emptied it; the next read waits
- * without trying, unless the last event carried a hang-up. Everything else is read to -EAGAIN. So an echo is one read
- * and one write.
+ * without trying, unless an event carried a hang-up or an urgent byte, before which a read stops, or the kernel says that
+ * it stopped behind descriptors (Unix sockets). Everything else is read to -EAGAIN. So an echo is one read and one write.
  * Plain threads wait by poll(2), in slices, so that their scopes' deadlines and cancels are seen.
  * Tested    tests/io_test.c, tests/cause_test.c, stress/sockets.c */
 #include <limits.h>
@@ -43,6 +43,7 @@ struct transfer {
     const struct iovec *v;
     int n;
     size_t bytes;
+    bool cut; /* a read stopped at a mark, and there may be more behind it */
 };
 
 /* recv(3) and send(3) are cancellation points of plain threads, for which they do two atomic operations each. A task is
@@ -56,6 +57,15 @@ static long recv_now(int fd, const struct iovec *v)
 #endif
 }
 
+static long recvmsg_now(int fd, struct msghdr *m)
+{
+#ifdef WEFT__LIBC_CALLS
+    return recvmsg(fd, m, MSG_DONTWAIT);
+#else
+    return syscall(SYS_recvmsg, fd, m, MSG_DONTWAIT);
+#endif
+}
+
 static long send_now(int fd, const struct iovec *v)
 {
     const int flags = MSG_NOSIGNAL | MSG_DONTWAIT;
@@ -66,8 +76,20 @@ static long send_now(int fd, const struct iovec *v)
 #endif
 }
 
-static long now_own(const struct transfer *t)
+/* A Unix socket's read stops where descriptors came, or where another writer's bytes begin if SO_PASSCRED is set. As there is
+ * no room for either, the kernel says so. */
+static long recv_unix(struct transfer *t)
 {
+    struct msghdr m = { .msg_iov = (struct iovec *)(uintptr_t)t->v, .msg_iovlen = (size_t)t->n };
+    long n = recvmsg_now(t->fd, &m);
+    t->cut = n > 0 && (m.msg_flags & MSG_CTRUNC) != 0;
+    return n;
+}
+
+static long now_own(struct transfer *t, bool is_unix)
+{
+    if (t->dir == WEFT__READ && t->bytes > 0 && is_unix)
+        return recv_unix(t);
     if (t->dir == WEFT__READ && t->n == 1 && t->bytes > 0)
         return recv_now(t->fd, &t->v[0]); /* a shorter way through the kernel than read */
     if (t->dir == WEFT__READ)
@@ -77,10 +99,12 @@ static long now_own(const struct transfer *t)
                      : sendmsg(t->fd, &m, MSG_NOSIGNAL | MSG_DONTWAIT);
 }
 
+/* A read of nothing takes nothing, as read(2) has it: no datagram. */
 static long now_socket(const struct transfer *t)
 {
     struct msghdr m = { .msg_iov = (struct iovec *)(uintptr_t)t->v, .msg_iovlen = (size_t)t->n };
-    return t->dir == WEFT__READ ? recvmsg(t->fd, &m, MSG_DONTWAIT) : sendmsg(t->fd, &m, MSG_DONTWAIT | MSG_NOSIGNAL);
+    return t->dir == WEFT__WRITE ? sendmsg(t->fd, &m, MSG_DONTWAIT | MSG_NOSIGNAL)
+                                 : recvmsg(t->fd, &m, t->bytes > 0 ? MSG_DONTWAIT : MSG_DONTWAIT | MSG_PEEK);
 }
 
 static long now_nowait(const struct transfer *t)
@@ -108,16 +132,17 @@ static int kind_of(int fd, enum kind *kind)
 }
 
 /* Moves what can be moved now: a count, -EAGAIN, or another error. */
-static long try_now(struct weft__slot *s, const struct transfer *t)
+static long try_now(struct weft__slot *s, struct transfer *t)
 {
     long n;
     do {
-        if (at_load(&s->life) & WEFT__SLOT_OWNED)
-            n = weft__or_errno(now_own(t));
+        uint64_t life = at_load(&s->life);
+        if (life & WEFT__SLOT_OWNED)
+            n = weft__or_errno(now_own(t, (life & WEFT__SLOT_UNIX) != 0));
         else if ((n = weft__or_errno(now_socket(t))) == -ENOTSOCK)
             n = weft__or_errno(now_nowait(t));
     } while (n == -EINTR);
-    return n;
+    return n == -EAGAIN && t->bytes == 0 && t->dir == WEFT__READ ? 0 : n;
 }
 
 /* A kind that can only block: after readiness, if it has any, on a thread of the files' lane. */
@@ -147,7 +172,7 @@ static bool is_stream(const struct weft__slot *s)
 static void after_transfer(struct weft__slot *s, const struct transfer *t, long n, bool edge)
 {
     uint32_t bit = 1u << t->dir;
-    if (n > 0 && (size_t)n < t->bytes && t->dir == WEFT__READ && is_stream(s))
+    if (n > 0 && (size_t)n < t->bytes && t->dir == WEFT__READ && !t->cut && is_stream(s))
         ati_store(&s->drained, bit);
     else if (edge || ati_load(&s->waiting[t->dir]) > 0)
         weft__slot_pass_on(s, t->dir); /* E6 */
@@ -158,13 +183,10 @@ static int transfer_in(struct weft__frame *f, struct weft__slot *s, struct trans
     bool waited = false, edge = false;
     for (;;) {
         /* After a wait it always tries: the edge that ended the wait is used up. */
-        bool drained = !waited && (ati_load(&s->drained) & (1u << t->dir)) && ati_load_acquire(&s->ready[t->dir]) == 0 &&
-                is_stream(s);
+        bool drained = !waited && t->bytes > 0 && (ati_load(&s->drained) & (1u << t->dir)) &&
+                ati_load_acquire(&s->ready[t->dir]) == 0 && is_stream(s);
         if (!drained) {
-            if (ati_load(&s->ready[t->dir]) != 0) { /* else nothing is stored: it would wipe an edge that comes just now */
-                ati_store(&s->ready[t->dir], 0);    /* E2: before the system call */
-                edge = true;
-            }
+            edge = weft__slot_use_edge(s, t->dir) || edge;
             ati_store(&s->drained, 0);
             long n = try_now(s, t);
             if (n >= 0) {
@@ -288,14 +310,16 @@ int weft_wait_fd(int fd, int events)
     if (rc < 0 || (rc = weft__slot_enter(fd, &s)) < 0)
         return rc;
     rc = weft__ready_pollable(f, s);
+    unsigned passed = 0;
     for (bool waited = false; rc == 0; waited = true) {
         rc = weft__ready_look(fd, want);
+        passed = rc > 0 ? (unsigned)rc : rc < 0 && waited ? want : 0;
         if (rc == 0 && (rc = weft__ready_wait(f, s, want, waited)) < 0)
             break;
     }
-    /* It is ready for the next waiter as well. */
+    /* It is ready for the next waiter as well; or the next one is to look, since this one could not. */
     for (int d = 0; d < 2; d++)
-        if (rc > 0 && ((unsigned)rc & (1u << d)))
+        if (passed & (1u << d))
             weft__slot_pass_on(s, (enum weft__dir)d);
     weft__slot_leave(s);
     return rc;

@@ -12,6 +12,7 @@
 #include <weft/dns.h>
 #include <weft/io.h>
 #include <weft/net.h>
+#include <weft/task.h>
 #include <weft/time.h>
 
 #include "base/errno.h"
@@ -133,7 +134,7 @@ static bool died_in_queue(int error)
             error == ENONET || error == EHOSTUNREACH || error == ENETUNREACH;
 }
 
-static int accept_now(int listener)
+static int accept_one(int listener)
 {
     int fd = weft__fault(WEFT__FAULT_ACCEPT);
     if (fd == 0 && (fd = accept4(listener, NULL, NULL, SOCK_NONBLOCK | SOCK_CLOEXEC)) < 0)
@@ -141,16 +142,38 @@ static int accept_now(int listener)
     return fd;
 }
 
+/* A listener that weft did not open may be a blocking one, out of whose accept(2) neither a cancel nor a close gets anybody.
+ * So it is asked first whether there is a connection, and by one call at a time: two would see the same one. -EBUSY: another
+ * is there just now. */
+static int accept_now(struct weft__slot *s, int listener)
+{
+    if (at_load(&s->life) & WEFT__SLOT_OWNED)
+        return accept_one(listener);
+    if (!ati_cas(&s->accepting, 0, 1))
+        return -EBUSY;
+    int rc = weft__ready_look(listener, WEFT_READABLE);
+    rc = rc > 0 ? accept_one(listener) : rc == 0 ? -EAGAIN : rc;
+    ati_store_release(&s->accepting, 0);
+    return rc;
+}
+
 static int accept_in(struct weft__frame *f, struct weft__slot *s, int listener)
 {
     int64_t pause = weft_ms(1), paused = 0;
     bool waited = false;
     for (;;) {
-        ati_store(&s->ready[WEFT__READ], 0); /* E2 */
-        int fd = accept_now(listener), rc;
+        weft__slot_use_edge(s, WEFT__READ); /* E2 */
+        int fd = accept_now(s, listener), rc;
         if (fd >= 0) {
             weft__slot_pass_on(s, WEFT__READ); /* E6: there may be more in the queue */
             return fd;
+        }
+        if (fd == -EBUSY) { /* for two system calls; the edge is this one's, so it does not wait for another */
+            if ((rc = weft_yield()) < 0) {
+                weft__slot_pass_on(s, WEFT__READ);
+                return rc;
+            }
+            continue;
         }
         if (died_in_queue(-fd)) { /* a flood of them is neither to keep others waiting nor to outlast a cancel */
             if ((rc = weft__enter_call(f)) < 0) {
@@ -172,8 +195,6 @@ static int accept_in(struct weft__frame *f, struct weft__slot *s, int listener)
             weft__slot_pass_on(s, WEFT__READ);
             return fd;
         }
-        if (!(at_load(&s->life) & WEFT__SLOT_OWNED) && weft__is_thread(f))
-            return fd;
         if ((rc = weft__ready_wait(f, s, WEFT_READABLE, waited)) < 0)
             return rc;
         waited = true;
@@ -189,20 +210,13 @@ int weft_accept(int listener)
     int rc = weft__enter_read(f);
     if (rc < 0 || (rc = weft__slot_enter(listener, &s)) < 0)
         return rc;
-    if (!(at_load(&s->life) & WEFT__SLOT_OWNED)) /* its accept might block: look first */
-        rc = weft__ready_look(listener, WEFT_READABLE);
-    while (rc == 0 && !(at_load(&s->life) & WEFT__SLOT_OWNED)) {
-        if ((rc = weft__ready_wait(f, s, WEFT_READABLE, false)) == 0)
-            rc = weft__ready_look(listener, WEFT_READABLE);
-    }
-    if (rc >= 0)
-        rc = accept_in(f, s, listener);
+    rc = accept_in(f, s, listener);
     weft__slot_leave(s);
     weft__has_read(f);
     if (rc < 0)
         return rc;
-    weft__socket_set(rc, IPPROTO_TCP, TCP_NODELAY, 1); /* refused by Unix sockets, which need none */
-    return weft__socket_adopt(rc, WEFT__SLOT_STREAM);
+    bool is_tcp = weft__socket_set(rc, IPPROTO_TCP, TCP_NODELAY, 1) == 0; /* refused by Unix sockets, which need none */
+    return weft__socket_adopt(rc, is_tcp ? WEFT__SLOT_STREAM : WEFT__SLOT_STREAM | WEFT__SLOT_UNIX);
 }
 
 /* ---- the rest */
@@ -230,10 +244,10 @@ int weft_pair(int fds[2])
         rc = -weft__errno();
     if (rc < 0)
         return rc;
-    rc = weft__slot_adopt(pair[0], WEFT__SLOT_OWNED | WEFT__SLOT_STREAM);
+    rc = weft__slot_adopt(pair[0], WEFT__SLOT_OWNED | WEFT__SLOT_STREAM | WEFT__SLOT_UNIX);
     if (rc < 0)
         close(pair[0]);
-    else if ((rc = weft__slot_adopt(pair[1], WEFT__SLOT_OWNED | WEFT__SLOT_STREAM)) < 0)
+    else if ((rc = weft__slot_adopt(pair[1], WEFT__SLOT_OWNED | WEFT__SLOT_STREAM | WEFT__SLOT_UNIX)) < 0)
         weft_ignore(weft_close(pair[0])); /* or its number would be taken for weft's own */
     if (rc < 0) {
         close(pair[1]);

@@ -127,10 +127,7 @@ int weft__ready_call(struct weft__frame *f, struct weft__slot *s, enum weft__dir
     for (;;) {
         if (at_load(&s->life) & WEFT__SLOT_CLOSING)
             return -EBADF;
-        if (ati_load(&s->ready[dir]) != 0) { /* else nothing is stored: it would wipe an edge that comes just now */
-            ati_store(&s->ready[dir], 0);    /* E2: before the system call */
-            edge = true;
-        }
+        edge = weft__slot_use_edge(s, dir) || edge;
         if (dir == WEFT__READ)
             ati_store(&s->drained, 0);
         int rc = attempt(s->fd, arg);

@@ -39,6 +39,7 @@ struct server {
     void *arg;
     weft_serve_options o;
     weft_sem places; /* for o.limit connections */
+    at_int in;       /* connections that have not been served */
     weft_scope house;
     weft_task acceptor;
     at_int accepting; /* V1: cleared by the acceptor, its last store */
@@ -50,6 +51,14 @@ struct connection {
     int fd;
     bool taken; /* V2 */
 };
+
+/* A connection's place, whoever found one for it. */
+static void leave_place(struct server *v)
+{
+    ati_add(&v->in, (uint32_t)-1);
+    if (v->o.limit > 0)
+        weft_sem_release(&v->places, 1);
+}
 
 static void say(struct server *v, weft_task task, int rc, const char *text)
 {
@@ -89,8 +98,7 @@ static int connection(void *arg)
         say(c->server, weft_task_self(), rc, "no memory for the connection's stream");
         weft_ignore(weft_close(c->fd));
     }
-    if (c->server->o.limit > 0)
-        weft_sem_release(&c->server->places, 1);
+    leave_place(c->server);
     return 0; /* its failure is its own, and was told */
 }
 
@@ -125,13 +133,13 @@ static int accept_all(struct server *v)
         if (c.fd < 0)
             return c.fd;
         weft_spawn_options how = { .name = "connection", .stack_bytes = v->o.stack_bytes, .copy_bytes = sizeof c };
+        ati_add(&v->in, 1);
         weft_task t = weft_spawn_with(&v->house, connection, &c, &how);
         if (t > 0)
             continue;
         say(v, 0, (int)t, "no memory for a connection's task");
         weft_ignore(weft_close(c.fd));
-        if (v->o.limit > 0)
-            weft_sem_release(&v->places, 1);
+        leave_place(v);
     }
 }
 
@@ -154,13 +162,15 @@ static int doorkeeper(void *arg)
 static void door_shut(struct server *v)
 {
     struct weft__frame *f = weft__current();
-    while (weft_task_join(v->acceptor) == -ECANCELED && ati_load_acquire(&v->accepting) != 0)
+    while (weft_task_join(v->acceptor) == -ECANCELED && ati_load_acquire(&v->accepting) != 0 &&
+            weft_task_alive(v->acceptor)) /* one without a stack stores nothing */
         weft__nap(f);
 }
 
 /* ---- the caller */
 
-/* Sees one of the house off: 1 a connection, or the doorkeeper, whose place is *keeper; 0 nobody is left; negative. */
+/* Sees one of the house off: 1 a connection, or the doorkeeper, whose place is *keeper (0 then, or why it was none: no
+ * stack); 0 nobody is left; negative. */
 static int see_off(struct server *v, weft_task *keeper)
 {
     weft_done d;
@@ -168,15 +178,14 @@ static int see_off(struct server *v, weft_task *keeper)
     if (rc <= 0)
         return rc;
     if (d.task == *keeper) {
-        *keeper = 0;
+        *keeper = d.code < 0 && d.code != -ECANCELED ? d.code : 0;
         return 1;
     }
     const struct connection *c = d.arg;
     if (!c->taken) { /* V2 */
         say(v, d.task, d.code, "no stack for a connection's task");
         weft_ignore(weft_close(c->fd));
-        if (v->o.limit > 0)
-            weft_sem_release(&v->places, 1);
+        leave_place(v);
     }
     return 1;
 }
@@ -222,17 +231,18 @@ static int serve_in(struct server *v, weft_scope *door)
         return (int)v->acceptor;
     keeper = weft_spawn_with(&v->house, doorkeeper, v, &(weft_spawn_options){ .name = "doorkeeper" });
     int rc = keeper < 0 ? (int)keeper : 1;
-    while (rc > 0 && keeper != 0)
+    while (rc > 0 && keeper > 0)
         rc = see_off(v, &keeper);
     if (weft_task_alive(v->acceptor)) /* the doorkeeper had no memory, or was told by force */
         weft_scope_cancel(door, "shutdown");
     door_shut(v);
     int left = keeper < 0 ? -ECANCELED : drain(v);
+    bool some = ati_load(&v->in) > 0; /* without grace the drain is refused, whoever there is */
     if (left < 0)
         clear(v);
     if (keeper < 0)
         return (int)keeper;
-    return v->rc == -ECANCELED && left == -ETIMEDOUT ? -ETIMEDOUT : v->rc;
+    return v->rc == -ECANCELED && left == -ETIMEDOUT && some ? -ETIMEDOUT : v->rc;
 }
 
 static int serve(struct server *v)

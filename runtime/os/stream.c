@@ -140,9 +140,7 @@ int weft_stream_close(weft_stream **out)
     bool told = weft_check() < 0;
     if (told)
         weft_scope_begin_shield(&last, weft_ms(LAST_MS));
-    int rc = weft_stream_flush(s);
-    if (rc == -EPIPE && s->broken == -EPIPE && at_load(&s->kept) == 0)
-        rc = 0; /* after a shutdown there is nothing to send, and nothing to complain of */
+    int rc = s->shut ? 0 : weft_stream_flush(s);
     int closed = s->carrier.ops->close(s->carrier.self);
     if (told)
         rc = weft_scope_end(&last, rc) == -ETIMEDOUT ? -ECANCELED : rc;
@@ -187,11 +185,18 @@ static int make_room(weft_stream *s, size_t most)
 
 static int send_kept(weft_stream *s);
 
+/* The number of the calling task or plain thread. Frames are no names: the next task may have the same one. */
+static uint64_t caller(void)
+{
+    const struct weft__frame *f = weft__current();
+    return !f ? 0 : weft__is_thread(f) ? weft__id_of_thread(f) << 1 | 1 : (uint64_t)f->id << 1;
+}
+
 /* T2. What keeps it from being sent is told, or its writer would wait here for the answer to what was never said. But of
  * another side that has gone the last words may have come already: they are read, and then the end. */
 static int before_reading(weft_stream *s)
 {
-    if (at_load(&s->kept) == 0 || at_load(&s->by) != (uintptr_t)weft__current() || weft_mutex_try_lock(&s->writing) < 0)
+    if (at_load(&s->kept) == 0 || at_load(&s->by) != caller() || weft_mutex_try_lock(&s->writing) < 0)
         return 0;
     int rc = send_kept(s);
     weft_mutex_unlock(&s->writing);
@@ -346,7 +351,7 @@ static int keep(weft_stream *s, const struct iovec *v, int n)
             memcpy(s->out + kept, v[i].iov_base, v[i].iov_len);
         kept += v[i].iov_len;
     }
-    at_store(&s->by, (uintptr_t)weft__current());
+    at_store(&s->by, caller());
     at_store(&s->kept, kept);
     return 0;
 }
@@ -436,8 +441,10 @@ int weft_stream_shutdown(weft_stream *s)
     if (rc < 0)
         return rc;
     rc = send_kept(s);
-    if (rc == 0 && (rc = s->carrier.ops->shutdown(s->carrier.self)) == 0)
+    if (rc == 0 && (rc = s->carrier.ops->shutdown(s->carrier.self)) == 0) {
         s->broken = -EPIPE;
+        s->shut = true;
+    }
     weft_mutex_unlock(&s->writing);
     return rc;
 }
@@ -457,12 +464,14 @@ int weft_stream_copy(weft_stream *to, weft_stream *from, uint64_t *moved)
                 break;
             from->at += ahead;
             n += ahead;
+            if ((rc = weft_stream_flush(to)) < 0) /* who waits for this may be who is waited for */
+                break;
         } while ((rc = weft__stream_fill(from, WEFT__STREAM_KEEP)) > 0);
         weft__stream_leave(from);
     }
     if (moved)
         *moved = n;
-    return rc < 0 ? rc : weft_stream_flush(to);
+    return rc;
 }
 
 int weft_stream_fd(const weft_stream *s)

@@ -26,8 +26,9 @@ struct weft_stream {
     char *out; /* out[sent .. kept) is to be sent */
     size_t out_size, sent;
     at_word kept; /* T2 */
-    at_word by;   /* T2: the frame of who has kept something last */
+    at_word by;   /* T2: who has kept something last, by its number, which no later task has */
     int broken;   /* what every write returns; 0: it goes on */
+    bool shut;    /* its end was sent: nothing that was kept is lost, whatever `broken` says */
 };
 
 /* ---- stream.c */

@@ -316,6 +316,11 @@ int weft_sleep(int64_t ns)
     ex_fail("sleeping is not explored");
 }
 
+int weft_yield(void)
+{
+    ex_fail("yielding is not explored");
+}
+
 int weft_addr_parse(weft_addr *out, const char *text)
 {
     (void)out, (void)text;
