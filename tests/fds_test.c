@@ -66,6 +66,39 @@ START_TEST(descriptors_arrive_and_none_is_leaked)
 }
 END_TEST
 
+/* What was sent is open elsewhere; closed here, it is watched no more. */
+static int send_and_close(void *arg)
+{
+    struct pass *p = arg;
+    int pair[2], given[2], got = -1;
+    size_t n = 1;
+    weft_scope s;
+    if (weft_pair(pair) < 0 || weft_pair(given) < 0)
+        return -EIO;
+    p->rc[0] = watched_now();
+    weft_scope_begin(&s, weft_ms(1)); /* so that it is watched */
+    p->rc[1] = weft_scope_end(&s, weft_read(given[0], p->buf, 1));
+    p->rc[2] = weft_send_fds(pair[0], "a", 1, given, 1);
+    p->rc[3] = weft_close(given[0]);
+    p->rc[4] = watched_now();
+    p->rc[5] = weft_recv_fds(pair[1], p->buf, 1, &got, &n);
+    weft_ignore(weft_close(got));
+    weft_ignore(weft_close(given[1]));
+    weft_ignore(weft_close(pair[0]));
+    weft_ignore(weft_close(pair[1]));
+    return 0;
+}
+
+START_TEST(what_was_sent_and_closed_is_watched_no_more)
+{
+    struct pass p = { .flags = -1 };
+    ck_assert_int_eq(weft_run(send_and_close, &p, ON(counts[_i])), 0);
+    ck_assert_int_eq(p.rc[1], -ETIMEDOUT);
+    ck_assert(p.rc[2] == 1 && p.rc[3] == 0 && p.rc[5] == 1);
+    ck_assert_int_eq(p.rc[4], p.rc[0]);
+}
+END_TEST
+
 START_TEST(a_plain_thread_passes_them_too)
 {
     struct pass p = { .flags = -1 };
@@ -222,6 +255,7 @@ int main(void)
     Suite *s = suite_create("fds");
     TCase *tc = add_case(s, "descriptors");
     tcase_add_loop_test(tc, descriptors_arrive_and_none_is_leaked, 0, COUNT(counts));
+    tcase_add_loop_test(tc, what_was_sent_and_closed_is_watched_no_more, 0, COUNT(counts));
     tcase_add_test(tc, a_plain_thread_passes_them_too);
     tcase_add_test(tc, without_numbers_for_them_those_that_came_are_closed);
     tcase_add_test(tc, as_many_as_go_in_one_message_arrive_beside_credentials);

@@ -313,6 +313,22 @@ static inline int descriptors_now(void)
     return count_entries("/proc/self/fd");
 }
 
+/* How many descriptors this process has told the kernel to watch. */
+static inline int watched_now(void)
+{
+    char path[64], line[128];
+    int n = 0;
+    for (int fd = 0; fd < 200; fd++) {
+        snprintf(path, sizeof path, "/proc/self/fdinfo/%d", fd);
+        FILE *f = fopen(path, "re");
+        while (f && fgets(line, sizeof line, f))
+            n += strncmp(line, "tfd:", 4) == 0;
+        if (f)
+            fclose(f);
+    }
+    return n;
+}
+
 static inline int mappings_now(void)
 {
     FILE *f = fopen("/proc/self/maps", "r");

@@ -4,6 +4,9 @@
  * for that alone. Those who ask for the same name at the same time share one look-up, and an answer serves for five
  * seconds; that a name is unknown is not remembered. The resolver does not tell how long an answer holds; caches that
  * know it lie behind it.
+ * The resolver cannot be interrupted. Nobody waits for it who has left, but the end of the runtime does (weft_run's return,
+ * weft_runtime_destroy): as long as it tries, which with a dead server is 10 seconds or more unless resolv.conf
+ * (`options timeout:1 attempts:1`) or RES_OPTIONS say less.
  */
 #ifndef WEFT_DNS_H
 #define WEFT_DNS_H

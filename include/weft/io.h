@@ -7,7 +7,8 @@
  *
  * Reads and writes move at most 0x7ffff000 bytes a call (write_all and read_all say otherwise). A plain thread
  * waits by poll(2), so that it is told to leave in time; only what can be moved in no other way blocks for as long
- * as the kernel likes (regular files).
+ * as the kernel likes (regular files). The master of a pseudo-terminal is to be opened with O_NONBLOCK: else a write to it,
+ * once begun, lasts until the other end has read enough.
  *
  * context    task: suspends, cancellation point (nothing was moved); plain thread: blocks it
  * errors     those of the system call, and

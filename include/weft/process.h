@@ -7,6 +7,10 @@
  * by weft_process_close_in. A write to a pipe whose child has gone is -EPIPE; a plain thread gets SIGPIPE as well, as from
  * write(2), but not in weft_process_run.
  *
+ * The end of one child's pipe may be the .in or .out of the next. A socket of weft's does not wait (O_NONBLOCK), for the
+ * child neither, and few programs expect that: clear it first, if only the child uses it from then on, or give the child a
+ * pipe and copy (weft_copy).
+ *
  * Who waits for children by itself, by wait(2), waitpid(-1) or SIGCHLD set to be ignored, takes their ends from here.
  *
  * context    any thread: never suspends. Tasks of one runtime, and plain threads, may use the same process at once, but

@@ -6,6 +6,8 @@
  *     weft's own (net.h)      opened non-blocking: recv, send
  *     a foreign socket        MSG_DONTWAIT
  *     a foreign pipe, ...     RWF_NOWAIT where the kernel takes it; else readiness first, then the files' lane
+ *     a terminal              the same, where it is opened once more, with O_NONBLOCK: being ready for a byte it would
+ *                             wait with all of a long text, for as long as nobody reads, and could not be called off
  *     a regular file          RWF_NOWAIT, for what is in memory; else the files' lane
  *
  * so O_NONBLOCK of a descriptor that somebody else opened is never touched: it would change it for them, too.
@@ -14,14 +16,18 @@
  * without trying, unless an event carried a hang-up or an urgent byte, before which a read stops, or the kernel says that
  * it stopped behind descriptors (Unix sockets). Everything else is read to -EAGAIN. So an echo is one read and one write.
  * Plain threads wait by poll(2), in slices, so that their scopes' deadlines and cancels are seen.
- * Tested    tests/io_test.c, tests/cause_test.c, stress/sockets.c */
+ * Tested    tests/io_test.c, tests/cause_test.c, tests/foreign_tty_test.c, stress/sockets.c */
+#include <fcntl.h>
 #include <limits.h>
 #include <poll.h>
+#include <stdio.h>
+#include <sys/ioctl.h>
 #include <sys/socket.h>
 #include <sys/stat.h>
 #include <sys/syscall.h>
 #include <unistd.h>
 #include <weft/io.h>
+#include <weft/time.h>
 
 #include "base/clock.h"
 #include "base/errno.h"
@@ -44,6 +50,7 @@ struct transfer {
     int n;
     size_t bytes;
     bool cut; /* a read stopped at a mark, and there may be more behind it */
+    int result; /* of blocking_transfer */
 };
 
 /* recv(3) and send(3) are cancellation points of plain threads, for which they do two atomic operations each. A task is
@@ -113,11 +120,26 @@ static long now_nowait(const struct transfer *t)
                                 : pwritev2(t->fd, t->v, t->n, -1, RWF_NOWAIT);
 }
 
+/* A terminal once more, as a file of its own that does not wait; -1: it is none, or cannot be had (the master of a pair
+ * cannot: there would be another pair). */
+static int open_again(int fd, int access)
+{
+    unsigned pair;
+    char path[32];
+    if (!isatty(fd) || ioctl(fd, TIOCGPTN, &pair) == 0)
+        return -1;
+    snprintf(path, sizeof path, "/proc/self/fd/%d", fd);
+    return open(path, access | O_NOCTTY | O_NONBLOCK | O_CLOEXEC);
+}
+
 static int blocking_transfer(void *arg)
 {
-    const struct transfer *t = arg;
-    long n = t->dir == WEFT__READ ? readv(t->fd, t->v, t->n) : writev(t->fd, t->v, t->n);
-    return weft__or_errno(n);
+    struct transfer *t = arg;
+    int again = open_again(t->fd, t->dir == WEFT__READ ? O_RDONLY : O_WRONLY), fd = again < 0 ? t->fd : again;
+    t->result = weft__or_errno(t->dir == WEFT__READ ? readv(fd, t->v, t->n) : writev(fd, t->v, t->n));
+    if (again >= 0)
+        close(again);
+    return 0;
 }
 
 enum kind { KIND_FILE, KIND_OTHER };
@@ -145,21 +167,36 @@ static long try_now(struct weft__slot *s, struct transfer *t)
     return n == -EAGAIN && t->bytes == 0 && t->dir == WEFT__READ ? 0 : n;
 }
 
-/* A kind that can only block: after readiness, if it has any, on a thread of the files' lane. */
+/* An edge may be of an earlier time, and who blocks is not called off: only poll knows. */
+static int await_readiness(struct weft__frame *f, struct weft__slot *s, unsigned events)
+{
+    int rc;
+    do {
+        rc = weft__ready_wait(f, s, events, true);
+        if (rc == -EPERM)
+            return 0; /* /dev/null and its like are always ready */
+        if (rc == 0)
+            rc = weft__ready_look(s->fd, events);
+    } while (rc == 0);
+    return rc < 0 ? rc : 0;
+}
+
+/* A kind that can only block: after readiness, if it has any, on a thread of the files' lane. -EAGAIN all the same: another
+ * was there first, or it is ready for less than it takes at once. */
 static int through_lane(struct weft__frame *f, struct weft__slot *s, struct transfer *t)
 {
     enum kind kind = KIND_OTHER;
     int rc = kind_of(t->fd, &kind);
-    if (rc == 0 && kind == KIND_OTHER) {
-        rc = weft__ready_wait(f, s, t->dir == WEFT__READ ? WEFT_READABLE : WEFT_WRITABLE, true);
-        if (rc == -EPERM)
-            rc = 0; /* /dev/null and its like are always ready */
+    while (rc == 0) {
+        if (kind == KIND_OTHER)
+            rc = await_readiness(f, s, t->dir == WEFT__READ ? WEFT_READABLE : WEFT_WRITABLE);
+        if (rc == 0)
+            rc = weft__lane_call(WEFT__LANE_FILES, blocking_transfer, t);
+        if (rc == 0 && t->result != -EINTR && (t->result != -EAGAIN || kind == KIND_FILE))
+            return t->result;
+        if (rc == 0 && t->result == -EAGAIN)
+            rc = weft_sleep(weft_ms(1));
     }
-    if (rc < 0)
-        return rc;
-    do {
-        rc = weft__lane_call(WEFT__LANE_FILES, blocking_transfer, t);
-    } while (rc == -EINTR);
     return rc;
 }
 

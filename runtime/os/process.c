@@ -13,19 +13,23 @@
  *               out does.
  *           P4  how it ended is written down before it is reaped. So who finds no child any more finds that, or the child
  *               was taken by somebody else.
+ *           P5  a child shares O_NONBLOCK with whoever gave it a descriptor, and few programs know what to do with -EAGAIN.
+ *               So of a pipe that does not wait, as our ends do not, it gets a file of its own. Sockets have no such way.
  * Dropped   posix_spawn: it gives no pidfd before glibc 2.39, so between it and pidfd_open the number may be another's, if
  *           the program waits for any child. fork: it copies the page tables, and so takes the longer the larger the
  *           parent is. Unix sockets instead of pipes: a child cannot open /dev/stdin then.
- * Tested    tests/process_test.c */
+ * Tested    tests/process_test.c, tests/foreign_process_test.c */
 #include <errno.h>
 #include <fcntl.h>
 #include <limits.h>
 #include <sched.h>
 #include <signal.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/mman.h>
 #include <sys/resource.h>
+#include <sys/stat.h>
 #include <sys/syscall.h>
 #include <sys/wait.h>
 #include <unistd.h>
@@ -198,17 +202,37 @@ static int make_pipe(struct opening *w, int i)
     return 0;
 }
 
+/* P5. -1: as it is; or a pipe opened once more, so that it waits; -EMFILE, -ENFILE. */
+static int open_again(int fd)
+{
+    struct stat st;
+    char path[32];
+    int flags = fcntl(fd, F_GETFL);
+    if (flags < 0 || !(flags & O_NONBLOCK) || fstat(fd, &st) < 0 || !S_ISFIFO(st.st_mode))
+        return -1;
+    snprintf(path, sizeof path, "/proc/self/fd/%d", fd);
+    int again = open(path, (flags & O_ACCMODE) | O_NONBLOCK | O_CLOEXEC); /* a named one must not wait for its other end */
+    if (again < 0) {
+        int rc = -weft__errno();
+        return rc == -EMFILE || rc == -ENFILE ? rc : -1;
+    }
+    (void)fcntl(again, F_SETFL, flags & ~O_NONBLOCK);
+    return again;
+}
+
 static int make_stdio(struct opening *w, int i, int wish)
 {
     int rc = 0;
-    if (wish == WEFT_STDIO_PIPE)
+    if (wish > 0 && (w->theirs[i] = open_again(wish)) < -1)
+        rc = w->theirs[i];
+    else if (wish == WEFT_STDIO_PIPE)
         rc = make_pipe(w, i);
     else if (wish == WEFT_STDIO_NULL && (w->theirs[i] = open("/dev/null", O_RDWR | O_CLOEXEC)) < 0)
         rc = -weft__errno();
     if (wish == WEFT_STDIO_OUT)
         w->start.given[i] = w->start.given[WEFT__STDOUT] < 0 ? WEFT__STDOUT : w->start.given[WEFT__STDOUT];
     else
-        w->start.given[i] = wish > 0 ? wish : w->theirs[i];
+        w->start.given[i] = w->theirs[i] < 0 && wish > 0 ? wish : w->theirs[i];
     if (wish > 0 && fcntl(wish, F_GETFD) < 0)
         rc = -weft__errno();
     return rc;
