@@ -246,6 +246,133 @@ START_TEST(other_tasks_run_on_while_some_block)
 }
 END_TEST
 
+/* -- in place: a call that blocks in the task itself -- */
+
+enum { BEHIND = 10, ROUNDS = 6 };
+
+struct in_place {
+    int end[2], pair[2], calls, woken_early, in_time;
+    atomic_int asleep, blocked, behind, woken;
+    int64_t best; /* how long until all that was ready had run, in the best round */
+};
+
+static int runs_behind(void *arg)
+{
+    struct in_place *p = arg;
+    int rc = weft_yield();
+    atomic_fetch_add(&p->behind, 1);
+    return rc;
+}
+
+static int wakes_by_time(void *arg)
+{
+    struct in_place *p = arg;
+    atomic_fetch_add(&p->asleep, 1);
+    int rc = weft_sleep(weft_ms(2));
+    atomic_fetch_add(&p->woken, 1);
+    return rc;
+}
+
+static int wakes_by_bytes(void *arg)
+{
+    struct in_place *p = arg;
+    char c;
+    atomic_fetch_add(&p->asleep, 1);
+    int rc = weft_read(p->pair[0], &c, 1);
+    atomic_fetch_add(&p->woken, 1);
+    return rc == 1 ? 0 : -EPROTO;
+}
+
+/* Ends the blocking call, when all others have got on without it; or in the end. */
+static void *watch_in_place(void *arg)
+{
+    struct in_place *p = arg;
+    bool blocked = wait_for(&p->blocked, p->calls);
+    int64_t begun = weft_now();
+    bool behind = wait_for(&p->behind, BEHIND);
+    int64_t took = weft_now() - begun;
+    p->best = took < p->best ? took : p->best;
+    bool wrote = sys_write(p->pair[1], "x", 1) == 1, woken = wait_for(&p->woken, 2);
+    p->in_time += blocked && behind && wrote && woken;
+    if (sys_write(p->end[1], "xxxx", (size_t)p->calls) != p->calls)
+        abort();
+    return NULL;
+}
+
+static int blocks(void *arg)
+{
+    struct in_place *p = arg;
+    char c;
+    atomic_fetch_add(&p->blocked, 1);
+    return sys_read(p->end[0], &c, 1) == 1 ? 0 : -EPROTO;
+}
+
+static int block_in_place(void *arg)
+{
+    struct in_place *p = arg;
+    weft_scope s;
+    weft_scope_begin(&s, WEFT_NEVER);
+    weft_spawn(&s, wakes_by_bytes, p);
+    weft_spawn(&s, wakes_by_time, p);
+    bool there = wait_for(&p->asleep, 2);
+    for (int i = 1; i < p->calls; i++)
+        weft_spawn(&s, blocks, p);
+    there = there && wait_for(&p->blocked, p->calls - 1);
+    for (int i = 0; i < BEHIND; i++)
+        weft_spawn(&s, runs_behind, p);
+    int rc = blocks(p);
+    return weft_scope_end(&s, there ? rc : -ETIME);
+}
+
+static const struct {
+    int workers, calls;
+} in_place_sizes[] = { { 2, 1 }, { 4, 1 }, { 4, 3 } };
+
+START_TEST(what_waits_behind_a_task_that_blocks_its_worker_runs_on_another)
+{
+    struct in_place p = { .best = LIMIT, .calls = in_place_sizes[_i].calls };
+    ck_assert_int_eq(pipe2(p.end, O_CLOEXEC), 0);
+    for (int i = 0; i < ROUNDS; i++) {
+        ck_assert_int_eq(weft_pair(p.pair), 0);
+        atomic_store(&p.asleep, 0);
+        atomic_store(&p.blocked, 0);
+        atomic_store(&p.behind, 0);
+        atomic_store(&p.woken, 0);
+        pthread_t t = thread_start(watch_in_place, &p);
+        ck_assert_int_eq(weft_run(block_in_place, &p, ON(in_place_sizes[_i].workers)), 0);
+        pthread_join(t, NULL);
+        ck_assert_int_eq(weft_close(p.pair[0]), 0);
+        ck_assert_int_eq(weft_close(p.pair[1]), 0);
+    }
+    ck_assert_int_eq(p.in_time, ROUNDS);
+    if (!TSAN && !ASAN && !chaos()) /* 2 ms, and what a machine with other work adds to each of the rounds */
+        ck_assert_int_le(p.best, weft_ms(20));
+    close(p.end[0]);
+    close(p.end[1]);
+}
+END_TEST
+
+static int block_the_only_one(void *arg)
+{
+    struct in_place *p = arg;
+    weft_scope s;
+    weft_scope_begin(&s, WEFT_NEVER);
+    for (int i = 0; i < BEHIND; i++)
+        weft_spawn(&s, runs_behind, p);
+    usleep(5000); /* however long: nobody is there to run them */
+    p->woken_early = atomic_load(&p->behind);
+    return weft_scope_end(&s, 0);
+}
+
+START_TEST(of_one_worker_nothing_runs_while_its_task_blocks_it)
+{
+    struct in_place p = { .best = 0 };
+    ck_assert_int_eq(weft_run(block_the_only_one, &p, ON(1)), 0);
+    ck_assert_int_eq(p.woken_early, 0);
+    ck_assert_int_eq(atomic_load(&p.behind), BEHIND);
+}
+END_TEST
+
 struct many {
     atomic_int ran, done, wrong;
     int n;
@@ -497,6 +624,8 @@ int main(void)
     tcase_add_loop_test(tc, other_tasks_run_on_while_some_block, 0, counts);
     tcase_add_loop_test(tc, many_blocking_calls_are_each_made_once, 0, counts);
     tcase_add_loop_test(tc, calls_one_after_the_other_are_all_made_by_one_thread, 0, counts);
+    tcase_add_loop_test(tc, what_waits_behind_a_task_that_blocks_its_worker_runs_on_another, 0, COUNT(in_place_sizes));
+    tcase_add_test(tc, of_one_worker_nothing_runs_while_its_task_blocks_it);
     tc = add_case(s, "cancelling");
     tcase_add_loop_test(tc, a_cancelled_call_was_either_made_and_awaited_or_never_made, 0, counts);
     tcase_add_loop_test(

@@ -242,6 +242,35 @@ START_TEST(a_dead_resolver_keeps_nobody)
 }
 END_TEST
 
+static void *ask_plainly(void *arg)
+{
+    struct look *l = arg;
+    l->rc = weft_resolve(l->where, l->out, 4);
+    return NULL;
+}
+
+static void *open_later(void *arg)
+{
+    usleep(250000); /* longer than a deadlock takes to be told; however long, this is none */
+    gate_open(arg);
+    return NULL;
+}
+
+START_TEST(who_follows_a_plain_threads_look_up_is_in_no_deadlock)
+{
+    struct look l = { .where = "slow:7" }, plain = { .where = "slow:7" };
+    pthread_t asks = thread_start(ask_plainly, &plain);
+    ck_assert(wait_for(&gate.waiting, 1));
+    pthread_t opens = thread_start(open_later, &gate);
+    ck_assert_int_eq(weft_run(look, &l, &(weft_options){ .workers = 2, .deadlock_is_error = true, .report = say_nothing }), 0);
+    pthread_join(opens, NULL);
+    pthread_join(asks, NULL);
+    ck_assert_int_eq(l.rc, 1);
+    ck_assert_int_eq(plain.rc, 1);
+    ck_assert_int_eq(atomic_load(&asked), 1);
+}
+END_TEST
+
 static int look_back(void *arg)
 {
     struct look *l = arg;
@@ -279,6 +308,7 @@ int main(void)
     tcase_add_loop_test(tc, those_who_ask_at_the_same_time_share_one_look_up, 0, COUNT(counts));
     tcase_add_test(tc, who_began_a_look_up_may_leave_at_once_and_the_others_get_the_answer);
     tcase_add_loop_test(tc, a_dead_resolver_keeps_nobody, 0, COUNT(counts));
+    tcase_add_test(tc, who_follows_a_plain_threads_look_up_is_in_no_deadlock);
     tcase_add_test(tc, an_address_has_a_name_or_none);
     if (!forking()) { /* the gate and the counter serve once */
         fprintf(stderr, "dns_test needs CK_FORK\n");

@@ -4,6 +4,8 @@
 #include <dlfcn.h>
 #include <inttypes.h>
 
+#include "os/lane.h"
+
 /* What weft_dump writes, by way of a file. */
 struct text {
     int rc;
@@ -226,6 +228,60 @@ START_TEST(each_task_has_a_line_that_says_what_it_waits_for)
 }
 END_TEST
 
+static weft_lane *own_lane;
+
+static int on_files(void *arg)
+{
+    return weft__lane_call(WEFT__LANE_FILES, block, arg);
+}
+
+static int on_names(void *arg)
+{
+    return weft__lane_call(WEFT__LANE_NAMES, block, arg);
+}
+
+static int on_own(void *arg)
+{
+    return weft_blocking_on(own_lane, block, arg);
+}
+
+static const char *const lanes[] = { "for a call in the files' lane: dump_test+0x",
+    "for a call in the names' lane: dump_test+0x", "for a call in a lane of the program's: dump_test+0x" };
+
+static bool all_in_lanes(struct all *a)
+{
+    dump(&a->text);
+    for (int i = 0; i < COUNT(lanes); i++)
+        if (!strstr(line_of(&a->text, a->ids[i]), " waiting "))
+            return false;
+    return true;
+}
+
+static int wait_in_lanes(void *arg)
+{
+    static weft_fn *const fns[] = { on_files, on_names, on_own };
+    struct all *a = arg;
+    weft_scope s;
+    weft_scope_begin(&s, WEFT_NEVER);
+    for (int i = 0; i < COUNT(fns); i++)
+        a->ids[i] = weft_spawn(&s, fns[i], a);
+    for (int64_t end = weft_after(LIMIT); !all_in_lanes(a) && weft_now() < end;)
+        weft_ignore(weft_yield());
+    atomic_store(&a->over, 1);
+    return weft_scope_end(&s, 0);
+}
+
+START_TEST(a_call_that_blocks_has_the_lane_that_it_is_in)
+{
+    static struct all a;
+    ck_assert_int_eq(weft_lane_create(&own_lane, NULL), 0);
+    ck_assert_int_eq(weft_run(wait_in_lanes, &a, ON(2)), 0);
+    weft_lane_destroy(&own_lane);
+    for (int i = 0; i < COUNT(lanes); i++)
+        expect(&a.text, a.ids[i], lanes[i]);
+}
+END_TEST
+
 /* -- where it was spawned -- */
 
 static int sleep_on(void *arg)
@@ -410,6 +466,7 @@ int main(void)
     TCase *tc = add_case(s, "lines");
     tcase_add_test(tc, without_tasks_there_are_none);
     tcase_add_test(tc, each_task_has_a_line_that_says_what_it_waits_for);
+    tcase_add_test(tc, a_call_that_blocks_has_the_lane_that_it_is_in);
     tcase_add_loop_test(tc, the_site_is_in_the_caller_of_the_spawn, 0, 2);
     tc = add_case(s, "beside");
     tcase_add_loop_test(tc, tasks_come_and_go_while_they_are_listed, 0, 3);

@@ -442,14 +442,7 @@ static int call_all_cancelled(void *arg)
 
 START_TEST(who_was_told_to_leave_is_refused)
 {
-    for (int i = 0; i < COUNT(worker_counts); i++) {
-        dir_make();
-        int fds = descriptors_now();
-        int rc = weft_run(call_all_cancelled, NULL, QUIETLY_ON(worker_counts[i]));
-        ck_assert_int_eq(descriptors_now(), fds);
-        dir_remove();
-        AS_EXPECTED(rc);
-    }
+    run_everywhere(call_all_cancelled);
 }
 END_TEST
 
@@ -620,6 +613,41 @@ START_TEST(many_tasks_read_one_file)
 }
 END_TEST
 
+/* Much, though it is in memory, is copied elsewhere: the one worker runs others meanwhile. */
+static int count_turn(void *arg)
+{
+    atomic_fetch_add((atomic_int *)arg, 1);
+    return 0;
+}
+
+static int read_much(void *arg)
+{
+    (void)arg;
+    size_t n = 4 << 20;
+    char *data = calloc(1, n);
+    atomic_int turns = 0;
+    weft_scope s;
+    EXPECT(data && weft_fs_store(in_dir("much"), data, n, 0600) == 0);
+    int fd = weft_fs_open(in_dir("much"), O_RDONLY, 0);
+    EXPECT(fd >= 0 && weft_fs_pread(fd, data, n, 0) == (int)n);
+    weft_scope_begin(&s, WEFT_NEVER);
+    weft_spawn(&s, count_turn, &turns);
+    int rc = weft_fs_pread(fd, data, n, 0), seen = atomic_load(&turns);
+    EXPECT(weft_scope_end(&s, 0) == 0 && weft_close(fd) == 0);
+    free(data);
+    EXPECT(rc == (int)n && (seen == 1 || chaos()));
+    return 0;
+}
+
+START_TEST(much_that_is_in_memory_does_not_keep_the_worker)
+{
+    dir_make();
+    int rc = weft_run(read_much, NULL, ON(1));
+    dir_remove();
+    ck_assert_msg(rc == 0, "line %d", -rc);
+}
+END_TEST
+
 int main(void)
 {
     Suite *s = suite_create("fs");
@@ -631,6 +659,7 @@ int main(void)
     tcase_add_test(tc, a_directory_is_listed_once_and_whole);
     tcase_add_test(tc, a_list_that_is_not_read_to_its_end_is_closed);
     tcase_add_test(tc, many_tasks_read_one_file);
+    tcase_add_test(tc, much_that_is_in_memory_does_not_keep_the_worker);
     tc = add_case(s, "trouble");
     tcase_add_test(tc, errors_are_the_kernels_and_leave_nothing_behind);
     tcase_add_test(tc, a_full_disk_leaves_the_old_file);

@@ -159,6 +159,74 @@ START_TEST(a_full_queue_refuses_or_waits)
 }
 END_TEST
 
+/* As many calls as it has threads and places are never refused: however fresh the threads are, and though a caller who has
+ * just been answered comes again before his thread has looked. */
+static int fill_and_fill_again(void *arg)
+{
+    struct work *w = arg;
+    for (int i = 0; i < fewer(50, SCALED(300, 150, 60)); i++)
+        if (weft_blocking_on(w->lane, seven, NULL) != 7)
+            atomic_fetch_add(&w->rc[0], 1);
+    return 0;
+}
+
+static int fill_it(void *arg)
+{
+    struct work *w = arg;
+    weft_scope s;
+    weft_scope_begin(&s, WEFT_NEVER);
+    for (int i = 0; i < w->n; i++)
+        weft_spawn(&s, fill_and_fill_again, w);
+    return weft_scope_end(&s, 0);
+}
+
+START_TEST(as_many_as_there_is_room_for_are_never_refused)
+{
+    static const weft_lane_options shapes[] = { { .threads = 1, .queue = 1 }, { .threads = 3, .queue = 1 },
+        { .threads = 2, .queue = 4, .idle = 1 } };
+    for (int i = 0; i < COUNT(shapes); i++) {
+        struct work w = { .n = shapes[i].threads + shapes[i].queue };
+        ck_assert_int_eq(weft_lane_create(&w.lane, &shapes[i]), 0);
+        ck_assert_int_eq(weft_run(fill_it, &w, ON(worker_counts[_i])), 0);
+        weft_lane_destroy(&w.lane);
+        ck_assert_int_eq(atomic_load(&w.rc[0]), 0);
+    }
+}
+END_TEST
+
+/* Two of four threads cannot be started: there is one place all the same. */
+static int crowd_few_threads(void *arg)
+{
+    struct work *w = arg;
+    weft_scope s;
+    weft_scope_begin(&s, WEFT_NEVER);
+    weft_spawn(&s, call_one, w);
+    bool there = wait_for(&w->gate.waiting, 1);
+    weft_spawn(&s, call_one, w);
+    there = there && wait_for(&w->gate.waiting, 2);
+    weft__fault_set(WEFT__FAULT_THREAD, 1, 1000, -EAGAIN);
+    for (int i = 0; i < 5; i++)
+        weft_spawn(&s, call_one, w);
+    there = there && wait_for(&w->returned, 4);
+    weft__fault_clear();
+    gate_open(&w->gate);
+    return weft_scope_end(&s, there ? 0 : -ETIME);
+}
+
+START_TEST(the_queue_is_bounded_where_no_thread_can_be_started)
+{
+    struct work w = { .gate = GATE_INIT };
+    ck_assert_int_eq(weft_lane_create(&w.lane, &(weft_lane_options){ .threads = 4, .queue = 1 }), 0);
+    ck_assert_int_eq(weft_run(crowd_few_threads, &w, ON(worker_counts[_i])), 0);
+    weft_lane_destroy(&w.lane);
+    int refused = 0;
+    for (int i = 0; i < 7; i++)
+        refused += atomic_load(&w.rc[i]) == -EAGAIN;
+    ck_assert_int_eq(refused, 4);
+    ck_assert_int_eq(atomic_load(&w.ran), 3);
+}
+END_TEST
+
 NOINLINE static int look_at_thread(void *arg)
 {
     struct work *w = arg;
@@ -417,6 +485,8 @@ int main(void)
     tc = add_case(s, "threads");
     tcase_add_loop_test(tc, no_more_calls_run_at_once_than_it_has_threads, 0, counts);
     tcase_add_loop_test(tc, a_full_queue_refuses_or_waits, 0, counts);
+    tcase_add_loop_test(tc, as_many_as_there_is_room_for_are_never_refused, 0, counts);
+    tcase_add_loop_test(tc, the_queue_is_bounded_where_no_thread_can_be_started, 0, counts);
     tcase_add_test(tc, its_threads_have_its_name_and_no_signals);
     tcase_add_test(tc, idle_threads_end_and_come_back);
     tcase_add_test(tc, the_threads_of_a_lane_end_with_it);

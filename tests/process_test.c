@@ -2,6 +2,7 @@
  * them, which is nothing. */
 #include "sync_support.h"
 
+#include <sys/prctl.h>
 #include <sys/stat.h>
 
 #include "base/fault.h"
@@ -233,6 +234,91 @@ START_TEST(pipes_may_have_the_numbers_of_the_standard_descriptors)
 }
 END_TEST
 
+/* What is this process's own and was closed is closed there: no end of a pipe of ours has its number. */
+static void without_input(void *arg)
+{
+    static const weft_process_options wishes[] = { { .out = WEFT_STDIO_PIPE }, { .err = WEFT_STDIO_PIPE },
+        { .out = WEFT_STDIO_NULL }, { .out = WEFT_STDIO_PIPE, .err = WEFT_STDIO_OUT } };
+    (void)arg;
+    close(0);
+    for (int i = 0; i < COUNT(wishes); i++) {
+        weft_process *p = NULL;
+        int status = 99;
+        if (weft_process_open(&p, SHELL("test -e /proc/self/fd/0 && exit 5; exit 6"), &wishes[i]) != 0)
+            _exit(10 + i);
+        if (weft_process_wait(p, &status) != 0 || status != 6)
+            _exit(20 + i);
+        weft_process_close(&p);
+    }
+    _exit(fcntl(0, F_GETFD) < 0 ? 0 : 30);
+}
+
+static int starts_without_any(void *arg)
+{
+    weft_process *p = NULL;
+    int *status = arg;
+    int rc = weft_process_open(&p, SHELL("for i in 0 1 2; do test -e /proc/self/fd/$i && exit 5; done; exit 6"), NULL);
+    if (rc == 0)
+        rc = weft_process_wait(p, status);
+    weft_process_close(&p);
+    return rc;
+}
+
+/* The runtime's own descriptors have those numbers then. */
+static void without_any(void *arg)
+{
+    int status = 99;
+    (void)arg;
+    for (int i = 0; i < 3; i++)
+        close(i);
+    if (weft_run(starts_without_any, &status, ON(1)) != 0)
+        _exit(1);
+    _exit(status);
+}
+
+START_TEST(what_is_closed_here_is_closed_there)
+{
+    struct death d = die(without_input, NULL);
+    ck_assert_int_eq(d.signal, 0);
+    ck_assert_int_eq(d.status, 0);
+    d = die(without_any, NULL);
+    ck_assert_int_eq(d.signal, 0);
+    ck_assert_int_eq(d.status, 6);
+}
+END_TEST
+
+/* Who closes it first closes it; the others find nothing, and no descriptor of somebody else's. */
+static int close_its_input(void *arg)
+{
+    weft_process_close_in(arg);
+    MUST(weft_process_in(arg) == -EBADF);
+    return 0;
+}
+
+static int closed_by_many(void *arg)
+{
+    char c;
+    (void)arg;
+    for (int i = 0; i < SCALED(20, 10, 8); i++) {
+        weft_process *p = NULL;
+        weft_scope s;
+        MUST(weft_process_open(&p, ARGS("cat"), &(weft_process_options){ .in = WEFT_STDIO_PIPE, .out = WEFT_STDIO_PIPE }) == 0);
+        weft_scope_begin(&s, LIMIT);
+        for (int k = 0; k < 4; k++)
+            weft_spawn(&s, close_its_input, p);
+        MUST(weft_read(weft_process_out(p), &c, 1) == 0);
+        MUST(weft_scope_end(&s, 0) == 0);
+        weft_process_close(&p);
+    }
+    return 0;
+}
+
+START_TEST(its_input_may_be_closed_by_many_at_once)
+{
+    everywhere(closed_by_many, NULL, _i % COUNT(workers));
+}
+END_TEST
+
 static int talks_by_pipes(void *arg)
 {
     weft_process *p = NULL;
@@ -330,10 +416,7 @@ static int too_late(void *arg)
     weft_process_close(&p);
     weft_scope_begin(&s, weft_sec(100));
     weft_scope_cancel(&s, "test");
-    int rc = weft_process_open(&p, ARGS("sleep", "1000"), NULL);
-    if (rc == 0)
-        weft_process_close(&p); /* on a plain thread; and within a cancelled scope, too */
-    MUST(rc == 0 ? weft_task_self() == 0 : rc == -ECANCELED);
+    MUST(weft_process_open(&p, ARGS("sleep", "1000"), NULL) == -ECANCELED);
     weft_ignore(weft_scope_end(&s, 0));
     return 0;
 }
@@ -492,6 +575,44 @@ static int groups(void *arg)
     MUST(grandchild > 0 && soon_gone(grandchild));
     return 0;
 }
+
+/* How it ended that was not killed before: its parent has ended, and it is this process's to reap (prctl). */
+NOINLINE static int ended_by(int pid, int signo)
+{
+    int status = 0;
+    if (pid <= 0 || kill(pid, signo) < 0 || waitpid(pid, &status, 0) != pid)
+        return -1;
+    return WIFSIGNALED(status) ? WTERMSIG(status) : 0;
+}
+
+/* Nobody is killed who may leave when he likes, and no group is signalled by a number that may be another's. */
+static int groups_left_alone(void *arg)
+{
+    char line[64];
+    int status;
+    (void)arg;
+    weft_process_options o = { .new_group = true, .term_grace = WEFT_NEVER };
+    weft_process *p = set_up("trap '' TERM; sleep 1000 >/dev/null & echo $!; exit 0", o, line, sizeof line);
+    int grandchild = atoi(line);
+    weft_process_close(&p);
+    MUST(ended_by(grandchild, SIGHUP) == SIGHUP);
+    o.term_grace = 0;
+    p = set_up("sleep 1000 & echo $!; exit 0", o, line, sizeof line);
+    grandchild = atoi(line);
+    MUST(waitpid(weft_process_pid(p), &status, 0) == weft_process_pid(p));
+    MUST(weft_process_kill(p, SIGKILL) == -ESRCH);
+    weft_process_close(&p);
+    MUST(ended_by(grandchild, SIGHUP) == SIGHUP);
+    return 0;
+}
+
+START_TEST(a_group_is_left_alone_that_was_to_be_or_that_another_has_waited_for)
+{
+    prctl(PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0);
+    everywhere(groups_left_alone, NULL, _i);
+    prctl(PR_SET_CHILD_SUBREAPER, 0, 0, 0, 0);
+}
+END_TEST
 
 START_TEST(a_group_gets_what_is_sent_to_its_first)
 {
@@ -756,8 +877,11 @@ int main(void)
     tcase_add_loop_test(tc, arguments_environment_folder_and_descriptors_are_as_asked, 0, PLACES);
     tcase_add_loop_test(tc, no_descriptor_and_no_disposition_is_inherited, 0, PLACES);
     tcase_add_loop_test(tc, pipes_are_read_and_written_like_any_descriptor, 0, PLACES);
-    if (forking())
+    tcase_add_loop_test(tc, its_input_may_be_closed_by_many_at_once, 0, COUNT(workers));
+    if (forking()) {
         tcase_add_test(tc, pipes_may_have_the_numbers_of_the_standard_descriptors);
+        tcase_add_test(tc, what_is_closed_here_is_closed_there);
+    }
     tc = add_case(s, "run");
     tcase_add_loop_test(tc, ten_mebibytes_go_in_and_come_out_twice, 0, PLACES);
     tcase_add_loop_test(tc, more_than_the_limit_is_told_and_ends_the_child, 0, PLACES);
@@ -768,6 +892,7 @@ int main(void)
     tcase_add_loop_test(tc, a_cancelled_run_ends_its_child, 0, COUNT(workers));
     tcase_add_loop_test(tc, a_child_nobody_waited_for_is_ended_and_reaped, 0, PLACES);
     tcase_add_loop_test(tc, a_group_gets_what_is_sent_to_its_first, 0, PLACES);
+    tcase_add_loop_test(tc, a_group_is_left_alone_that_was_to_be_or_that_another_has_waited_for, 0, PLACES);
     tcase_add_loop_test(tc, a_stop_is_no_end, 0, COUNT(workers));
     tcase_add_loop_test(tc, a_child_that_another_waited_for_is_told, 0, PLACES);
     tc = add_case(s, "many");

@@ -343,6 +343,135 @@ START_TEST(a_listener_has_the_signal_that_would_stop)
 }
 END_TEST
 
+/* Whoever takes the signal first, and whoever lets it go first: a listener has it as long as it listens, then
+ * stop_on_signals, then what was there before both. */
+struct both {
+    weft_chan *c;
+    bool opens, closes;
+};
+
+static int listens_beside_stop(void *arg)
+{
+    struct both *b = arg;
+    if (b->opens)
+        MUST(weft_signal_open(&b->c, LIST(SIGTERM)) == 0);
+    kill(getpid(), SIGTERM);
+    MUST(next(b->c) == SIGTERM);
+    MUST(weft_check() == 0);
+    if (!b->closes)
+        return 0;
+    weft_chan_destroy(&b->c);
+    kill(getpid(), SIGTERM);
+    return weft_sleep(LIMIT);
+}
+
+START_TEST(listeners_and_runtimes_that_stop_come_and_go_in_any_order)
+{
+    weft_options stops = { .workers = 2, .stop_on_signals = true };
+    void (*before)(int) = signal(SIGTERM, count_it);
+    atomic_store(&wrongs, 0);
+    for (int i = 0; i < 8; i++) { /* twice: the first leaves nothing that the second would meet */
+        struct both b = { .opens = i & 1, .closes = i & 2 };
+        atomic_store(&handled, 0);
+        if (!b.opens)
+            ck_assert_int_eq(weft_signal_open(&b.c, LIST(SIGTERM)), 0);
+        ck_assert_int_eq(weft_run(listens_beside_stop, &b, &stops), b.closes ? -EINTR : 0);
+        NOTHING_WRONG();
+        if (!b.closes) {
+            kill(getpid(), SIGTERM);
+            ck_assert_int_eq(next(b.c), SIGTERM);
+            weft_chan_destroy(&b.c);
+        }
+        ck_assert(disposition(SIGTERM) == count_it);
+        ck_assert_int_eq(atomic_load(&handled), 0);
+        kill(getpid(), SIGTERM);
+        ck_assert(wait_for(&handled, 1));
+    }
+    signal(SIGTERM, before);
+}
+END_TEST
+
+/* Who has changed it while both had it keeps that. */
+static int is_overruled(void *arg)
+{
+    struct both *b = arg;
+    MUST(weft_signal_open(&b->c, LIST(SIGTERM)) == 0);
+    signal(SIGTERM, count_it);
+    weft_chan_destroy(&b->c);
+    MUST(disposition(SIGTERM) == count_it);
+    MUST(weft_signal_open(&b->c, LIST(SIGTERM)) == 0);
+    MUST(disposition(SIGTERM) != count_it);
+    weft_chan_destroy(&b->c);
+    return 0;
+}
+
+START_TEST(who_overrules_both_is_not_overruled_by_their_end)
+{
+    struct both b = { .c = NULL };
+    void (*before)(int) = disposition(SIGTERM);
+    atomic_store(&wrongs, 0);
+    ck_assert_int_eq(weft_run(is_overruled, &b, &(weft_options){ .workers = 2, .stop_on_signals = true }), 0);
+    NOTHING_WRONG();
+    ck_assert(disposition(SIGTERM) == count_it);
+    signal(SIGTERM, before);
+}
+END_TEST
+
+/* What came to the last listener, and it did not stay for, is not told to the next one. */
+START_TEST(a_listener_hears_nothing_from_before_its_time)
+{
+    for (int i = 0; i < SCALED(300, 100, 0); i++) {
+        weft_chan *c = NULL;
+        ck_assert_int_eq(weft_signal_open(&c, LIST(SIGUSR1)), 0);
+        raise(SIGUSR1);
+        weft_chan_destroy(&c);
+        ck_assert_int_eq(weft_signal_open(&c, LIST(SIGUSR1, SIGUSR2)), 0);
+        raise(SIGUSR2);
+        ck_assert_int_eq(next(c), SIGUSR2);
+        weft_chan_destroy(&c);
+    }
+}
+END_TEST
+
+static int is_stopped(void *arg)
+{
+    (void)arg;
+    kill(getpid(), SIGTERM);
+    return weft_sleep(LIMIT);
+}
+
+/* The thread that passes signals on is not in a forked child. It is told so, even where there was no runtime. */
+static void opens_in_a_fork(void *arg)
+{
+    weft_chan *c = NULL, *d = NULL;
+    int status = 0;
+    (void)arg;
+    if (weft_signal_open(&c, LIST(SIGUSR1, SIGTERM)) != 0)
+        _exit(1);
+    pid_t pid = fork();
+    if (pid == 0) {
+        if (weft_signal_open(&d, LIST(SIGUSR1)) != -ECHILD || d)
+            _exit(2);
+        weft_chan_destroy(&c);
+        _exit(weft_run(is_stopped, NULL, &(weft_options){ .workers = 1, .stop_on_signals = true }) == -EINTR &&
+                                disposition(SIGTERM) == SIG_DFL
+                        ? 0
+                        : 3);
+    }
+    if (waitpid(pid, &status, 0) != pid || status != 0)
+        _exit(status ? 4 + WEXITSTATUS(status) : 4);
+    kill(getpid(), SIGUSR1);
+    _exit(next(c) == SIGUSR1 ? 0 : 8);
+}
+
+START_TEST(in_a_forked_child_nobody_can_listen)
+{
+    struct death d = die(opens_in_a_fork, NULL);
+    ck_assert_int_eq(d.signal, 0);
+    ck_assert_int_eq(d.status, 0);
+}
+END_TEST
+
 int main(void)
 {
     Suite *s = suite_create("signal");
@@ -356,7 +485,13 @@ int main(void)
     tcase_add_test(tc, bad_lists_are_told);
     tcase_add_test(tc, without_memory_or_a_thread_nothing_is_left);
     tcase_add_test(tc, a_listener_has_the_signal_that_would_stop);
+    tcase_add_test(tc, listeners_and_runtimes_that_stop_come_and_go_in_any_order);
+    tcase_add_test(tc, who_overrules_both_is_not_overruled_by_their_end);
+    if (!TSAN) /* where signals come late */
+        tcase_add_test(tc, a_listener_hears_nothing_from_before_its_time);
     tcase_add_test(tc, who_waits_for_a_signal_is_in_no_deadlock);
+    if (forking() && !TSAN)
+        tcase_add_test(tc, in_a_forked_child_nobody_can_listen);
     if (forking() && !TSAN) /* which keeps a child's signal back until the child calls libc, and then it has ended */
         tcase_add_test(tc, in_a_forked_child_a_signal_does_what_it_did);
     return run_suite(s);

@@ -4,9 +4,10 @@
  * for that alone. Those who ask for the same name at the same time share one look-up, and an answer serves for five
  * seconds; that a name is unknown is not remembered. The resolver does not tell how long an answer holds; caches that
  * know it lie behind it.
- * The resolver cannot be interrupted. Nobody waits for it who has left, but the end of the runtime does (weft_run's return,
- * weft_runtime_destroy): as long as it tries, which with a dead server is 10 seconds or more unless resolv.conf
- * (`options timeout:1 attempts:1`) or RES_OPTIONS say less.
+ *
+ * A look-up that has begun cannot be stopped. Whoever asked may leave at once; but it keeps one of 16 threads until the
+ * resolver gives up (by default 10 s for each server that is dead and each name that it tries, resolv.conf(5)), and the
+ * end of the runtime that began it, so weft_run and weft_runtime_destroy, waits for that, too.
  */
 #ifndef WEFT_DNS_H
 #define WEFT_DNS_H
@@ -21,7 +22,7 @@ extern "C" {
  * are read, too, without a look-up. weft_error_text has the resolver's words.
  *
  * returns    how many were written, at least 1; -ECANCELED; -EINVAL; -ENOENT no such name, or it has no address;
- *            -EAGAIN no server answered, or too many look-ups wait; -EREMOTEIO the server failed; -ENOMEM, ...
+ *            -EAGAIN no server answered, or no thread could be started; -EREMOTEIO the server failed; -ENOMEM, ...
  * on error   *out is untouched
  * context    task: suspends, cancellation point (returns at once; the look-up ends by itself, for those who share it);
  *            plain thread: blocks it */

@@ -2,16 +2,19 @@
  *
  * The kernel cannot be asked to read or write a file without waiting for the disk, so these calls are made on threads of
  * their own, the files' lane of the task's runtime (offload.h): a slow disk keeps no other task waiting, and neither
- * names nor the program's own blocking calls wait for files, nor files for them. What is in memory is read at once.
+ * names nor the program's own blocking calls wait for files, nor files for them. What is in memory is read at once, if it is
+ * no more than 128 KiB.
  *
  * A file that was opened here is an ordinary descriptor: weft_read and weft_write move through it (io.h), weft_close
  * closes it.
  *
- * Leaving. A call that has not begun when its task is told to leave is not made. What happens to one that has begun differs:
- * by a descriptor (pread, pwrite, sync), and weft_fs_store, it is awaited, and its result is returned; all others return
- * -ECANCELED at once, and the kernel's part ends by itself: a file may be created, renamed or removed all the same, but no
- * descriptor and no memory is left over, and no temporary file. Opening a pipe with a name waits for its other end unless
- * O_NONBLOCK is given, and keeps a thread of the lane for as long.
+ * Leaving. A call that has not begun when its task, or plain thread, is told to leave is not made; a plain thread ends what
+ * it has begun. What happens to a task's that has begun differs: by a descriptor (pread, pwrite, sync), and weft_fs_store,
+ * it is awaited, and its result is returned; all others return -ECANCELED at once, and the kernel's part ends by itself: a
+ * file may be created, renamed or removed all the same, but no descriptor and no memory is left over, and no temporary
+ * file. Opening a pipe with a name waits for its other end unless O_NONBLOCK is given, and keeps a thread of the lane for as
+ * long. The end of the runtime waits for what has begun, whoever has left it: for such a pipe, until somebody opens the
+ * other end.
  *
  * Results are 0 or a count, else the negative errno of the system call. More than is said at each: -EINVAL for NULL;
  * -ENOMEM; -EAGAIN no thread could be started.
@@ -42,7 +45,8 @@ WEFT_CHECK WEFT_API int weft_fs_open(const char *path, int flags, unsigned mode)
  *            is closing it */
 WEFT_CHECK WEFT_API int weft_fs_pread(int fd, void *buf, size_t n, uint64_t offset);
 
-/* Writes at `offset`. Writing past the limit of a file's size is -EFBIG, without a signal.
+/* Writes at `offset`. Writing past the limit of a file's size is -EFBIG; a plain thread gets SIGXFSZ as well, as from
+ * pwrite(2), and so it does in weft_fs_store.
  *
  * returns    how many bytes were written, which may be fewer than n: then there is no room, and the next call says why;
  *            -ECANCELED; -ENOSPC, -EFBIG, -EIO, -EBADF */

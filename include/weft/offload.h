@@ -2,6 +2,12 @@
  *
  * There are two safe forms. The unsafe third one (leave at once, with a borrowed argument) does not exist.
  *
+ * A call that blocks need not be handed over: made in the task itself, it keeps one worker. What was ready behind it,
+ * what time or a descriptor wakes meanwhile, and whatever is spawned elsewhere, runs on another worker within 2 ms, where
+ * there is one that is free. So of n workers n - 1 such calls at a time keep nothing else waiting; with one worker, or as many
+ * calls as workers, all waits for them. No thread is started instead, a deadline does not end such a call, and tasks that are
+ * pinned to that worker stay. What blocks often, or for long, belongs here.
+ *
  * A runtime has three lanes of threads, which do not wait for each other: one for what is handed over here, one for files
  * (fs.h), one for names (dns.h). A program may have more (weft_lane), so that one kind of its work does not keep another
  * waiting, or so that computing takes no more threads than there are processors.
@@ -26,7 +32,7 @@ extern "C" {
 WEFT_CHECK WEFT_API int weft_blocking(weft_fn *fn, void *arg);
 
 /* The same on a copy of `bytes` bytes of arg, aligned to 16. On a cancel it returns at once; fn, if it has begun,
- * ends by itself.
+ * ends by itself, and the end of the runtime waits for that.
  *
  * -ECANCELED always means that the copy is not handed back: `drop(copy)`, if given, runs exactly once, after fn or
  * instead of it, on the pool thread or before this returns; and so it does when fn itself returns -ECANCELED. After
@@ -46,7 +52,8 @@ typedef struct weft_lane weft_lane;
 typedef struct weft_lane_options {
     const char *name;     /* of its threads, as ps shows them, behind "weft-"; cut to 10 bytes; NULL: "lane" */
     int threads;          /* at most so many; 0: 64; at most 1024. They are started when they are needed */
-    int queue;            /* how many calls may wait for a thread; 0: any number */
+    int queue;            /* how many calls may wait for a thread, while .threads are busy or no more can be started; 0: any
+                             number */
     bool wait_for_room;   /* a call that finds the queue full waits, instead of being refused with -EAGAIN */
     int64_t idle;         /* a thread that had nothing to do for so long, in ns, ends; 0: 10 s; WEFT_NEVER: it stays */
     uint64_t reserved[8]; /* zero */

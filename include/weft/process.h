@@ -26,7 +26,8 @@
 extern "C" {
 #endif
 
-/* What .in, .out and .err may be, besides 0 (the caller's own) and a descriptor. */
+/* What .in, .out and .err may be, besides 0 (the caller's own, unless that is close-on-exec: then it is closed there) and a
+ * descriptor. */
 #define WEFT_STDIO_PIPE (-1) /* a pipe, of which the other end is here */
 #define WEFT_STDIO_NULL (-2) /* /dev/null */
 #define WEFT_STDIO_OUT (-3)  /* .err alone: where .out goes */
@@ -37,13 +38,16 @@ typedef struct weft_process weft_process;
 /* How it is to be started, and ended. All zero, or NULL, are the defaults. */
 typedef struct weft_process_options {
     const char *const *env; /* "NAME=value", NULL at the end; NULL: the caller's */
-    const char *cwd;        /* where it starts; NULL: where the caller is. A program without a '/' is looked for before */
+    const char *cwd;        /* where it starts; NULL: where the caller is. A relative argv[0] with a '/' is taken from there,
+                               and so are relative folders of PATH, which is the caller's, whatever .env says */
     int in;                 /* 0, a descriptor (borrowed during the call), or WEFT_STDIO_ */
     int out;                /* the same */
     int err;                /* the same */
     bool new_group;         /* a process group of its own; what is sent to the child then goes to all of the group */
     int64_t term_grace;     /* weft_process_close: SIGTERM first, and SIGKILL that much later. 0: SIGKILL at once;
-                               WEFT_NEVER: no SIGKILL, the child leaves when it likes */
+                               WEFT_NEVER: no SIGKILL, the child, and what is left of its group, leaves when it
+                               likes. Where weft_process_close cannot wait (shields are broken, see scope.h; there is no
+                               memory; tasks of another runtime have waited) it sends SIGKILL at once */
     uint64_t reserved[4];   /* zero */
 } weft_process_options;
 
@@ -57,7 +61,8 @@ WEFT_CHECK WEFT_API int weft_process_open(
         weft_process **out, const char *const *argv, const weft_process_options *o);
 
 /* Ends it: a child that nobody has waited for is sent SIGTERM and SIGKILL, as .term_grace says, and waited for; its group
- * with it. Closes the pipes. Sets *p to NULL; accepts NULL.
+ * with it, of which those that are left when the child has ended get SIGKILL at once. Closes the pipes. Sets *p to NULL;
+ * accepts NULL.
  *
  * context    task: suspends, not a cancellation point; plain thread: blocks it. In both for .term_grace at most, and until
  *            the kernel has ended the child */
@@ -84,7 +89,7 @@ WEFT_API int weft_process_kill(weft_process *p, int signo);
 /* Waits until it has ended; any number of times, by any number of waiters. A stop is no end. The pipes stay open.
  *
  * returns    0, and in *status, if not NULL, what it exited with, or -N if signal N ended it; -ECANCELED; -ECHILD somebody
- *            else has waited for it; -EXDEV tasks of another runtime wait, too
+ *            else has waited for it; -EXDEV tasks of another runtime have waited for it
  * context    task: suspends, cancellation point (the child goes on); plain thread: blocks it */
 WEFT_CHECK WEFT_API int weft_process_wait(weft_process *p, int *status);
 

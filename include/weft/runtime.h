@@ -20,6 +20,7 @@
  * Threads of weft block all signals. A child of theirs gets the mask that the thread had which made the
  * runtime; posix_spawn, system, popen, vfork and _Fork do not see to that (posix_spawnattr_setsigmask does),
  * and in a child of the last two nothing but exec and _exit may be called.
+ * A lane of the program's (offload.h) and a watch of files (fs.h) count as a runtime does.
  * A child that is forked while no runtime exists, before the first (daemon(3)) or after the last has ended,
  * is a process like any other, if no other thread was in a call of weft's: it may run its own, and a
  * listener that was opened before serves all of them.
@@ -80,7 +81,8 @@ typedef struct weft_options {
 } weft_options;
 
 /* Starts a runtime, runs fn(arg) as its first task (its name is "main"), ends the runtime and returns fn's result.
- * On return no thread and no descriptor of it is left.
+ * On return no thread and no descriptor of it is left: blocking calls that tasks have left behind (offload.h, fs.h, dns.h)
+ * are waited for.
  *
  * returns    fn's result; -EDEADLK called within a task, or a deadlock told main to leave (deadlock_is_error);
  *            -EINTR a signal told main to leave (stop_on_signals);
@@ -95,7 +97,8 @@ WEFT_CHECK WEFT_API int weft_run(weft_fn *fn, void *arg, const weft_options *o);
  * context    any thread: never suspends, blocks it. It takes milliseconds */
 WEFT_CHECK WEFT_API int weft_runtime_create(weft_runtime **out, const weft_options *o);
 
-/* Cancels what still runs, awaits it, ends the threads and frees all. Sets *rt to NULL; accepts NULL.
+/* Cancels what still runs, awaits it, and blocking calls that were left behind, ends the threads and frees all. Sets *rt to
+ * NULL; accepts NULL.
  *
  * context    plain thread: blocks it, not a cancellation point. Aborts in a task of the same runtime; in one of
  *            another it blocks that worker */

@@ -17,7 +17,7 @@ int64_t weft__now(void);
 struct weft__clock {
     bool is_virtual;  /* never changes */
     at_word now;      /* ns, if it is virtual */
-    at_word outside;  /* how many of its tasks wait for what is outside: descriptors */
+    at_word outside;  /* how many of its tasks wait for what is outside: descriptors, names */
 };
 enum { WEFT__VIRTUAL_BEGIN = 1000000000 }; /* where every virtual clock begins */
 

@@ -8,6 +8,7 @@
  *         turns = what they have run so far              a call on a pool        pool.open, at its submit; rt.lent
  *     V2  no outside hand?                               a wait for a descriptor clock.outside (virtual clocks), and
  *         -- full fence --                                                       its slot's `waiting`, before its W3
+ *                                                            for another's look-up  clock.outside (os/dns.c)
  *     V3  V1 again, and as many turns?                   a plain thread          is no root's owner, or it waits (below)
  *                                                  H2  acts: its task is in a queue (S1)
  *                                                      -- release --

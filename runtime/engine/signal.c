@@ -1,7 +1,7 @@
 /* engine/signal.c - signals, if a runtime was asked to see to them.
  *
- * Owns      the handlers of SIGINT and SIGTERM (stop_on_signals) and of SIGQUIT (dump_on_quit), from the first runtime
- *           that asks to the last; they are left as they were found, unless somebody else has taken them since.
+ * Owns      the handler of SIGINT and SIGTERM (stop_on_signals) and of SIGQUIT (dump_on_quit), which is there from the
+ *           first runtime that asks to the last, unless somebody listens (engine/handler.c).
  * Callers   begin, end: who starts and ends a runtime. serve: its I/O thread.
  *
  *     a handler, on a thread of the program's      a runtime that ends
@@ -15,11 +15,13 @@
  * In a forked child a signal does what it did before weft took it: nobody there serves it, and the kick would be the
  * parent's.
  * All of weft's own threads block all signals. A second signal to stop needs nobody: it gets its default disposition. */
+#include <pthread.h>
 #include <sched.h>
 #include <signal.h>
 
 #include "base/errno.h"
 #include "base/fork.h"
+#include "engine/handler.h"
 #include "engine/hooks.h"
 #include "engine/worker.h"
 
@@ -31,10 +33,8 @@ enum { SIGNALS = sizeof signals / sizeof signals[0] };
 static at_word runtimes[RUNTIMES];
 static at_int handlers, stopped;
 
-static struct weft__lock lock;
-static int users[SIGNALS]; /* under the lock, as what follows */
-static bool ours[SIGNALS];
-static struct sigaction before[SIGNALS];
+static pthread_mutex_t lock = PTHREAD_MUTEX_INITIALIZER;
+static int users[SIGNALS]; /* under the lock */
 
 static bool wants(const struct weft_runtime *rt, int signo)
 {
@@ -50,19 +50,11 @@ static void ask(struct weft_runtime *rt, int signo)
     weft__poller_kick(&rt->poller);
 }
 
-static void as_before(int signo)
-{
-    for (int i = 0; i < SIGNALS; i++)
-        if (signals[i] == signo)
-            sigaction(signo, &before[i], NULL);
-    raise(signo); /* pending until the handler returns */
-}
-
 static void on_signal(int signo)
 {
     int error = weft__errno();
     if (weft__forked) {
-        as_before(signo);
+        weft__handler_undo(signo);
         weft__errno_set(error);
         return;
     }
@@ -98,20 +90,17 @@ void weft__signals_serve(struct weft_runtime *rt)
 /* Under the lock. */
 static void watch(int i)
 {
-    struct sigaction mine = { .sa_handler = on_signal, .sa_flags = SA_RESTART };
-    sigfillset(&mine.sa_mask);
     if (users[i]++ > 0)
         return;
     if (signals[i] != SIGQUIT)
         ati_store(&stopped, 0);
-    ours[i] = sigaction(signals[i], &mine, &before[i]) == 0;
+    weft__handler_take(signals[i], WEFT__TAKER_STOP, on_signal);
 }
 
 static void unwatch(int i)
 {
-    struct sigaction now;
-    if (--users[i] == 0 && ours[i] && sigaction(signals[i], NULL, &now) == 0 && now.sa_handler == on_signal)
-        sigaction(signals[i], &before[i], NULL);
+    if (--users[i] == 0)
+        weft__handler_give(signals[i], WEFT__TAKER_STOP);
 }
 
 static bool enter(const struct weft_runtime *rt)
@@ -128,19 +117,19 @@ int weft__signals_begin(struct weft_runtime *rt)
 {
     if (!rt->on_stop && !rt->on_quit)
         return 0;
-    weft__lock(&lock);
+    pthread_mutex_lock(&lock);
     bool entered = enter(rt);
     for (int i = 0; entered && i < SIGNALS; i++)
         if (wants(rt, signals[i]))
             watch(i);
-    weft__unlock(&lock);
+    pthread_mutex_unlock(&lock);
     return entered ? 0 : -EAGAIN;
 }
 
 void weft__signals_end(struct weft_runtime *rt)
 {
     bool was_in = false;
-    weft__lock(&lock);
+    pthread_mutex_lock(&lock);
     for (int i = 0; i < RUNTIMES; i++)
         if (at_load(&runtimes[i]) == (uint64_t)(uintptr_t)rt) {
             at_store(&runtimes[i], 0); /* G3 */
@@ -149,7 +138,7 @@ void weft__signals_end(struct weft_runtime *rt)
     for (int i = 0; was_in && i < SIGNALS; i++)
         if (wants(rt, signals[i]))
             unwatch(i);
-    weft__unlock(&lock);
+    pthread_mutex_unlock(&lock);
     at_fence_full();
     while (ati_load_acquire(&handlers) != 0) /* G4 */
         sched_yield();

@@ -10,6 +10,9 @@
  *           P2  each thread that ends joins the one that ended before it, so that whoever joins the last has joined all,
  *               and no array of them is needed.
  *           P3  a resting thread is in `resting` until it is called, or finds under the lock that nobody did in time.
+ *           P4  a queued job waits for a thread if all are busy that there may be. So the bound is on what is queued beyond
+ *               those that are not, or that can be started; and `busy` goes down before the caller hears of it, who may come
+ *               again at once: as many callers as threads and room are never refused.
  * Calls     one at a time: short jobs are done by few threads that stay awake, since those come before the next is there.
  *           With 64 tasks an empty call takes 1 us, and took 5 when each job called a thread of its own. The price is that the
  *           threads of k jobs that block come one after the other, each after the wake of the one before.
@@ -97,6 +100,7 @@ static struct rester *call_one(struct weft__pool *p, int *rc)
 
 void weft__pool_coming(struct weft__pool *p)
 {
+    ati_add(&p->busy, (uint32_t)-1);
     ati_add(&p->coming, 1);
 }
 
@@ -105,6 +109,7 @@ static void run(struct weft__pool *p, struct weft__job *job)
 {
     int rc; /* that no thread can be had is no error of this job */
     change(&p->queued, -1);
+    ati_add(&p->busy, 1);
     unlock_and_wake(p, call_one(p, &rc));
     job->run(job);
     weft__fork_expect_parent();
@@ -182,23 +187,30 @@ static void *pool_thread(void *arg)
     }
 }
 
+/* P4, with the lock held. Whether more wait than there is room for, where there may be so many threads. */
+static bool is_over(struct weft__pool *p, int threads)
+{
+    return p->room != INT_MAX && (int)ati_load(&p->queued) - (threads - (int)ati_load(&p->busy)) > p->room;
+}
+
 int weft__pool_submit(struct weft__pool *p, struct weft__job *job)
 {
     int rc = 0;
     struct rester *called = NULL;
     weft__lock(&p->lock);
-    int threads = (int)ati_load(&p->threads), queued = (int)ati_load(&p->queued);
-    bool spare = p->idle + (int)ati_load(&p->coming) > queued;
-    if (!spare && threads >= p->most && queued >= p->room) {
-        weft__unlock(&p->lock);
-        return -EAGAIN;
-    }
+    int threads = (int)ati_load(&p->threads);
     list_push_tail(&p->jobs, &job->link);
     change(&p->queued, 1);
     change(&p->open, 1);
-    called = call_one(p, &rc);
-    if (rc < 0 && threads > 0)
-        rc = 0; /* those that there are will look */
+    bool over = is_over(p, p->most);
+    if (!over)
+        called = call_one(p, &rc);
+    if (rc < 0 && threads > 0) { /* those that there are will look */
+        over = is_over(p, threads);
+        rc = 0;
+    }
+    if (over)
+        rc = -EAGAIN;
     if (rc < 0) {
         list_remove(&job->link);
         change(&p->queued, -1);

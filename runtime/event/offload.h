@@ -22,7 +22,7 @@ struct weft__pool {
     /* Written once. */
     char name[WEFT__POOL_NAME]; /* of its threads, as ps shows them */
     int most;                   /* threads */
-    int room;                   /* jobs that may be queued; INT_MAX: any number */
+    int room;                   /* jobs that may wait for a thread (P4); INT_MAX: any number */
     int64_t idle_ns;            /* a thread that had nothing to do for so long ends; INT64_MAX: it stays */
     const sigset_t *mask;       /* for what is forked from the threads */
     void (*rests)(struct weft__pool *p); /* called when the last call is done; NULL: nobody asks */
@@ -33,6 +33,7 @@ struct weft__pool {
     int idle;                  /* how many these are */
     at_int coming; /* threads on the way to look at the queue: called, started, or done with their job. Those done add
                       themselves without the lock */
+    at_int busy; /* threads with a job that may block: not done with it, and not coming */
     at_int open; /* submitted, and not yet run to the end or withdrawn */
     at_int threads, queued; /* like `open` written under the lock, and read by report/stats.c without it */
     bool stopping;

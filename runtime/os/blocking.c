@@ -29,6 +29,7 @@
 struct call {
     struct weft__job job;
     struct weft__pool *pool;
+    enum weft__lane_kind kind; /* of the runtime's own */
     weft_runtime *lent; /* the task's, if the pool is a lane of the program's; else NULL */
     weft_fn *fn;
     void *arg;
@@ -92,6 +93,14 @@ static void run_copied(struct weft__job *job)
         weft__fire(found, WEFT__CAUSE_EVENT);
 }
 
+/* For who looks at the task. */
+static enum weft__waits waits_in(const struct call *c)
+{
+    static const enum weft__waits in[] = { [WEFT__LANE_USER] = WEFT__WAITS_BLOCKING, [WEFT__LANE_FILES] = WEFT__WAITS_FILES,
+        [WEFT__LANE_NAMES] = WEFT__WAITS_NAMES };
+    return c->lent ? WEFT__WAITS_LANE : in[c->kind];
+}
+
 /* Begins the wait and hands the call to the pool. 0, or why it did not come to that. */
 static int submit(struct weft__frame *f, struct call *c)
 {
@@ -101,7 +110,7 @@ static int submit(struct weft__frame *f, struct call *c)
         return rc;
     at_store(&c->word, k);
     c->handed = weft__handed_hold(weft__keeps_handed(f->keeps));
-    weft__waits_for(f, WEFT__WAITS_BLOCKING, (uint64_t)(uintptr_t)c->fn);
+    weft__waits_for(f, waits_in(c), (uint64_t)(uintptr_t)c->fn);
     if (c->lent)
         ati_add(&c->lent->lent, 1); /* H1 */
     if ((rc = weft__pool_submit(c->pool, &c->job)) == 0)
@@ -137,7 +146,7 @@ static int borrow(enum weft__lane_kind kind, struct weft__pool *lane, weft_fn *f
         return fn(arg);
     weft_runtime *rt = weft__runtime_of(f->group);
     struct call c = { .job.run = run_borrowed, .pool = lane ? lane : weft__lane_pool(rt, kind),
-        .lent = lane ? rt : NULL, .fn = fn, .arg = arg };
+        .kind = kind, .lent = lane ? rt : NULL, .fn = fn, .arg = arg };
     int rc = submit(f, &c);
     if (rc < 0)
         return rc;
@@ -175,6 +184,7 @@ int weft__lane_call_copy(enum weft__lane_kind kind, weft_fn *fn, void *arg, size
     memset(c, 0, sizeof *c);
     c->call.job.run = run_copied;
     c->call.pool = weft__lane_pool(weft__runtime_of(f->group), kind);
+    c->call.kind = kind;
     c->call.fn = fn;
     c->drop = drop;
     if (bytes > 0)
@@ -203,6 +213,12 @@ int weft__lane_call_copy(enum weft__lane_kind kind, weft_fn *fn, void *arg, size
         memcpy(arg, c->data, bytes);
     weft__mem_free(c);
     return rc;
+}
+
+int weft__lane_enter(void)
+{
+    struct weft__frame *f = weft__current();
+    return f ? weft__enter_call(f) : weft__no_frame();
 }
 
 int weft__lane_call(enum weft__lane_kind kind, weft_fn *fn, void *arg)

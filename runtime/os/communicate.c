@@ -57,7 +57,7 @@ static int make_room(struct text *t, size_t limit)
  * telling of it. */
 static void hang_up(struct talk *k, int i)
 {
-    (void)epoll_ctl(k->set, EPOLL_CTL_DEL, k->p->fd[i], &(struct epoll_event){ .events = 0 });
+    (void)epoll_ctl(k->set, EPOLL_CTL_DEL, weft__process_fd(k->p, i), &(struct epoll_event){ .events = 0 });
     weft__process_close_pipe(k->p, i);
 }
 
@@ -68,7 +68,7 @@ static int hear(struct talk *k, int i)
     int rc = make_room(t, k->limit);
     if (rc < 0)
         return rc;
-    ssize_t n = read(k->p->fd[i], t->at + t->bytes, t->room - t->bytes);
+    ssize_t n = read(weft__process_fd(k->p, i), t->at + t->bytes, t->room - t->bytes);
     if (n < 0) {
         rc = -weft__errno();
         return rc == -EAGAIN || rc == -EINTR ? 0 : rc;
@@ -98,7 +98,7 @@ static ssize_t write_quietly(int fd, const void *buf, size_t n)
 
 static int say(struct talk *k)
 {
-    ssize_t n = write_quietly(k->p->fd[WEFT__STDIN], k->in, k->in_bytes);
+    ssize_t n = write_quietly(weft__process_fd(k->p, WEFT__STDIN), k->in, k->in_bytes);
     if (n == -EAGAIN || n == -EINTR)
         return 0;
     if (n < 0 && n != -EPIPE)
@@ -116,7 +116,7 @@ static int watch(const struct talk *k)
 {
     for (int i = 0; i < WEFT__STDIO; i++) {
         struct epoll_event e = { .events = i == WEFT__STDIN ? EPOLLOUT : EPOLLIN, .data.u32 = (uint32_t)i };
-        if (k->p->fd[i] >= 0 && epoll_ctl(k->set, EPOLL_CTL_ADD, k->p->fd[i], &e) < 0)
+        if (weft__process_fd(k->p, i) >= 0 && epoll_ctl(k->set, EPOLL_CTL_ADD, weft__process_fd(k->p, i), &e) < 0)
             return -weft__errno();
     }
     return 0;
@@ -128,7 +128,8 @@ static int talk(struct talk *k)
     if (k->in_bytes == 0)
         weft__process_close_pipe(k->p, WEFT__STDIN);
     int rc = watch(k);
-    while (rc >= 0 && (k->p->fd[WEFT__STDIN] >= 0 || k->p->fd[WEFT__STDOUT] >= 0 || k->p->fd[WEFT__STDERR] >= 0)) {
+    while (rc >= 0 && (weft__process_fd(k->p, WEFT__STDIN) >= 0 || weft__process_fd(k->p, WEFT__STDOUT) >= 0 ||
+                              weft__process_fd(k->p, WEFT__STDERR) >= 0)) {
         if ((rc = weft_wait_fd(k->set, WEFT_READABLE)) < 0)
             break;
         int n = epoll_wait(k->set, e, WEFT__STDIO, 0);
@@ -172,7 +173,7 @@ int weft_process_run(weft_output *result, const char *const *argv, const void *i
     int status = 0, rc = weft_process_open(&k.p, argv, &how);
     if (rc < 0)
         return rc;
-    bool piped[WEFT__STDIO] = { false, k.p->fd[WEFT__STDOUT] >= 0, k.p->fd[WEFT__STDERR] >= 0 };
+    bool piped[WEFT__STDIO] = { false, weft__process_fd(k.p, WEFT__STDOUT) >= 0, weft__process_fd(k.p, WEFT__STDERR) >= 0 };
     rc = k.set = open_set();
     if (rc >= 0) {
         rc = talk(&k);

@@ -208,10 +208,10 @@ static int begin(struct lookup *l)
     return rc;
 }
 
-/* Waits for what another has begun. The resolver is outside of a virtual clock's world. */
+/* Waits for what another has begun, perhaps a plain thread: the resolver is outside of the runtime's world. */
 static int follow(struct weft__frame *f, struct lookup *l)
 {
-    struct weft__clock *c = weft__is_thread(f) || !f->group->clock.is_virtual ? NULL : &f->group->clock;
+    struct weft__clock *c = weft__is_thread(f) ? NULL : &f->group->clock;
     if (c)
         at_add(&c->outside, 1); /* H1 (engine/rest.c) */
     int rc = weft_event_wait(&l->over);

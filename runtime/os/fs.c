@@ -10,7 +10,8 @@
  *               awaited once it has begun.
  * Errno     is read on the thread of the system call, before anything suspends (base/errno.h).
  * In memory RWF_NOWAIT reads what needs no disk on the worker itself, 1 us instead of 6. Only a full read is taken at its word:
- *           Linux 5.9 and 5.10 say 0 before the end, and any kernel reads less where a page is missing.
+ *           Linux 5.9 and 5.10 say 0 before the end, and any kernel reads less where a page is missing. Of more than AT_ONCE
+ *           the copying would keep the worker for longer than the way to the lane and back takes.
  * Tested    tests/fs_test.c */
 #include <dirent.h>
 #include <fcntl.h>
@@ -29,7 +30,7 @@
 #include "coord/await.h"
 #include "os/lane.h"
 
-enum { MOST = 0x7ffff000, FIRST_BYTES = 4096, LOAD_MOST = 64 << 20, TEMP_TRIES = 16 };
+enum { MOST = 0x7ffff000, AT_ONCE = 128 << 10, FIRST_BYTES = 4096, LOAD_MOST = 64 << 20, TEMP_TRIES = 16 };
 
 /* ---- calls by names: FS1 */
 
@@ -74,7 +75,11 @@ static struct request *request(const char *path, const char *to)
 /* What fn returned. *mine is NULL if it was -ECANCELED: the request is the lane's. */
 static int perform(weft_fn *fn, struct request **mine)
 {
-    int rc = weft__lane_call_copy(WEFT__LANE_FILES, fn, mine, sizeof *mine, drop_request);
+    int rc = weft__lane_enter();
+    if (rc == 0)
+        rc = weft__lane_call_copy(WEFT__LANE_FILES, fn, mine, sizeof *mine, drop_request);
+    else if (rc == -ECANCELED)
+        drop_request(mine);
     if (rc == -ECANCELED)
         *mine = NULL;
     return rc;
@@ -244,7 +249,7 @@ static int grow(char **data, size_t n, size_t *room, size_t most)
 static int read_whole(struct request *r, size_t size)
 {
     size_t room = size > 0 ? size + 1 : FIRST_BYTES; /* so that the end is seen without growing */
-    size_t most = size > LOAD_MOST / 2 ? size * 2 : LOAD_MOST;
+    size_t most = (size > LOAD_MOST / 2 ? size * 2 : LOAD_MOST) + 1; /* one more shows that there is more */
     r->data = weft__mem_alloc(room + 1);
     if (!r->data)
         return -ENOMEM;
@@ -391,7 +396,8 @@ int weft_fs_store(const char *path, const void *data, size_t n, unsigned mode)
     if (!path || (!data && n > 0))
         return -EINVAL;
     struct store s = { .path = path, .data = data, .n = n, .mode = mode };
-    return weft__lane_call(WEFT__LANE_FILES, do_store, &s);
+    int rc = weft__lane_enter();
+    return rc < 0 ? rc : weft__lane_call(WEFT__LANE_FILES, do_store, &s);
 }
 
 void weft_free(void *p)
@@ -441,7 +447,7 @@ static int do_sync(void *arg)
 /* Whether all of it was in memory. */
 static bool read_at_once(const struct transfer *t)
 {
-    return t->v.iov_len > 0 &&
+    return t->v.iov_len > 0 && t->v.iov_len <= AT_ONCE &&
             preadv2(t->fd, &t->v, 1, t->offset, RWF_NOWAIT) == (ssize_t)t->v.iov_len;
 }
 
@@ -560,13 +566,16 @@ int weft_fs_list(weft_gen **out, const char *path)
     bool begun = false;
     weft_gen *g = NULL;
     weft_entry opened;
+    int rc = weft__lane_enter();
+    if (rc < 0)
+        return rc;
     struct lister *l = weft__mem_alloc(sizeof *l);
     if (!l)
         return -ENOMEM;
     l->fd = -1;
     l->begun = &begun;
     l->path = weft__mem_alloc(bytes);
-    int rc = -ENOMEM;
+    rc = -ENOMEM;
     if (l->path) {
         memcpy(l->path, path, bytes);
         rc = weft_gen_create(&g, list, l, sizeof opened, &(weft_gen_options){ .name = "weft_fs_list" });

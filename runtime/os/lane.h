@@ -11,6 +11,9 @@ enum weft__lane_kind { WEFT__LANE_USER, WEFT__LANE_FILES, WEFT__LANE_NAMES };
 
 struct weft__pool *weft__lane_pool(weft_runtime *rt, enum weft__lane_kind kind);
 
+/* Before a call by names, of those that a plain thread makes directly on itself: 0; -ECANCELED, also there; what there is
+ * instead of a frame. */
+int weft__lane_enter(void);
 /* As weft_blocking, on the lane of that kind of the task's runtime; -EAGAIN no thread could be started. */
 int weft__lane_call(enum weft__lane_kind kind, weft_fn *fn, void *arg);
 /* As weft_blocking_copy: a cancelled call comes back at once with -ECANCELED, and drop(copy) is called on the lane's

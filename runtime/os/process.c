@@ -10,7 +10,7 @@
  *               parent's, and a sanitizer's idea of sigaction or dup2 would be recorded there.
  *           P3  its number is another's at the earliest when it was waited for (REAPED). A pidfd cannot miss; a group has
  *               nothing but a number, so who signals one is counted, and while anybody is, nobody reaps: the last one
- *               out does.
+ *               out does. The pidfd tells before if somebody else has waited for it.
  *           P4  how it ended is written down before it is reaped. So who finds no child any more finds that, or the child
  *               was taken by somebody else.
  *           P5  a child shares O_NONBLOCK with whoever gave it a descriptor, and few programs know what to do with -EAGAIN.
@@ -69,7 +69,8 @@ struct start {
 #define PLAIN
 #endif
 
-/* Every one is its number in the child; those below 3 are moved out of the way first. */
+/* Every one is its number in the child; those below 3 are moved out of the way first. What is the caller's own goes as it
+ * goes with any exec: if it is close-on-exec, it may be one of weft's, where a standard descriptor was closed. */
 PLAIN static int place_descriptors(struct start *s)
 {
     for (int i = 0; i < WEFT__STDIO; i++)
@@ -80,9 +81,9 @@ PLAIN static int place_descriptors(struct start *s)
             s->given[i] = (int)fd;
         }
     for (int i = 0; i < WEFT__STDIO; i++) {
-        if (s->given[i] < 0 || s->given[i] == i)
-            (void)syscall(SYS_fcntl, i, F_SETFD, 0); /* it may be closed here, and then is there */
-        else if (syscall(SYS_dup3, s->given[i], i, 0) < 0)
+        if (s->given[i] == i)
+            (void)syscall(SYS_fcntl, i, F_SETFD, 0);
+        else if (s->given[i] >= 0 && syscall(SYS_dup3, s->given[i], i, 0) < 0)
             return weft__errno();
     }
     return 0;
@@ -185,20 +186,33 @@ struct opening {
     int error;         /* of the child */
 };
 
+/* With another number, if it has one of the child's, as where standard input is closed: the child would take it for the
+ * caller's own. The new one, or what there is instead: then it was closed. */
+static int above_stdio(int fd)
+{
+    if (fd < 0 || fd >= WEFT__STDIO)
+        return fd;
+    int rc = weft__or_errno(fcntl(fd, F_DUPFD_CLOEXEC, WEFT__STDIO));
+    close(fd);
+    return rc;
+}
+
 static int make_pipe(struct opening *w, int i)
 {
     int fds[2];
     if (pipe2(fds, O_CLOEXEC) < 0)
         return -weft__errno();
-    int mine = fds[i == WEFT__STDIN];
-    w->theirs[i] = fds[i != WEFT__STDIN];
+    int mine = above_stdio(fds[i == WEFT__STDIN]), theirs = above_stdio(fds[i != WEFT__STDIN]);
+    w->theirs[i] = theirs < 0 ? -1 : theirs;
+    if (mine < 0)
+        return mine;
     /* Not "owned": those are sockets. What was known of the number is void. */
-    int rc = fcntl(mine, F_SETFL, O_NONBLOCK) < 0 ? -weft__errno() : weft__slot_adopt(mine, 0);
+    int rc = theirs < 0 ? theirs : fcntl(mine, F_SETFL, O_NONBLOCK) < 0 ? -weft__errno() : weft__slot_adopt(mine, 0);
     if (rc < 0) {
         close(mine);
         return rc;
     }
-    w->p->fd[i] = mine;
+    ati_store(&w->p->fd[i], (uint32_t)mine);
     return 0;
 }
 
@@ -211,11 +225,10 @@ static int open_again(int fd)
     if (flags < 0 || !(flags & O_NONBLOCK) || fstat(fd, &st) < 0 || !S_ISFIFO(st.st_mode))
         return -1;
     snprintf(path, sizeof path, "/proc/self/fd/%d", fd);
-    int again = open(path, (flags & O_ACCMODE) | O_NONBLOCK | O_CLOEXEC); /* a named one must not wait for its other end */
-    if (again < 0) {
-        int rc = -weft__errno();
-        return rc == -EMFILE || rc == -ENFILE ? rc : -1;
-    }
+    /* O_NONBLOCK: a named one must not wait for its other end. */
+    int again = above_stdio(weft__or_errno(open(path, (flags & O_ACCMODE) | O_NONBLOCK | O_CLOEXEC)));
+    if (again < 0)
+        return again == -EMFILE || again == -ENFILE ? again : -1;
     (void)fcntl(again, F_SETFL, flags & ~O_NONBLOCK);
     return again;
 }
@@ -223,12 +236,15 @@ static int open_again(int fd)
 static int make_stdio(struct opening *w, int i, int wish)
 {
     int rc = 0;
-    if (wish > 0 && (w->theirs[i] = open_again(wish)) < -1)
+    if (wish > 0 && (w->theirs[i] = open_again(wish)) < -1) {
         rc = w->theirs[i];
-    else if (wish == WEFT_STDIO_PIPE)
+    } else if (wish == WEFT_STDIO_PIPE) {
         rc = make_pipe(w, i);
-    else if (wish == WEFT_STDIO_NULL && (w->theirs[i] = open("/dev/null", O_RDWR | O_CLOEXEC)) < 0)
-        rc = -weft__errno();
+    } else if (wish == WEFT_STDIO_NULL) {
+        int fd = above_stdio(weft__or_errno(open("/dev/null", O_RDWR | O_CLOEXEC)));
+        rc = fd < 0 ? fd : 0;
+        w->theirs[i] = fd < 0 ? -1 : fd;
+    }
     if (wish == WEFT_STDIO_OUT)
         w->start.given[i] = w->start.given[WEFT__STDOUT] < 0 ? WEFT__STDOUT : w->start.given[WEFT__STDOUT];
     else
@@ -295,9 +311,9 @@ static int clone_child(struct opening *w)
 
 void weft__process_close_pipe(struct weft_process *p, int i)
 {
-    if (p->fd[i] >= 0)
-        weft_ignore(weft_close(p->fd[i]));
-    p->fd[i] = -1;
+    int fd = (int)ati_swap(&p->fd[i], (uint32_t)-1);
+    if (fd >= 0)
+        weft_ignore(weft_close(fd));
 }
 
 /* On a thread of the lane, or the plain thread that calls. */
@@ -336,18 +352,20 @@ int weft_process_open(weft_process **out, const char *const *argv, const weft_pr
     o = o ? o : &defaults;
     if (!out || !makes_sense(argv, o))
         return -EINVAL;
-    if (weft__forked)
-        return -ECHILD;
+    int rc = weft__lane_enter();
+    if (rc < 0)
+        return rc;
     struct weft_process *p = weft__mem_zeroed(sizeof *p);
     void *stack = weft__mem_aligned(64, STACK_BYTES);
     char **candidates = candidates_of(argv[0]);
-    int rc = -ENOMEM;
+    rc = -ENOMEM;
     if (p && stack && candidates) {
         struct opening w = { .p = p, .o = o, .stack = stack, .theirs = { -1, -1, -1 },
             .start = { .candidates = candidates, .argv = (char *const *)(uintptr_t)argv, .cwd = o->cwd,
                 .env = o->env ? (char *const *)(uintptr_t)o->env : environ, .given = { -1, -1, -1 },
                 .new_group = o->new_group } };
-        p->fd[WEFT__STDIN] = p->fd[WEFT__STDOUT] = p->fd[WEFT__STDERR] = -1;
+        for (int i = 0; i < WEFT__STDIO; i++)
+            ati_store(&p->fd[i], (uint32_t)-1);
         p->new_group = o->new_group;
         p->term_grace = o->term_grace;
         rc = weft__lane_call(WEFT__LANE_FILES, start, &w);
@@ -367,6 +385,7 @@ int weft_process_open(weft_process **out, const char *const *argv, const weft_pr
 static void reap(struct weft_process *p)
 {
     siginfo_t si;
+    at_fence_full(); /* meets the one in signal_group: `ended` is written */
     if (ati_cas(&p->hands, 0, REAPED))
         (void)wait_for(p->pidfd, &si, WNOHANG);
 }
@@ -406,6 +425,13 @@ int weft_process_wait(weft_process *p, int *status)
     return 0;
 }
 
+/* Somebody else has waited for it: its number may be another's. */
+static bool is_lost(struct weft_process *p)
+{
+    siginfo_t si;
+    return waitid(P_PIDFD, (id_t)p->pidfd, &si, WEXITED | WNOWAIT | WNOHANG) < 0 && weft__errno() == ECHILD;
+}
+
 static int signal_group(struct weft_process *p, int signo)
 {
     uint32_t n = ati_load(&p->hands);
@@ -413,7 +439,7 @@ static int signal_group(struct weft_process *p, int signo)
         if (n & REAPED)
             return -ESRCH;
     } while (!ati_cas(&p->hands, n, n + 1) && ((n = ati_load(&p->hands)), true));
-    int rc = at_load_acquire(&p->ended) & LOST ? -ESRCH : kill(-p->pid, signo) < 0 ? -weft__errno() : 0;
+    int rc = is_lost(p) ? -ESRCH : kill(-p->pid, signo) < 0 ? -weft__errno() : 0;
     ati_add(&p->hands, (uint32_t)-1);
     at_fence_full(); /* meets the write of `ended` before reap: it found us counted, or we find it ended */
     if (at_load_acquire(&p->ended) && !(ati_load(&p->hands) & REAPED))
@@ -452,7 +478,7 @@ static void end(struct weft_process *p)
         weft_ignore(weft_process_kill(p, SIGCONT)); /* who is stopped would not hear it */
         ended = ends_within(p, p->term_grace);
     }
-    if (!ended || p->new_group) /* of a group, others may be left */
+    if (!ended || (p->new_group && p->term_grace != WEFT_NEVER)) /* of a group, others may be left */
         weft_ignore(weft_process_kill(p, SIGKILL));
     if (!ended && !ends_within(p, WEFT_NEVER))
         (void)look(p, 0); /* waits cannot be had here: shields are broken, or there is no memory */
@@ -485,7 +511,8 @@ int weft_process_pid(const weft_process *p)
 
 static int pipe_of(const struct weft_process *p, int i)
 {
-    return p->fd[i] < 0 ? -EBADF : p->fd[i];
+    int fd = weft__process_fd(p, i);
+    return fd < 0 ? -EBADF : fd;
 }
 
 int weft_process_in(weft_process *p)

@@ -16,10 +16,16 @@ struct weft_process {
     /* Who waits, or signals a group. */
     at_word ended; /* 0; ENDED | status; ENDED | LOST somebody else knows */
     at_int hands;  /* who signals the group, or REAPED */
-    int fd[WEFT__STDIO]; /* -1: none. Owner */
+    at_int fd[WEFT__STDIO]; /* (uint32_t)-1: none; who takes it out closes it */
 };
 
-/* Our end of it, if it is open. By the owner. */
+/* Our end of a pipe; -1: there is none, or it was closed. */
+static inline int weft__process_fd(const struct weft_process *p, int i)
+{
+    return (int)ati_load(&p->fd[i]);
+}
+
+/* Our end of it, if it is open. */
 void weft__process_close_pipe(struct weft_process *p, int i);
 
 #endif

@@ -1,14 +1,16 @@
 /* os/signal.c - signals, as channels that tasks and plain threads receive from.
  *
- * Owns      the handlers of the signals that somebody listens to, from the first listener of each to the last, and a
- *           thread, from the first listener of all to the last.
+ * Owns      the handler of the signals that somebody listens to, from the first listener of each to the last
+ *           (engine/handler.c), and a thread, from the first listener of all to the last.
  * Callers   weft_signal_open; a channel that is closed or destroyed (its `source`, sync/chan.h).
  * Holds     N1  the list of listeners is under `lock`; a channel's lock is taken under it. So a channel that is being
  *               destroyed waits for the thread, which never touches one that has left the list.
  *           N2  who opens or leaves holds `doors` all the while, over sigaction and pthread_create: neither is done under
  *               `lock`.
  *           N3  a handler is put there after the listener is in the list, and taken away before it leaves: what comes
- *               between belongs to it.
+ *               between belongs to it. What it was marked with and did not stay for, the next one does not hear.
+ *           N4  the thread is not in a forked child, and may have left `lock` or the doors held there: whoever finds that it
+ *               runs elsewhere touches neither.
  *
  *     a handler                            the thread
  *     K1  marks the signal                 K3  reads how often it was rung
@@ -31,6 +33,7 @@
 #include "base/futex.h"
 #include "base/mem.h"
 #include "base/thread.h"
+#include "engine/handler.h"
 #include "engine/rest.h"
 #include "engine/stall.h"
 #include "sync/chan.h"
@@ -45,10 +48,8 @@ struct listener {
 };
 
 static pthread_mutex_t doors = PTHREAD_MUTEX_INITIALIZER;
-static int users[SIGNALS]; /* under the doors, as what follows */
-static struct sigaction before[SIGNALS];
-static bool ours[SIGNALS];
-static bool thread_runs;
+static int users[SIGNALS]; /* under the doors */
+static at_int thread_runs; /* written with the doors held */
 
 static struct weft__lock lock;
 static struct weft__link listeners = { &listeners, &listeners };
@@ -68,8 +69,7 @@ static void on_signal(int signo)
 {
     int error = weft__errno();
     if ((pid_t)at_load(&home) != getpid()) { /* a forked child */
-        sigaction(signo, &before[signo - 1], NULL);
-        raise(signo); /* pending until we return */
+        weft__handler_undo(signo);
     } else {
         uint64_t was = at_load(&marked);
         while (!at_cas(&marked, was, was | bit(signo)))
@@ -109,7 +109,7 @@ static bool may_end(void)
     bool none = list_empty(&listeners);
     weft__unlock(&lock);
     if (none)
-        thread_runs = false;
+        ati_store(&thread_runs, 0);
     pthread_mutex_unlock(&doors);
     return none;
 }
@@ -131,32 +131,36 @@ static void *listen_for_all(void *arg)
 /* With the doors held. */
 static int start_thread(void)
 {
-    int rc = thread_runs ? 0 : weft__thread_start(NULL, listen_for_all, NULL);
-    thread_runs = rc == 0;
+    at_store(&home, (uint64_t)getpid());
+    int rc = ati_load(&thread_runs) ? 0 : weft__thread_start(NULL, listen_for_all, NULL);
+    ati_store_release(&thread_runs, rc == 0); /* meets the acquire below: whoever sees it run sees whose it is */
     return rc;
+}
+
+/* N4. */
+static bool thread_stayed_behind(void)
+{
+    return ati_load_acquire(&thread_runs) && (pid_t)at_load(&home) != getpid();
 }
 
 /* ---- listening, with the doors held */
 
 static void take_signals(uint64_t wanted)
 {
-    struct sigaction mine = { .sa_handler = on_signal, .sa_flags = SA_RESTART };
-    sigfillset(&mine.sa_mask);
     for (int i = 0; i < SIGNALS; i++) {
         if (!(wanted & bit(i + 1)) || users[i]++ > 0)
             continue;
-        /* Known before our handler can run, which a forked child's may ask. */
-        ours[i] = sigaction(i + 1, NULL, &before[i]) == 0 && sigaction(i + 1, &mine, NULL) == 0;
+        for (uint64_t was = at_load(&marked); was & bit(i + 1); was = at_load(&marked)) /* N3 */
+            (void)at_cas(&marked, was, was & ~bit(i + 1));
+        weft__handler_take(i + 1, WEFT__TAKER_LISTENER, on_signal);
     }
 }
 
 static void give_signals(uint64_t wanted)
 {
-    struct sigaction now;
     for (int i = 0; i < SIGNALS; i++)
-        if ((wanted & bit(i + 1)) && --users[i] == 0 && ours[i] && sigaction(i + 1, NULL, &now) == 0 &&
-                now.sa_handler == on_signal)
-            sigaction(i + 1, &before[i], NULL);
+        if ((wanted & bit(i + 1)) && --users[i] == 0)
+            weft__handler_give(i + 1, WEFT__TAKER_LISTENER);
 }
 
 static void enter(struct listener *w)
@@ -177,6 +181,8 @@ static void leave(struct listener *w)
 static void ended(struct weft__chan_source *s)
 {
     struct listener *w = container_of(s, struct listener, source);
+    if (thread_stayed_behind())
+        return;
     pthread_mutex_lock(&doors);
     give_signals(w->wanted); /* N3 */
     leave(w);
@@ -210,7 +216,7 @@ int weft_signal_open(weft_chan **out, const int *signals)
     weft_chan *c;
     if (!out || wanted == 0)
         return -EINVAL;
-    if (weft__forked)
+    if (weft__forked || thread_stayed_behind())
         return -ECHILD;
     struct listener *w = weft__mem_zeroed(sizeof *w);
     if (!w)
@@ -225,7 +231,6 @@ int weft_signal_open(weft_chan **out, const int *signals)
     pthread_mutex_lock(&doors);
     enter(w);
     if ((rc = start_thread()) == 0) {
-        at_store(&home, (uint64_t)getpid());
         w->source.leave = ended;
         c->source = &w->source;
         ati_add(&weft__outsiders, 1);

@@ -7,7 +7,8 @@
  *               or the thread, for a directory that is gone.
  *           N2  the thread is at the channel only with the watch's lock, and finds in `chan` whether it is still there: a
  *               destroy takes that lock before it goes on.
- *           N3  the thread alone closes and frees watches, one event at a time: what the set hands it is there.
+ *           N3  the thread alone closes and frees watches, one event at a time: what the set hands it is there. It takes
+ *               them out of the set first, since a forked child may keep the file open, of which the set goes on to tell.
  *           N4  who puts a watch on the list of the gone kicks in the same hold of the lock, and the thread ends only in one
  *               that finds no watch: nobody kicks a descriptor that it has closed.
  * Deadlock  A watch may wake a task at any time (weft__outsiders, engine/rest.h).
@@ -129,14 +130,16 @@ static bool end_those_gone(void)
     eventfd_t kicks;
     weft__lock(&watcher.lock);
     (void)eventfd_read(watcher.kick, &kicks);
+    int set = watcher.set, kick = watcher.kick;
     while ((l = list_pop_head(&watcher.gone)) != NULL) {
+        struct watch *w = container_of(l, struct watch, link);
         watcher.watches--;
         weft__unlock(&watcher.lock);
-        free_watch(container_of(l, struct watch, link));
+        (void)epoll_ctl(set, EPOLL_CTL_DEL, w->fd, &(struct epoll_event){ .events = 0 });
+        free_watch(w);
         weft__lock(&watcher.lock);
     }
     bool last = watcher.watches == 0;
-    int set = watcher.set, kick = watcher.kick;
     if (last)
         watcher.running = false;
     weft__unlock(&watcher.lock);
@@ -250,8 +253,8 @@ int weft_fs_watch(weft_chan **out, const char *path, uint32_t what)
 {
     if (!out || !path || what == 0)
         return -EINVAL;
-    int rc = weft__forked ? -ECHILD : weft__register();
-    if (rc < 0)
+    int rc = weft__lane_enter();
+    if (rc < 0 || (rc = weft__register()) < 0)
         return rc;
     size_t bytes = strlen(path) + 1;
     struct start s = { .watch = weft__mem_zeroed(sizeof *s.watch + bytes) };

@@ -165,6 +165,13 @@ static const char *const at_object[][2] = {
     [WEFT__WAITS_PROMISE] = { ", for promise ", "" },
 };
 
+static const char *const in_lane[] = {
+    [WEFT__WAITS_BLOCKING] = "the pool",
+    [WEFT__WAITS_FILES] = "the files' lane",
+    [WEFT__WAITS_NAMES] = "the names' lane",
+    [WEFT__WAITS_LANE] = "a lane of the program's",
+};
+
 void weft__say_wait(struct weft__out *o, const struct weft__view *v)
 {
     uint64_t what = weft__view_object(v);
@@ -193,7 +200,10 @@ void weft__say_wait(struct weft__out *o, const struct weft__view *v)
         weft__say(o, ", for descriptor %llu", (unsigned long long)what);
         break;
     case WEFT__WAITS_BLOCKING:
-        weft__say(o, ", for a call in the pool: ");
+    case WEFT__WAITS_FILES:
+    case WEFT__WAITS_NAMES:
+    case WEFT__WAITS_LANE:
+        weft__say(o, ", for a call in %s: ", in_lane[kind]);
         say_code(o, (const void *)(uintptr_t)what);
         break;
     case WEFT__WAITS_NAP:

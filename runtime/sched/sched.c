@@ -111,25 +111,31 @@ static void put_pinned(struct weft__group *g, struct weft__sched *s, uint32_t in
         weft__idle_wake(g, s);
 }
 
-void weft__group_put(struct weft__group *g, struct weft__task *t)
+/* To one worker, or to any (NULL). Once the task is in a queue it may run and be the last: then the runtime ends, but not
+ * before a visitor has left. */
+static void put(struct weft__group *g, struct weft__sched *s, uint32_t index)
 {
-    uint32_t index = weft__task_index(t), pin = weft__task_pin(t);
     const struct weft__sched *self = weft__self();
     bool visitor = !self || self->group != g;
-    /* Once the task is in a queue it may run and be the last: then the runtime ends, but not before a visitor has left. */
     if (visitor)
         at_add(&g->visitors, 1);
-    if (pin == 0)
-        put_anywhere(g, index);
+    if (s)
+        put_pinned(g, s, index, self);
     else
-        put_pinned(g, g->all[pin - 1], index, self);
+        put_anywhere(g, index);
     if (visitor)
         at_add(&g->visitors, (uint64_t)-1);
 }
 
+void weft__group_put(struct weft__group *g, struct weft__task *t)
+{
+    uint32_t pin = weft__task_pin(t);
+    put(g, pin ? g->all[pin - 1] : NULL, weft__task_index(t));
+}
+
 void weft__group_put_to(struct weft__group *g, struct weft__task *t, struct weft__sched *s)
 {
-    put_pinned(g, s, weft__task_index(t), weft__self());
+    put(g, s, weft__task_index(t));
 }
 
 void weft__sched_put_next(struct weft__sched *s, struct weft__task *t)

@@ -88,7 +88,10 @@ enum weft__waits {
     WEFT__WAITS_READ,     /* a descriptor */
     WEFT__WAITS_WRITE,
     WEFT__WAITS_READY,    /* the same, either direction */
-    WEFT__WAITS_BLOCKING, /* a call in the pool: the function's address */
+    WEFT__WAITS_BLOCKING, /* a call in the pool: the function's address; and so in the other lanes */
+    WEFT__WAITS_FILES,
+    WEFT__WAITS_NAMES,
+    WEFT__WAITS_LANE,     /* one of the program's */
     WEFT__WAITS_NAP,      /* refused too often */
     /* These, of an object's address. */
     WEFT__WAITS_SEND,
