@@ -24,6 +24,7 @@ static const struct {
     { "[2001:DB8::1]:443", "[2001:db8::1]:443", AF_INET6, 443 },
     { "[::ffff:1.2.3.4]:5", NULL, AF_INET6, 5 },
     { "[fe80::1%lo]:9", "[fe80::1%1]:9", AF_INET6, 9 },
+    { "[fe80::1%4294967295]:9", NULL, AF_INET6, 9 }, /* there need not be such an interface */
     { "unix:/run/x", NULL, AF_UNIX, 0 },
     { "unix:relative", NULL, AF_UNIX, 0 },
     { "unix:/with:colons:80", NULL, AF_UNIX, 0 },
@@ -51,18 +52,17 @@ START_TEST(what_is_read_is_written_the_same)
     ck_assert_int_eq(port_in(&a), good[_i].port);
     ck_assert_int_eq(weft_addr_text(&a, text, sizeof text), (int)strlen(back));
     ck_assert_str_eq(text, back);
-    if (strstr(back, "%1") == NULL) {
-        ck_assert_int_eq(weft_addr_parse(&b, text), 0);
-        ck_assert_uint_eq(b.len, a.len);
-        ck_assert_int_eq(memcmp(&a.sa, &b.sa, a.len), 0);
-    }
+    ck_assert_int_eq(weft_addr_parse(&b, text), 0);
+    ck_assert_uint_eq(b.len, a.len);
+    ck_assert_int_eq(memcmp(&a.sa, &b.sa, a.len), 0);
 }
 END_TEST
 
 static const char *const bad[] = { "", ":", "80", "localhost:80", "1.2.3:80", "1.2.3.4", "1.2.3.4:",
     "1.2.3.4:65536", "1.2.3.4:-1", "1.2.3.4:+1", "1.2.3.4: 80", "1.2.3.4:80 ", " 1.2.3.4:80", "1.2.3.4:8x",
     "1.2.3.4:99999999999999999999", "1.2.3.256:80", "::1:80", "[::1]", "[::1]80", "[::1:80", "::1]:80", "[]:80",
-    "[1.2.3.4]:80", "[::1%]:80", "[::1%nosuchdevice]:80", "[:::]:80", "[12345::]:80", "unix:", "unix:@", "unix", "[",
+    "[1.2.3.4]:80", "[::1%]:80", "[::1%nosuchdevice]:80", "[::1%0]:80", "[::1%4294967296]:80", "[::1%1x]:80",
+    "[:::]:80", "[12345::]:80", "unix:", "unix:@", "unix", "[",
     "]:80", "[:80", "[]:", ":x", ":65536", "::" };
 
 START_TEST(what_is_no_address_is_refused_and_nothing_written)

@@ -105,6 +105,8 @@ static const struct {
     { "host:65536", -EINVAL, "" },
     { "a b:1", -EINVAL, "" },
     { "127.1:1", -EINVAL, "" },
+    { "0x7f000001:1", -EINVAL, "" },
+    { "127.0X1:1", -EINVAL, "" },
     { "[::1:1", -EINVAL, "" },
     { "unix:", -EINVAL, "" },
 };

@@ -44,6 +44,7 @@ static void listeners_are_taken_once_by_name_or_in_turn_child(void *arg)
     put_listener(4);
     pretend("2", "http:admin", (long)getpid());
     MUST(weft_listen_inherited("adm") == -ENOENT);
+    MUST(weft_listen_inherited("http:admin") == -ENOENT);
     MUST(weft_listen_inherited("admin") == 4);
     MUST(weft_listen_inherited("admin") == -ENOENT);
     MUST(weft_listen_inherited(NULL) == 3);

@@ -1,6 +1,7 @@
-/* os/address.c - addresses as text: "127.0.0.1:80", "[::1]:80", ":80", "unix:/path", "unix:@abstract".
+/* os/address.c - addresses as text: "127.0.0.1:80", "[::1]:80", "[fe80::1%eth0]:80", ":80", "unix:/path", "unix:@abstract".
  *
- * Pure functions of bytes. */
+ * Pure functions of bytes, but for the names of interfaces.
+ * Tested    tests/address_test.c, tests/fuzz/fuzz_address.c */
 #include "os/address.h"
 
 #include <arpa/inet.h>
@@ -44,13 +45,26 @@ static int parse_unix(weft_addr *a, const char *path)
     return 0;
 }
 
+/* An interface by its name, else by its number, as weft_addr_text writes it; 0: it is neither. */
+static uint32_t parse_zone(const char *zone)
+{
+    uint64_t n = if_nametoindex(zone);
+    if (n > 0)
+        return (uint32_t)n;
+    for (; *zone; zone++) {
+        if (*zone < '0' || *zone > '9' || (n = 10 * n + (uint64_t)(*zone - '0')) > UINT32_MAX)
+            return 0;
+    }
+    return (uint32_t)n;
+}
+
 static int parse_v6(weft_addr *a, char *host, const char *port)
 {
     struct sockaddr_in6 *v6 = (struct sockaddr_in6 *)(void *)&a->sa;
     char *zone = strchr(host, '%');
     if (zone) {
         *zone++ = 0;
-        v6->sin6_scope_id = if_nametoindex(zone);
+        v6->sin6_scope_id = parse_zone(zone);
         if (v6->sin6_scope_id == 0)
             return -EINVAL;
     }

@@ -6,7 +6,7 @@
  *           N2  `state` leaves UNDER_WAY once, under the lock, and what was found is written before. The event is set after.
  *           N3  a cancelled call lets go of its own reference only: those who share the look-up get its answer, whoever began
  *               it. If it had not begun it is GIVEN_UP, and one of them begins anew.
- * Tested    tests/dns_test.c */
+ * Tested    tests/dns_test.c; names apart: tests/fuzz/fuzz_address.c */
 #include <ctype.h>
 #include <netdb.h>
 #include <netinet/in.h>
@@ -258,6 +258,15 @@ static int attempt(struct weft__frame *f, const char *name, in_port_t port, weft
     return *rc != 0 || mine;
 }
 
+/* What a resolver takes for the last part of an address, "1" or "0x1": then "127.1" and "0x7f000001" are no names to it. No
+ * name ends so. */
+static bool is_number(const char *label)
+{
+    bool hexadecimal = strncmp(label, "0x", 2) == 0;
+    label += hexadecimal ? 2 : 0;
+    return label[0] && label[strspn(label, hexadecimal ? "0123456789abcdef" : "0123456789")] == 0;
+}
+
 /* "host:port" apart; the name in small letters. */
 static int split(const char *where, char name[MOST_NAME + 1], in_port_t *port)
 {
@@ -274,9 +283,8 @@ static int split(const char *where, char name[MOST_NAME + 1], in_port_t *port)
     }
     name[n] = 0;
     const char *last = strrchr(name, '.');
-    last = last ? last + 1 : name;
-    if (last[0] && last[strspn(last, "0123456789")] == 0)
-        return -EINVAL; /* a number that is no address: no name ends so, but resolvers take "127.1" */
+    if (is_number(last ? last + 1 : name))
+        return -EINVAL;
     for (const char *c = colon + 1; *c; c++)
         if (*c < '0' || *c > '9' || (p = 10 * p + (unsigned)(*c - '0')) > 65535)
             return -EINVAL;

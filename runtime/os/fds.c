@@ -1,8 +1,9 @@
 /* os/fds.c - descriptors through Unix sockets (SCM_RIGHTS).
  *
  * Whatever arrives is close-on-exec from the start, and is handed out or closed: the room for control data is the kernel's
- * most, so nothing is dropped between, and what is more than the caller asked for is closed here.
- * Tested    tests/fds_test.c */
+ * most, so nothing is dropped between, and what is more than the caller asked for is closed here. What options of the socket
+ * let come beside it has room of its own: who sent it, a label, and a process, which is a descriptor, too.
+ * Tested    tests/fds_test.c, tests/fuzz/fuzz_fds.c */
 #include <limits.h>
 #include <string.h>
 #include <sys/uio.h>
@@ -12,11 +13,16 @@
 #include "base/errno.h"
 #include "os/socket.h"
 
-enum { MOST_FDS = 253 /* SCM_MAX_FD */, OTHERS = 512 /* bytes for credentials and labels, if the socket was set to tell */ };
+enum {
+    MOST_FDS = 253, /* SCM_MAX_FD */
+    MOST_LABEL = 1024,
+    PIDFD = 0x04 /* SCM_PIDFD, Linux 6.5 */
+};
 
 union control {
     struct cmsghdr align;
-    char bytes[CMSG_SPACE(MOST_FDS * sizeof(int)) + OTHERS];
+    char bytes[CMSG_SPACE(MOST_FDS * sizeof(int)) + CMSG_SPACE(sizeof(struct ucred)) + CMSG_SPACE(MOST_LABEL) +
+            CMSG_SPACE(sizeof(int))];
 };
 
 struct parcel {
@@ -70,9 +76,12 @@ static int recv_parcel(int fd, void *arg)
     long bytes = recvmsg(fd, &m, MSG_DONTWAIT | MSG_CMSG_CLOEXEC);
     if (bytes < 0)
         return -weft__errno();
-    for (struct cmsghdr *h = CMSG_FIRSTHDR(&m); h; h = CMSG_NXTHDR(&m, h))
+    for (struct cmsghdr *h = CMSG_FIRSTHDR(&m); h; h = CMSG_NXTHDR(&m, h)) {
         if (h->cmsg_level == SOL_SOCKET && h->cmsg_type == SCM_RIGHTS)
             n += take(h, got, n, MOST_FDS);
+        else if (h->cmsg_level == SOL_SOCKET && h->cmsg_type == PIDFD)
+            (void)take(h, NULL, 0, 0);
+    }
     bool cut = (m.msg_flags & MSG_CTRUNC) != 0; /* the process has no room for all of them */
     if (!cut && n <= p->nfds && !(m.msg_flags & MSG_TRUNC)) {
         if (n > 0)

@@ -3,7 +3,7 @@
  *
  * The environment is left as it is: to change it races with getenv on other threads. LISTEN_PID keeps children from
  * taking it for theirs.
- * Tested    tests/inherited_test.c */
+ * Tested    tests/inherited_test.c, tests/fuzz/fuzz_inherit.c */
 #include <fcntl.h>
 #include <pthread.h>
 #include <stddef.h>
@@ -59,7 +59,7 @@ static bool is_named(int i, const char *name)
         at = at ? at + 1 : NULL;
     }
     size_t n = strlen(name);
-    return at && strncmp(at, name, n) == 0 && (at[n] == ':' || at[n] == 0);
+    return at && strcspn(at, ":") == n && memcmp(at, name, n) == 0;
 }
 
 static int reserve(const char *name)
