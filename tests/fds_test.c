@@ -101,24 +101,6 @@ START_TEST(without_numbers_for_them_those_that_came_are_closed)
 }
 END_TEST
 
-/* In how many sets of this process the number is. */
-static int sets_with(int fd)
-{
-    int n = 0;
-    char path[64], line[128];
-    for (int set = 0; set < 256; set++) {
-        snprintf(path, sizeof path, "/proc/self/fdinfo/%d", set);
-        FILE *f = fopen(path, "r");
-        while (f && fgets(line, sizeof line, f)) {
-            int there;
-            n += sscanf(line, "tfd: %d", &there) == 1 && there == fd;
-        }
-        if (f)
-            fclose(f);
-    }
-    return n;
-}
-
 /* A connection that was read from, was passed on, and is closed here: where it is now it goes on, and that is to wake nobody
  * here any more. */
 static int pass_and_close(void *arg)
@@ -131,11 +113,11 @@ static int pass_and_close(void *arg)
         return -EIO;
     weft_scope_begin(&s, weft_ms(1));
     p->rc[0] = weft_scope_end(&s, weft_read(pair[1], p->buf, 1));
-    p->rc[1] = sets_with(pair[1]);
+    p->rc[1] = watched_now(pair[1]);
     p->rc[2] = weft_send_fds(way[0], "x", 1, &pair[1], 1);
     p->rc[3] = weft_recv_fds(way[1], p->buf, 1, &got, &n);
     p->rc[4] = weft_close(pair[1]);
-    p->rc[5] = sets_with(pair[1]);
+    p->rc[5] = watched_now(pair[1]);
     p->rc[6] = weft_write(pair[0], "y", 1);
     p->rc[7] = weft_read(got, p->buf, 1);
     weft_ignore(weft_close(got));

@@ -509,7 +509,7 @@ static int hand_over(void *arg)
 {
     struct handed *h = arg;
     char buf[4];
-    int status = 77, fd = weft_accept(h->listener), before = watched_now();
+    int status = 77, fd = weft_accept(h->listener), before = watched_now(-1);
     weft_process *p = NULL;
     MUST(fd >= 0);
     weft_scope s;
@@ -520,7 +520,7 @@ static int hand_over(void *arg)
     MUST(fcntl(fd, F_SETFL, fcntl(fd, F_GETFL) & ~O_NONBLOCK) == 0);
     MUST(weft_process_open(&p, ARGS("sort"), &(weft_process_options){ .in = fd, .out = fd }) == 0);
     MUST(weft_close(fd) == 0);
-    MUST(watched_now() == before); /* what the child does with it is not ours any more */
+    MUST(watched_now(-1) == before); /* what the child does with it is not ours any more */
     foreign_close(&h->f.in);
     MUST(weft_process_wait(p, &status) == 0 && status == 0);
     weft_process_close(&p);

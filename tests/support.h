@@ -313,16 +313,16 @@ static inline int descriptors_now(void)
     return count_entries("/proc/self/fd");
 }
 
-/* How many descriptors this process has told the kernel to watch. */
-static inline int watched_now(void)
+/* How often a descriptor, or any (-1), is in a set of those that the kernel watches for this process. */
+static inline int watched_now(int fd)
 {
     char path[64], line[128];
-    int n = 0;
-    for (int fd = 0; fd < 200; fd++) {
-        snprintf(path, sizeof path, "/proc/self/fdinfo/%d", fd);
+    int n = 0, there;
+    for (int set = 0; set < 256; set++) {
+        snprintf(path, sizeof path, "/proc/self/fdinfo/%d", set);
         FILE *f = fopen(path, "re");
         while (f && fgets(line, sizeof line, f))
-            n += strncmp(line, "tfd:", 4) == 0;
+            n += sscanf(line, "tfd: %d", &there) == 1 && (fd < 0 || there == fd);
         if (f)
             fclose(f);
     }

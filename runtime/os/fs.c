@@ -9,9 +9,9 @@
  *           FS3 store leaves either no temporary file or has renamed it: one function on the lane does all steps, and is
  *               awaited once it has begun.
  * Errno     is read on the thread of the system call, before anything suspends (base/errno.h).
- * In memory RWF_NOWAIT reads what needs no disk on the worker itself, 1 us instead of 6. Only a full read is taken at its word:
- *           Linux 5.9 and 5.10 say 0 before the end, and any kernel reads less where a page is missing. Of more than AT_ONCE
- *           the copying would keep the worker for longer than the way to the lane and back takes.
+ * In memory RWF_NOWAIT reads what needs no disk on the worker itself, 1 us of CPU time instead of 3. Only a full read is taken
+ *           at its word: Linux 5.9 and 5.10 say 0 before the end, and any kernel reads less where a page is missing. Of more
+ *           than AT_ONCE the copying would keep the worker for longer than the way to the lane and back takes.
  * Tested    tests/fs_test.c */
 #include <dirent.h>
 #include <fcntl.h>
