@@ -153,7 +153,7 @@ static int accept_now(struct weft__slot *s, int listener)
         return -EBUSY;
     int rc = weft__ready_look(listener, WEFT_READABLE);
     rc = rc > 0 ? accept_one(listener) : rc == 0 ? -EAGAIN : rc;
-    ati_store_release(&s->accepting, 0);
+    ati_store_release(&s->accepting, 0); /* meets the cas above: the next one's look comes after this accept */
     return rc;
 }
 

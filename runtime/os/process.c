@@ -429,7 +429,7 @@ int weft_process_wait(weft_process *p, int *status)
 static bool is_lost(struct weft_process *p)
 {
     siginfo_t si;
-    return waitid(P_PIDFD, (id_t)p->pidfd, &si, WEXITED | WNOWAIT | WNOHANG) < 0 && weft__errno() == ECHILD;
+    return wait_for(p->pidfd, &si, WNOWAIT | WNOHANG) == ECHILD;
 }
 
 static int signal_group(struct weft_process *p, int signo)
