@@ -613,7 +613,8 @@ START_TEST(many_tasks_read_one_file)
 }
 END_TEST
 
-/* Much, though it is in memory, is copied elsewhere: the one worker runs others meanwhile. */
+/* Much, though it is in memory, is copied elsewhere: the one worker runs others meanwhile. It may be copied before the
+ * worker has come to its next task, if the processor is taken from it just then; not each time. */
 static int count_turn(void *arg)
 {
     atomic_fetch_add((atomic_int *)arg, 1);
@@ -625,17 +626,22 @@ static int read_much(void *arg)
     (void)arg;
     size_t n = 4 << 20;
     char *data = calloc(1, n);
-    atomic_int turns = 0;
-    weft_scope s;
+    int64_t end = weft_after(LIMIT);
+    bool seen = false;
     EXPECT(data && weft_fs_store(in_dir("much"), data, n, 0600) == 0);
     int fd = weft_fs_open(in_dir("much"), O_RDONLY, 0);
     EXPECT(fd >= 0 && weft_fs_pread(fd, data, n, 0) == (int)n);
-    weft_scope_begin(&s, WEFT_NEVER);
-    weft_spawn(&s, count_turn, &turns);
-    int rc = weft_fs_pread(fd, data, n, 0), seen = atomic_load(&turns);
-    EXPECT(weft_scope_end(&s, 0) == 0 && weft_close(fd) == 0);
+    while (!seen && weft_now() < end) {
+        atomic_int turns = 0;
+        weft_scope s;
+        weft_scope_begin(&s, WEFT_NEVER);
+        weft_spawn(&s, count_turn, &turns);
+        int rc = weft_fs_pread(fd, data, n, 0);
+        seen = atomic_load(&turns) == 1;
+        EXPECT(weft_scope_end(&s, 0) == 0 && rc == (int)n);
+    }
+    EXPECT(seen && weft_close(fd) == 0);
     free(data);
-    EXPECT(rc == (int)n && (seen == 1 || chaos()));
     return 0;
 }
 
@@ -644,7 +650,7 @@ START_TEST(much_that_is_in_memory_does_not_keep_the_worker)
     dir_make();
     int rc = weft_run(read_much, NULL, ON(1));
     dir_remove();
-    ck_assert_msg(rc == 0, "line %d", -rc);
+    AS_EXPECTED(rc);
 }
 END_TEST
 

@@ -1114,7 +1114,6 @@ START_TEST(computing_tasks_of_one_worker_are_run_by_several_threads)
     ck_assert_int_eq(weft_run(spawn_computing, &c, ON(2 + _i)), 0);
     ck_assert_int_eq(atomic_load(&c.ran), 10000 * c.rounds);
     ck_assert_int_ge(atomic_load(&c.threads.n), 2);
-    ck_assert_int_le(c.rounds, 5); /* each is 0.2 s of computing */
 }
 END_TEST
 
