@@ -151,12 +151,12 @@ int main(int argc, char **argv)
     atomic_store(&st.stop, true);
     for (int i = 0; i < thieves; i++)
         pthread_join(threads[i], NULL);
-    uint64_t least = stress_least(50000);
+    uint64_t least = stress_least(10000);
     CHECK(o.all_taken + stolen_all == o.all_pushed, "%llu taken, %lu stolen, %llu pushed",
             (unsigned long long)o.all_taken, stolen_all, (unsigned long long)o.all_pushed);
     stress_count("pushed", o.all_pushed, least);
     stress_count("taken", o.all_taken, least / 10);
-    stress_count("stolen", stolen_all, thieves > 0 ? least / 2000 : 0);
+    stress_count("stolen", stolen_all, thieves > 0 ? least / 400 : 0);
     stress_count("found empty by the owner", o.empty, 1);
     stress_count("found empty by thieves", missed_all, 0);
     return stress_end();

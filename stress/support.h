@@ -67,7 +67,8 @@ void stress_watch(weft_runtime *rt);
 weft_runtime *stress_runtime(void);
 /* Prints a count, and fails the program if it is below `least`. */
 void stress_count(const char *what, uint64_t n, uint64_t least);
-/* So many a second, over the whole run; fewer with a sanitizer, and with more workers than any machine has. */
+/* So many a second of the run, or of processor time if others left it less than that; fewer with a sanitizer, and with
+ * more workers than any machine has. */
 uint64_t stress_least(uint64_t a_second);
 /* Prints a span of time, and fails the program if it is above `most`. */
 void stress_worst(const char *what, int64_t ns, int64_t most);

@@ -12,6 +12,7 @@
 #include <sys/mman.h>
 
 #include "base/fault.h"
+#include "machine/stack.h"
 #include "sched/task.h"
 
 enum { FAULT_NTH_MOST = 3000, FAULT_ROW = 3 };
@@ -171,11 +172,12 @@ static void fail_in_turn(const struct fault *f, const char *scenario, int (*one)
     ck_assert_msg(TSAN || row == FAULT_ROW, "%s, %s: always one more to fail", scenario, f->name);
 }
 
-/* What leaks grows with every round. What a worker's cache keeps, as when by chance it starts the tasks for the first
- * time, does not: by some round all caches have what they keep. */
+/* What leaks grows with every round. What workers' caches keep does not: by some round all have what they keep. That may
+ * be late: where one worker starts the tasks and another ends them, one stack a round goes from the first to the second,
+ * until this one's cache is full and gives half of it back. */
 static void fail_each(const struct fault *f, const char *scenario, int (*one)(void))
 {
-    enum { ROUNDS = 12, FEW = 0 };
+    enum { ROUNDS = 4 * WEFT__STACK_CACHE_MOST, FEW = 0 };
     int rc, more = INT_MAX;
     ck_assert_msg((rc = one()) == 0, "%s: %d without any fault", scenario, rc);
     ck_assert_int_eq(one(), 0); /* the process's own tables are made, once, and caches filled */
