@@ -207,7 +207,10 @@ START_TEST(the_seed_is_the_option_or_the_environments)
     ck_assert_uint_eq(seed_with("12", 0), 12);
     ck_assert_uint_eq(seed_with("0xfedcba9876543210", 0), UINT64_C(0xfedcba9876543210));
     ck_assert_uint_eq(seed_with("12", 34), 34);
-    ck_assert_uint_eq(seed_with("many", 0), 0);
+    ck_assert_uint_eq(seed_with("", 0), 0);
+    ck_assert_uint_eq(seed_with("a", 0), UINT64_C(0xaf63dc4c8601ec8c));
+    ck_assert_uint_eq(seed_with("foobar", 0), UINT64_C(0x85944171f73967e8));
+    ck_assert_uint_ne(seed_with("12 ", 0), seed_with("13 ", 0));
     ck_assert_uint_eq(ati_load(&weft__chaos_runtimes), 0);
 }
 END_TEST

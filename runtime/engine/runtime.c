@@ -60,10 +60,20 @@ static int from_environment(const char *name, long most)
     return n >= 1 && n <= most && *end == 0 ? (int)n : 0;
 }
 
+/* What is no number is meant as a seed, too: FNV-1a of its bytes. */
 static uint64_t chaos_seed(const weft_options *o)
 {
     const char *env = getenv("WEFT_CHAOS");
-    return o->chaos_seed ? o->chaos_seed : env ? strtoull(env, NULL, 0) : 0;
+    char *end;
+    if (o->chaos_seed || !env)
+        return o->chaos_seed;
+    uint64_t seed = strtoull(env, &end, 0);
+    if (*end == 0)
+        return seed;
+    seed = UINT64_C(0xcbf29ce484222325);
+    for (; *env; env++)
+        seed = (seed ^ (unsigned char)*env) * UINT64_C(0x100000001b3);
+    return seed ? seed : 1;
 }
 
 static int worker_count(const weft_options *o)
