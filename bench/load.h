@@ -13,6 +13,7 @@
 #include <time.h>
 
 #define SECOND INT64_C(1000000000)
+#define PATIENCE (10 * SECOND)
 
 static inline void load_expect(bool ok, const char *what)
 {
@@ -37,6 +38,12 @@ static inline int64_t load_now(void)
     struct timespec t;
     clock_gettime(CLOCK_MONOTONIC, &t);
     return (int64_t)t.tv_sec * SECOND + t.tv_nsec;
+}
+
+/* Whether the measured time goes on: to its end, or to the first operation, should there be none before. */
+static inline bool load_goes_on(int64_t now, int64_t to, long ops)
+{
+    return now < to || (ops == 0 && now < to + PATIENCE);
 }
 
 /* ---- latencies, in buckets of at most 1/32 of their value: one table for the program */

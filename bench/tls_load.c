@@ -24,7 +24,6 @@
 
 enum { CONNS_MOST = 4096, SIZE_MOST = 16384, ADDRESSES = 200 };
 
-#define PATIENCE (10 * SECOND)
 
 struct connection {
     int fd;
@@ -113,7 +112,7 @@ static void count(struct connection *c)
 {
     int64_t now = load_now();
     load.all++;
-    if (now >= load.from && now < load.to) {
+    if (now >= load.from && load_goes_on(now, load.to, load.ops)) {
         load.ops++;
         load_latency(now - c->begun);
     }
@@ -152,7 +151,7 @@ static void go_on(struct connection *c)
 static void run(long most)
 {
     struct epoll_event events[64];
-    while (load.all < most && load_now() < load.to) {
+    while (load.all < most && load_goes_on(load_now(), load.to, load.ops)) {
         int n = epoll_wait(load.epoll, events, 64, 10);
         load_expect(n >= 0 || errno == EINTR, "epoll_wait");
         for (int i = 0; i < n; i++)

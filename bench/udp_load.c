@@ -20,7 +20,6 @@
 enum { WINDOW_MOST = 4096, SIZE_LEAST = 16, SIZE_MOST = 1400, BATCH = 64 };
 
 #define SILENCE (5 * SECOND)
-#define PATIENCE (10 * SECOND)
 
 struct place {
     uint64_t number;
@@ -103,7 +102,7 @@ static void send_due(void)
 static void count(struct place *p, int64_t now)
 {
     load.all++;
-    if (now >= load.from && now < load.to) {
+    if (now >= load.from && load_goes_on(now, load.to, load.ops)) {
         load.ops++;
         load_latency(now - p->first_at);
     }
@@ -154,7 +153,7 @@ static void find_losses(int64_t now)
 
 static void run(void)
 {
-    for (int64_t now = load_now(); now < load.to; now = load_now()) {
+    for (int64_t now = load_now(); load_goes_on(now, load.to, load.ops); now = load_now()) {
         send_due();
         if (!receive()) {
             struct pollfd p = { .fd = load.fd, .events = (short)(POLLIN | (load.dues > 0 ? POLLOUT : 0)) };

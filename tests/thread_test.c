@@ -517,7 +517,7 @@ START_TEST(a_deadline_outside_of_a_shield_reaches_the_children_there)
     ck_assert_int_eq(weft_runtime_create(&rt, ON(2)), 0);
     weft_scope_begin_with(&outer, weft_ms(20), &(weft_scope_options){ .on = rt });
     if (_i % 2)
-        ck_assert_int_eq(weft_sleep(weft_ms(1)), 0);
+        weft_ignore(weft_sleep(weft_ms(1))); /* the deadline may have come already: then the child is told at once */
     weft_spawn(&outer, say_when_told, &c);
     weft_scope_begin_shield(&shield, LIMIT);
     int waited = _i / 2 ? 0 : weft_event_wait(&c.told);
