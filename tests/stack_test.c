@@ -559,27 +559,31 @@ static long address_space_kib(void)
     return pages * (sysconf(_SC_PAGESIZE) / 1024);
 }
 
+/* What is not unmapped is more with each run. What the allocator and the thread library keep is not: how much that is
+ * depends on which threads ran at the same time, and by some run they have it. */
 START_TEST(the_memory_of_an_ended_runtime_is_unmapped)
 {
-    int n = SCALED(1000, 500, 200), maps = 0;
-    long space = 0;
+    enum { RUNS = 16, FEW = BUILT(0, 4, 4), LITTLE = 32 * 1024 }; /* sanitizers map, too; a slab has 256 MiB */
+    int n = SCALED(1000, 500, 200), maps = INT_MAX, run = 0;
+    long space = LONG_MAX;
     if (fake_stacks())
         return;
     if (_i)
         weft__fault_set(WEFT__FAULT_GUARD, 1, LONG_MAX, -EINVAL); /* two mappings a stack */
-    for (int run = 0; run < 6; run++) {
+    for (bool grows = true; grows && run < RUNS; run++) {
+        int maps_before = mappings_now();
+        long space_before = address_space_kib();
         int rc = weft_run(park_many, &n, ON(2));
         if (rc != 0)
             weft__fault_clear();
         ck_assert_int_eq(rc, 0);
-        if (run == 1) { /* the allocator and the thread library have what they keep */
-            maps = mappings_now();
-            space = address_space_kib();
-        }
+        maps = mappings_now() - maps_before;
+        space = address_space_kib() - space_before;
+        grows = run < 5 || maps > FEW || space > LITTLE;
     }
     weft__fault_clear();
-    ck_assert_int_le(mappings_now(), maps + 16);
-    ck_assert_int_lt(address_space_kib(), space + 128 * 1024); /* a slab of stacks has 256 MiB */
+    ck_assert_int_le(maps, FEW);
+    ck_assert_int_le(space, LITTLE);
 }
 END_TEST
 

@@ -12,6 +12,8 @@
 #include <dirent.h>
 #include <errno.h>
 #include <fcntl.h>
+#include <netinet/in.h>
+#include <netinet/tcp.h>
 #include <poll.h>
 #include <pthread.h>
 #include <sched.h>
@@ -476,6 +478,17 @@ NOINLINE static int plain_connect(const char *where)
         return rc;
     }
     return fd;
+}
+
+/* Whether a listener has as many connections that nobody has accepted as it may have: what comes then is dropped. A
+ * connect that has succeeded says less: the listener's side of it may be some milliseconds late. */
+NOINLINE static bool queue_is_full(int listener)
+{
+    struct tcp_info i = { 0 };
+    socklen_t len = sizeof i;
+    if (getsockopt(listener, IPPROTO_TCP, TCP_INFO, &i, &len) < 0)
+        abort();
+    return i.tcpi_unacked > i.tcpi_sacked; /* of one that listens: how many there are, and the backlog */
 }
 
 /* -- deaths -- */

@@ -307,16 +307,14 @@ static int try_cell(void *arg)
     return weft_scope_end(&s, 0);
 }
 
-START_TEST(what_was_not_taken_is_there_for_the_next)
+static void run_cell(struct trial *t, int cell)
 {
-    struct trial *t = &trial;
     memset(t, 0, sizeof *t);
-    t->row = &rows[_i / (WHENS * ACTS)];
-    t->when = (enum when)(_i / ACTS % WHENS);
-    t->act = (enum act)(_i % ACTS);
+    t->row = &rows[cell / (WHENS * ACTS)];
+    t->when = (enum when)(cell / ACTS % WHENS);
+    t->act = (enum act)(cell % ACTS);
     if (t->when == BEFORE && t->act == CANCEL_THEN_GIVE)
         return; /* as the other order */
-    atomic_store(&wrongs, 0);
     weft__await_hook = hook;
     /* One worker makes "while" and "after" certain; a deadline is struck by another one. */
     int rc = weft_run(try_cell, t, QUIETLY_ON(t->when == WHILE && t->act == DEADLINE ? 2 : 1));
@@ -324,6 +322,16 @@ START_TEST(what_was_not_taken_is_there_for_the_next)
     ck_assert_int_eq(rc, 0);
     ck_assert_msg(atomic_load(&wrongs) == 0, "%s, %s %s: %s (returned %d)", t->row->name, act_names[t->act],
             when_names[t->when], wrong_text, t->caller.rc);
+}
+
+START_TEST(what_was_not_taken_is_there_for_the_next)
+{
+    struct trial *t = &trial;
+    int64_t end = weft_after(LIMIT);
+    atomic_store(&wrongs, 0);
+    do { /* a deadline may have struck before the call laid itself down: that was "before", and as it should be */
+        run_cell(t, _i);
+    } while (t->when == WHILE && t->act == DEADLINE && !t->hooked && weft_now() < end);
     ck_assert(t->when != WHILE || t->hooked);
 }
 END_TEST
