@@ -300,23 +300,46 @@ static int one_round(weft_runtime *rt, uint64_t number)
     return rc;
 }
 
+static const struct {
+    const char *what;
+    atomic_ulong *n;
+    uint64_t least, a_second;
+} counts[] = {
+    { "rounds", &n_rounds, 2, 0 },
+    { "items sent", &n_sent, 0, 100 },
+    { "items received", &n_received, 0, 50 },
+    { "items dropped", &n_dropped, 1, 0 },
+    { "items that lagged", &n_lagged, 0, 0 },
+    { "selects", &n_selects, 0, 50 },
+    { "selects that could do both", &n_both, 1, 0 },
+    { "waits that ended early", &n_left, 0, 10 },
+};
+
+static uint64_t least_of(int i)
+{
+    return counts[i].least + stress_least(counts[i].a_second);
+}
+
+/* Twice as much: the least grows with the processor time until the end. */
+static bool enough(void)
+{
+    for (int i = 0; i < COUNT(counts); i++)
+        if (atomic_load(counts[i].n) < 2 * least_of(i))
+            return false;
+    return true;
+}
+
 int main(int argc, char **argv)
 {
     stress_begin(argc, argv, "chan");
     weft_runtime *rt = stress_runtime();
-    for (uint64_t i = 0; !stress_over(); i++) {
+    for (uint64_t i = 0; !stress_over_when(enough()); i++) {
         int rc = one_round(rt, i);
         CHECK(rc == 0, "a round: %s", weft_strerror(rc));
     }
     stress_watch(NULL);
     weft_runtime_destroy(&rt);
-    stress_count("rounds", n_rounds, 2);
-    stress_count("items sent", n_sent, stress_least(100));
-    stress_count("items received", n_received, stress_least(50));
-    stress_count("items dropped", n_dropped, 1);
-    stress_count("items that lagged", n_lagged, 0);
-    stress_count("selects", n_selects, stress_least(50));
-    stress_count("selects that could do both", n_both, 1);
-    stress_count("waits that ended early", n_left, stress_least(10));
+    for (int i = 0; i < COUNT(counts); i++)
+        stress_count(counts[i].what, atomic_load(counts[i].n), least_of(i));
     return stress_end();
 }

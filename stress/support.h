@@ -84,6 +84,18 @@ _Noreturn void stress_fail(const char *file, int line, const char *format, ...)
             stress_fail(__FILE__, __LINE__, "" __VA_ARGS__);                                       \
     } while (0)
 
+/* Whether the time is up, and as much was done as has to be: a machine that is slow, or stood still for a while, gets
+ * half a minute more. Any thread. */
+static inline bool stress_over_when(bool enough)
+{
+    static atomic_llong was_up;
+    long long none = 0, now = weft_now();
+    if (!stress_over())
+        return false;
+    atomic_compare_exchange_strong(&was_up, &none, now);
+    return enough || now - atomic_load(&was_up) > weft_sec(30);
+}
+
 /* -- chance: every stream of numbers is made from the seed and the names of what it is for -- */
 
 struct chance {

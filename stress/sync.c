@@ -335,6 +335,39 @@ static void look(struct set *s)
                 "done %d times", s->singles[i].made);
 }
 
+static const struct {
+    const char *what;
+    atomic_ulong *n;
+    uint64_t least, a_second;
+} counts[] = {
+    { "operations", &n_ops, 0, 10000 },
+    { "calls that were cancelled", &n_cancelled, 0, 500 },
+    { "permits", &n_sem, 0, 500 },
+    { "locks", &n_rwlock, 0, 500 },
+    { "notifications", &n_notified, 0, 100 },
+    { "barriers passed", &n_barrier, 0, 50 },
+    { "groups done", &n_group, 0, 50 },
+    { "once done", &n_once, 0, 50 },
+    { "once failed", &n_once_failed, 0, 5 },
+    { "once handed over", &n_handed_over, 0, 0 },
+    { "promises", &n_promise, 0, 50 },
+    { "events", &n_event, 0, 50 },
+};
+
+static uint64_t least_of(int i)
+{
+    return counts[i].least + stress_least(counts[i].a_second);
+}
+
+/* Twice as much: the least grows with the processor time until the end. */
+static bool enough(void)
+{
+    for (int i = 0; i < COUNT(counts); i++)
+        if (atomic_load(counts[i].n) < 2 * least_of(i))
+            return false;
+    return true;
+}
+
 int main(int argc, char **argv)
 {
     stress_begin(argc, argv, "sync");
@@ -345,7 +378,7 @@ int main(int argc, char **argv)
         sets[i].barrier = (weft_barrier)WEFT_BARRIER_INIT(PARTIES);
     }
     uint64_t round = 1;
-    for (; !stress_over(); round++) {
+    for (; !stress_over_when(enough()); round++) {
         pthread_t threads[THREADS];
         struct lane lanes[THREADS];
         weft_scope s;
@@ -370,17 +403,7 @@ int main(int argc, char **argv)
     stress_watch(NULL);
     weft_runtime_destroy(&other);
     weft_runtime_destroy(&rt);
-    stress_count("operations", n_ops, stress_least(10000));
-    stress_count("calls that were cancelled", n_cancelled, stress_least(500));
-    stress_count("permits", n_sem, stress_least(500));
-    stress_count("locks", n_rwlock, stress_least(500));
-    stress_count("notifications", n_notified, stress_least(100));
-    stress_count("barriers passed", n_barrier, stress_least(50));
-    stress_count("groups done", n_group, stress_least(50));
-    stress_count("once done", n_once, stress_least(50));
-    stress_count("once failed", n_once_failed, stress_least(5));
-    stress_count("once handed over", n_handed_over, 0);
-    stress_count("promises", n_promise, stress_least(50));
-    stress_count("events", n_event, stress_least(50));
+    for (int i = 0; i < COUNT(counts); i++)
+        stress_count(counts[i].what, atomic_load(counts[i].n), least_of(i));
     return stress_end();
 }

@@ -10,7 +10,7 @@
 
 enum { TARGETS = 4, JOINERS = 4, CANCELLERS = 2, LANES = SCALED(8, 3), THREADS = 2 };
 
-static atomic_ulong n_rounds, n_slept, n_cancelled, n_read, n_expired, n_joined, n_left, n_refused, n_thread_joins;
+static atomic_ulong n_rounds, n_done, n_cancelled, n_expired, n_joined, n_left, n_refused, n_thread_joins;
 
 enum kind { SLEEPS, READS, JOINS, EXPIRES, YIELDS, KINDS };
 
@@ -79,8 +79,7 @@ static int target(void *arg)
         CHECK(atomic_load(&t->cancels) > 0, "-ECANCELED, but nobody cancelled");
         CHECK(weft_check() == -ECANCELED, "-ECANCELED is forgotten");
     }
-    atomic_fetch_add(rc == -ECANCELED ? &n_cancelled : rc == -ETIMEDOUT ? &n_expired : rc == 1 ? &n_read : &n_slept,
-            1);
+    atomic_fetch_add(rc == -ECANCELED ? &n_cancelled : rc == -ETIMEDOUT ? &n_expired : &n_done, 1);
     t->rc = rc;
     t->ended = 1;
     return 0;
@@ -212,6 +211,35 @@ static void one_round(struct round *r, struct chance *c, int lane, int pairs[TAR
     stress_moved();
 }
 
+static const struct {
+    const char *what;
+    atomic_ulong *n;
+    uint64_t least, a_second;
+} counts[] = {
+    { "rounds", &n_rounds, 0, 200 },
+    { "waits that came to their end", &n_done, 0, 200 },
+    { "waits that expired", &n_expired, 0, 10 },
+    { "waits cancelled", &n_cancelled, 0, 50 },
+    { "joins", &n_joined, 0, 200 },
+    { "joins that were left", &n_left, 0, 50 },
+    { "cancels after the end", &n_refused, 0, 5 },
+    { "joins of plain threads", &n_thread_joins, 0, 50 },
+};
+
+static uint64_t least_of(int i)
+{
+    return counts[i].least + stress_least(counts[i].a_second);
+}
+
+/* Twice as much: the least grows with the processor time until the end. */
+static bool enough(void)
+{
+    for (int i = 0; i < COUNT(counts); i++)
+        if (atomic_load(counts[i].n) < 2 * least_of(i))
+            return false;
+    return true;
+}
+
 static int lane(void *arg)
 {
     struct round r;
@@ -219,7 +247,7 @@ static int lane(void *arg)
     struct chance c = chance_of(1, (uint64_t)number);
     for (int i = 0; i < TARGETS; i++)
         CHECK(weft_pair(pairs[i]) == 0, "pair");
-    while (!stress_over())
+    while (!stress_over_when(enough()))
         one_round(&r, &c, number, pairs);
     for (int i = 0; i < TARGETS; i++)
         CHECK(weft_close(pairs[i][0]) == 0 && weft_close(pairs[i][1]) == 0, "close");
@@ -250,13 +278,7 @@ int main(int argc, char **argv)
         pthread_join(threads[i], NULL);
     stress_watch(NULL);
     weft_runtime_destroy(&rt);
-    stress_count("rounds", n_rounds, stress_least(200));
-    stress_count("waits that came to their end", n_slept + n_read, stress_least(200));
-    stress_count("waits that expired", n_expired, stress_least(10));
-    stress_count("waits cancelled", n_cancelled, stress_least(50));
-    stress_count("joins", n_joined, stress_least(200));
-    stress_count("joins that were left", n_left, stress_least(50));
-    stress_count("cancels after the end", n_refused, stress_least(5));
-    stress_count("joins of plain threads", n_thread_joins, stress_least(50));
+    for (int i = 0; i < COUNT(counts); i++)
+        stress_count(counts[i].what, atomic_load(counts[i].n), least_of(i));
     return stress_end();
 }

@@ -104,6 +104,21 @@ static bool world_works(void)
     return weft_close(fd) == 0;
 }
 
+/* A task to which something has come before it began to wait may still be about to: each is in the set for good once it
+ * has waited. */
+static bool all_have_waited(void)
+{
+    int fds[] = { w.pair[0], w.pipe[0], w.listener };
+    int64_t end = weft_after(LIMIT);
+    for (int i = 0; i < COUNT(fds); i++)
+        while (watched_now(fds[i]) == 0) {
+            if (weft_now() > end)
+                return false;
+            usleep(100);
+        }
+    return true;
+}
+
 static void world_begin(int workers)
 {
     found = mmap(NULL, sizeof *found, PROT_READ | PROT_WRITE, MAP_SHARED | MAP_ANONYMOUS, -1, 0);
@@ -120,6 +135,7 @@ static void world_begin(int workers)
     weft_spawn(&w.scope, sleep_long, NULL);
     ck_assert_int_eq(weft_task_join(w.ended), 0);
     ck_assert(world_works());
+    ck_assert(all_have_waited());
 }
 
 static void world_end(void)
@@ -728,10 +744,13 @@ static int close_and_reuse(void *arg)
     struct reuse *r = arg;
     weft_scope s;
     char c = 0;
+    int64_t end = weft_after(LIMIT);
     weft_ignore(weft_pair(r->old));
-    weft_scope_begin(&s, weft_ms(1));
-    r->first = weft_read(r->old[1], &c, 1); /* so that the set knows it */
-    weft_ignore(weft_scope_end(&s, r->first));
+    do { /* until the set knows it: its time may be over before it has begun to wait */
+        weft_scope_begin(&s, weft_ms(1));
+        r->first = weft_read(r->old[1], &c, 1);
+        weft_ignore(weft_scope_end(&s, r->first));
+    } while (watched_now(r->old[1]) == 0 && weft_now() < end);
     if ((r->pid = fork_now()) == 0) {
         close(r->told[1]);
         hold_and_write(r);

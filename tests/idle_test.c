@@ -136,28 +136,37 @@ static void parked_text(char *out, size_t bytes, uint64_t (*was)[8])
     }
 }
 
-/* Waits until nothing moves, and then that nothing does. */
+/* Waits until nothing moves, and then looks whether nothing does: in `a` and `b`, and `why`, what is different. */
+static bool idles(struct census *a, struct census *b, char *why, size_t bytes)
+{
+    int still = 0;
+    int64_t until = weft_after(LIMIT);
+    take(a, &idle.before);
+    while (still < SETTLED && weft_now() < until) {
+        pause_for(weft_ms(20));
+        take(b, &idle.before);
+        still = same(a, b, why, bytes) ? still + 1 : 0;
+        *a = *b;
+    }
+    ck_assert_msg(still == SETTLED, "it does not settle: %s", why);
+    pause_for(watch_for());
+    take(b, &idle.before);
+    return same(a, b, why, bytes);
+}
+
+/* A thread that the machine has stopped just before its last steps counts as still, and makes them later: once. So what
+ * is seen to move has to do so a second time. */
 static void nothing_moves(void)
 {
     static struct census a, b;
     static uint64_t parked[RUNTIMES][8];
-    char why[200] = "", text[600] = "";
-    int still = 0;
-    int64_t until = weft_after(weft_sec(10));
-    take(&a, &idle.before);
-    while (still < SETTLED && weft_now() < until) {
-        pause_for(weft_ms(20));
-        take(&b, &idle.before);
-        still = same(&a, &b, why, sizeof why) ? still + 1 : 0;
-        a = b;
-    }
-    ck_assert_msg(still == SETTLED, "it does not settle: %s", why);
+    char first[200] = "", why[200] = "", text[600] = "";
+    if (idles(&a, &b, first, sizeof first))
+        return;
     parked_text(text, sizeof text, parked);
-    pause_for(watch_for());
-    take(&b, &idle.before);
-    bool idles = same(&a, &b, why, sizeof why);
+    bool idle_now = idles(&a, &b, why, sizeof why);
     parked_text(text, sizeof text, parked);
-    ck_assert_msg(idles, "%s; times parked since:%s", why, text);
+    ck_assert_msg(idle_now, "%s, and again: %s; times parked since:%s", first, why, text);
 }
 
 static void run_on_all(weft_fn *fn)
@@ -268,7 +277,7 @@ START_TEST(idle_connections)
         lim.rlim_cur = lim.rlim_max < 8000 ? lim.rlim_max : 8000;
         setrlimit(RLIMIT_NOFILE, &lim);
     }
-    int n = lim.rlim_cur >= 8000 ? 1000 : ((int)lim.rlim_cur - 200) / 2 / RUNTIMES;
+    int n = lim.rlim_cur >= 8000 ? BUILT(1000, 1000, 200) : ((int)lim.rlim_cur - 200) / 2 / RUNTIMES;
     begin();
     for (int i = 0; i < RUNTIMES; i++)
         for (holder[i].n = 0; holder[i].n < 2 * n; holder[i].n += 2)
@@ -294,7 +303,7 @@ static int yield_twice(void *arg)
 static int burst(void *arg)
 {
     weft_scope s;
-    int n = fewer(10000, SCALED(100000, 20000, 3000));
+    int n = TSAN ? 1000 : SCALED(100000, 20000, 3000);
     (void)arg;
     weft_scope_begin(&s, WEFT_NEVER);
     for (int i = 0; i < n; i++)

@@ -51,7 +51,7 @@ for compiler in gcc clang; do
             failed=1
             continue
         fi
-        if CK_VERBOSITY=normal timeout 60 "$work/$name" >"$work/out" 2>&1; then
+        if CK_VERBOSITY=normal timeout 300 "$work/$name" >"$work/out" 2>&1; then
             echo "passed: $compiler $how"
         else
             echo "FAILED: $compiler $how"

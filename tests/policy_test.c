@@ -325,6 +325,7 @@ struct refused {
     weft_task third;
     int end;
     bool by_deadline, called;
+    atomic_int tried; /* to spawn the third */
 };
 
 static int stay(void *arg)
@@ -333,14 +334,16 @@ static int stay(void *arg)
     return weft_sleep(WEFT_NEVER);
 }
 
-/* Keeps its place for a while after it was told. */
+/* Keeps its place after it was told, until the third was tried. */
 static int leave_slowly(void *arg)
 {
+    struct refused *r = arg;
     weft_scope shield;
     int rc = stay(arg);
     weft_scope_begin_shield(&shield, LIMIT);
-    weft_ignore(weft_scope_end(&shield, weft_sleep(weft_ms(100))));
-    return rc;
+    bool tried = wait_for(&r->tried, 1);
+    weft_ignore(weft_scope_end(&shield, 0));
+    return tried ? rc : -ETIME;
 }
 
 static int mark_called(void *arg)
@@ -354,11 +357,12 @@ static int spawn_too_many(void *arg)
     struct refused *r = arg;
     weft_scope s;
     weft_scope_begin_with(&s, r->by_deadline ? weft_ms(2) : WEFT_NEVER, &(weft_scope_options){ .limit = 2 });
-    weft_spawn(&s, r->by_deadline ? leave_slowly : stay, NULL);
-    weft_spawn(&s, r->by_deadline ? leave_slowly : stay, NULL);
+    weft_spawn(&s, r->by_deadline ? leave_slowly : stay, r);
+    weft_spawn(&s, r->by_deadline ? leave_slowly : stay, r);
     if (!r->by_deadline)
         weft_scope_cancel(&s, "enough");
     r->third = weft_spawn(&s, mark_called, &r->called);
+    atomic_store(&r->tried, 1);
     r->end = weft_scope_end(&s, 5);
     return 0;
 }

@@ -279,17 +279,25 @@ START_TEST(a_run_leaves_no_thread_and_no_descriptor)
 }
 END_TEST
 
+/* What a run leaves would be there after each. What it is by chance the first to need stays, too, such as an arena for
+ * one more thread that allocates at the same time: that comes to its end. */
 START_TEST(runs_in_turn_do_not_add_mappings)
 {
     struct crowd c = { .n = 10 };
+    int64_t end = weft_after(LIMIT);
+    int runs = 20, more, descriptors = -1;
     if (fake_stacks())
         return;
-    for (int i = 0; i < 20; i++)
-        ck_assert_int_eq(weft_run(everything, &c, ON(3)), 0);
-    int mappings = mappings_now(), descriptors = descriptors_now();
-    for (int i = 0; i < 100; i++)
-        ck_assert_int_eq(weft_run(everything, &c, ON(3)), 0);
-    ck_assert_int_le(mappings_now(), mappings + 16);
+    do {
+        int mappings = mappings_now();
+        for (int i = 0; i < runs; i++)
+            ck_assert_int_eq(weft_run(everything, &c, ON(3)), 0);
+        if (descriptors < 0)
+            descriptors = descriptors_now();
+        more = runs < 100 ? INT32_MAX : mappings_now() - mappings;
+        runs = 100;
+    } while (more > 16 && weft_now() < end);
+    ck_assert_int_le(more, 16);
     ck_assert_int_eq(descriptors_now(), descriptors);
 }
 END_TEST

@@ -102,26 +102,41 @@ END_TEST
 /* Who does not leave: deaf to its cancel, or in a call that lasts. */
 static weft_fn *const stubborn[] = { ignore, call_out };
 
+/* How many are named that have not left within `grace`; the first one's name goes to t->named. */
+static int shut_down_within(struct told *t, weft_fn *deaf, int64_t grace)
+{
+    weft_scope s;
+    runtime_for(t);
+    weft_scope_begin_with(&s, WEFT_NEVER, &(weft_scope_options){ .on = t->rt });
+    weft_spawn_with(&s, deaf, t, &(weft_spawn_options){ .name = "stubborn" });
+    weft_spawn(&s, leave, t);
+    ck_assert(wait_for(&t->began, 2));
+    int64_t before = weft_now();
+    ck_assert_int_eq(weft_runtime_shutdown(t->rt, grace), -ETIMEDOUT);
+    int64_t took = weft_now() - before;
+    ck_assert_int_ge(took, grace);
+    ck_assert_int_lt(took, LIMIT);
+    int named = atomic_load(&t->reports);
+    atomic_store(&t->stay, 0);
+    ck_assert_int_eq(weft_runtime_shutdown(t->rt, LIMIT), 0); /* its own scope is open, and has no children */
+    ck_assert_int_eq(weft_scope_end(&s, 0), 0);
+    weft_runtime_destroy(&t->rt);
+    return named;
+}
+
+/* The other one leaves when it is told, but its worker may come to that later than in time: then with more of it. */
 START_TEST(who_has_not_left_in_time_is_named)
 {
-    struct told t = { .stay = 1 };
-    weft_scope s;
-    runtime_for(&t);
-    weft_scope_begin_with(&s, WEFT_NEVER, &(weft_scope_options){ .on = t.rt });
-    weft_spawn_with(&s, stubborn[_i], &t, &(weft_spawn_options){ .name = "stubborn" });
-    weft_spawn(&s, leave, &t);
-    ck_assert(wait_for(&t.began, 2));
-    int64_t before = weft_now();
-    ck_assert_int_eq(weft_runtime_shutdown(t.rt, weft_ms(20)), -ETIMEDOUT);
-    int64_t took = weft_now() - before;
-    ck_assert_int_ge(took, weft_ms(20));
-    ck_assert_int_lt(took, LIMIT);
-    ck_assert_int_eq(atomic_load(&t.reports), 1);
+    struct told t;
+    int named = 0;
+    for (int64_t grace = weft_ms(20); named != 1 && grace < LIMIT; grace *= 8) {
+        t = (struct told){ .stay = 1 };
+        named = shut_down_within(&t, stubborn[_i], grace);
+        ck_assert_int_ge(named, 1);
+        ck_assert_int_le(named, 2);
+    }
+    ck_assert_int_eq(named, 1);
     ck_assert_str_eq(t.named, "stubborn");
-    atomic_store(&t.stay, 0);
-    ck_assert_int_eq(weft_runtime_shutdown(t.rt, LIMIT), 0); /* its own scope is open, and has no children */
-    ck_assert_int_eq(weft_scope_end(&s, 0), 0);
-    weft_runtime_destroy(&t.rt);
 }
 END_TEST
 

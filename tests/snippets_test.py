@@ -3,7 +3,7 @@
 
     docs/guide.md, docs/cookbook.md, docs/cancellation.md
 
-Compiles each ```c block, links all with the static LIBRARY into one program, runs each for ten seconds at most, and
+Compiles each ```c block, links all with the static LIBRARY into one program, runs each for a minute at most, and
 compares what it prints with the ```text block, if that is the next one. A block is a whole program with a main, or its
 first line says what it is put into:
 
@@ -29,7 +29,7 @@ PAGES = ("docs/guide.md", "docs/cookbook.md", "docs/cancellation.md")
 FENCE = re.compile(r"^```(\w*)\n(.*?)^```$", re.S | re.M)
 MARK = re.compile(r"/\* in: (file|app)(, virtual clock)? \*/\n")
 FLAGS = ["-std=c11", "-D_GNU_SOURCE", "-Wall", "-Wextra", "-Wshadow", "-Wno-unused-parameter", "-Werror"]
-PATIENCE = 10
+PATIENCE = 60
 HEADERS = "errno.h pthread.h signal.h stdatomic.h stdio.h stdlib.h string.h unistd.h weft.h".split()
 
 

@@ -229,26 +229,37 @@ static void *set_later(void *event)
     return NULL;
 }
 
-/* Nor does it look at it again and again: a shield hides it until it has ended. */
-START_TEST(a_deadline_outside_a_shield_takes_no_time)
+static int64_t thread_cpu_now(void)
+{
+    struct timespec t;
+    clock_gettime(CLOCK_THREAD_CPUTIME_ID, &t);
+    return (int64_t)t.tv_sec * 1000000000 + t.tv_nsec;
+}
+
+/* The processor's time that a wait of 0.2 s takes. */
+static int64_t wait_for_setter(int *rc)
 {
     weft_event e = WEFT_SYNC_INIT;
+    int64_t began = thread_cpu_now();
+    pthread_t setter = thread_start(set_later, &e);
+    *rc = weft_event_wait(&e);
+    int64_t used = thread_cpu_now() - began;
+    pthread_join(setter, NULL);
+    return used;
+}
+
+/* Nor does it look at it again and again: a shield hides it until it has ended. Who looks uses the processor each time;
+ * but what the host of a virtual machine has taken may be counted as the thread's, so once it has to be little. */
+START_TEST(a_deadline_outside_a_shield_takes_no_time)
+{
     weft_scope outer, shield;
-    struct timespec t;
+    int rc, again = 0;
+    int64_t used;
     weft_scope_begin(&outer, weft_ms(5));
     weft_scope_begin_shield(&shield, LIMIT);
-    pthread_t setter;
-    ck_assert_int_eq(pthread_create(&setter, NULL, set_later, &e), 0);
-    int rc = weft_event_wait(&e);
-    clock_gettime(CLOCK_THREAD_CPUTIME_ID, &t);
-    int64_t used = -(int64_t)(t.tv_sec * 1000000000 + t.tv_nsec);
-    pthread_join(setter, NULL);
-    e = (weft_event)WEFT_SYNC_INIT; /* once more, past the deadline */
-    ck_assert_int_eq(pthread_create(&setter, NULL, set_later, &e), 0);
-    int again = weft_event_wait(&e);
-    clock_gettime(CLOCK_THREAD_CPUTIME_ID, &t);
-    used += t.tv_sec * 1000000000 + t.tv_nsec;
-    pthread_join(setter, NULL);
+    (void)wait_for_setter(&rc); /* the deadline strikes */
+    for (int tries = 0; (used = wait_for_setter(&again)) >= weft_ms(10) && again == 0 && tries < 5; tries++)
+        continue;
     int shield_end = weft_scope_end(&shield, 0);
     weft_ignore(weft_scope_end(&outer, 0));
     ck_assert_int_eq(rc, 0);

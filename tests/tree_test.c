@@ -24,7 +24,7 @@ static int woken(void)
 
 struct seen {
     int shape;
-    atomic_int parked, told, wrong;
+    atomic_int parked, told, wrong, links;
     int at_once, later, rc;
 };
 
@@ -58,11 +58,12 @@ static int pair(void *arg)
     return weft_scope_end(&s, sleep_in(arg));
 }
 
-/* Each the only child of another. */
+/* Each the only child of another. They are counted as they begin: with several workers one may come to its own sleep
+ * after those below it have. */
 static int link_of_chain(void *arg)
 {
     struct seen *p = arg;
-    if (atomic_load(&p->parked) >= many() - 1)
+    if (atomic_fetch_add(&p->links, 1) >= many() - 1)
         return sleep_in(p);
     weft_scope s;
     weft_scope_begin(&s, WEFT_NEVER);
