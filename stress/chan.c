@@ -300,11 +300,7 @@ static int one_round(weft_runtime *rt, uint64_t number)
     return rc;
 }
 
-static const struct {
-    const char *what;
-    atomic_ulong *n;
-    uint64_t least, a_second;
-} counts[] = {
+static const struct stress_need needs[] = {
     { "rounds", &n_rounds, 2, 0 },
     { "items sent", &n_sent, 0, 100 },
     { "items received", &n_received, 0, 50 },
@@ -315,31 +311,16 @@ static const struct {
     { "waits that ended early", &n_left, 0, 10 },
 };
 
-static uint64_t least_of(int i)
-{
-    return counts[i].least + stress_least(counts[i].a_second);
-}
-
-/* Twice as much: the least grows with the processor time until the end. */
-static bool enough(void)
-{
-    for (int i = 0; i < COUNT(counts); i++)
-        if (atomic_load(counts[i].n) < 2 * least_of(i))
-            return false;
-    return true;
-}
-
 int main(int argc, char **argv)
 {
     stress_begin(argc, argv, "chan");
     weft_runtime *rt = stress_runtime();
-    for (uint64_t i = 0; !stress_over_when(enough()); i++) {
+    for (uint64_t i = 0; !stress_over_when(needs, COUNT(needs)); i++) {
         int rc = one_round(rt, i);
         CHECK(rc == 0, "a round: %s", weft_strerror(rc));
     }
     stress_watch(NULL);
     weft_runtime_destroy(&rt);
-    for (int i = 0; i < COUNT(counts); i++)
-        stress_count(counts[i].what, atomic_load(counts[i].n), least_of(i));
+    stress_counts(needs, COUNT(needs));
     return stress_end();
 }

@@ -19,8 +19,7 @@ static atomic_llong worst[KINDS]; /* of this burst */
 static long long worst_ever[KINDS];
 static atomic_ulong counts[KINDS];
 static atomic_int outstanding;
-static atomic_ulong n_jobs;
-static unsigned long n_bursts, n_left_out, n_long_gaps;
+static atomic_ulong n_jobs, n_bursts, n_left_out, n_long_gaps;
 static weft_scope service;
 
 static void served(enum kind k, int64_t due)
@@ -254,18 +253,16 @@ static void gap(struct chance *c)
     }
 }
 
-static uint64_t least_of_jobs(void)
-{
-    return stress_workers > 1 ? stress_least(2) : 0;
-}
-
-/* Twice as much: the least grows with the processor time until the end. */
-static bool enough(void)
-{
-    return n_bursts >= 2 * stress_least(10) && n_long_gaps >= 1 && n_jobs >= 2 * least_of_jobs() &&
-           counts[SPAWN] >= 2 * stress_least(100) && counts[TIMER] >= 2 * stress_least(100) &&
-           counts[SOCKET] >= 2 * stress_least(30) && counts[CHILD] >= 2 * least_of_jobs();
-}
+/* With one worker nobody computes for long. */
+static const struct stress_need needs[] = {
+    { "bursts", &n_bursts, 0, 10 },
+    { "long gaps", &n_long_gaps, 1, 0 },
+    { "foreign spawns", &counts[SPAWN], 0, 100 },
+    { "timers", &counts[TIMER], 0, 100 },
+    { "socket events", &counts[SOCKET], 0, 30 },
+    { "long jobs", &n_jobs, 0, 2 },
+    { "children of jobs", &counts[CHILD], 0, 2 },
+};
 
 int main(int argc, char **argv)
 {
@@ -275,13 +272,14 @@ int main(int argc, char **argv)
     weft_runtime *rt = stress_runtime();
     weft_scope_begin_with(&service, WEFT_NEVER, &(weft_scope_options){ .on = rt, .name = "service" });
     open_ends();
+    const int n = stress_workers > 1 ? COUNT(needs) : COUNT(needs) - 2;
     do {
         burst(&c);
         await_all(&c);
         judge();
         gap(&c);
         stress_moved();
-    } while (!stress_over_when(enough()));
+    } while (!stress_over_when(needs, n));
     for (int i = 0; i < READERS; i++)
         CHECK(i % 2 == 0 ? weft_close(ends[i][1]) == 0 : close(ends[i][1]) == 0, "close");
     int rc = weft_scope_end(&service, 0);
@@ -289,14 +287,8 @@ int main(int argc, char **argv)
     stress_watch(NULL);
     weft_runtime_destroy(&rt);
     end_beats();
-    stress_count("bursts", n_bursts, stress_least(10));
+    stress_counts(needs, n);
     stress_count("bursts that were left out", n_left_out, 0);
-    stress_count("long gaps", n_long_gaps, 1);
-    stress_count("long jobs", n_jobs, least_of_jobs());
-    stress_count("foreign spawns", counts[SPAWN], stress_least(100));
-    stress_count("timers", counts[TIMER], stress_least(100));
-    stress_count("socket events", counts[SOCKET], stress_least(30));
-    stress_count("children of jobs", counts[CHILD], least_of_jobs());
     for (int k = 0; k < KINDS; k++)
         stress_worst(kind_names[k], worst_ever[k], weft_ms(LATE_MS));
     return stress_end();

@@ -157,6 +157,24 @@ bool stress_over(void)
     return (double)atomic_load_explicit(&spent, memory_order_relaxed) >= stress_seconds * 1e9;
 }
 
+static uint64_t needed(const struct stress_need *k)
+{
+    return k->least + stress_least(k->a_second);
+}
+
+bool stress_over_when(const struct stress_need *needs, int n)
+{
+    static atomic_llong was_up;
+    long long none = 0, now = weft_now();
+    if (!stress_over())
+        return false;
+    atomic_compare_exchange_strong(&was_up, &none, now);
+    for (int i = 0; i < n; i++) /* twice as much: what is needed grows with the processor time until the end */
+        if (atomic_load(needs[i].n) < 2 * needed(&needs[i]))
+            return now - atomic_load(&was_up) > weft_sec(30);
+    return true;
+}
+
 void stress_moved(void)
 {
     atomic_fetch_add_explicit(&moves, 1, memory_order_relaxed);
@@ -191,6 +209,12 @@ void stress_count(const char *what, uint64_t n, uint64_t least)
     printf("  %-28s %12llu   at least %llu%s\n", what, (unsigned long long)n, (unsigned long long)least,
             bad ? "   TOO FEW" : "");
     failed |= bad;
+}
+
+void stress_counts(const struct stress_need *needs, int n)
+{
+    for (int i = 0; i < n; i++)
+        stress_count(needs[i].what, atomic_load(needs[i].n), needed(&needs[i]));
 }
 
 void stress_worst(const char *what, int64_t ns, int64_t most)

@@ -59,6 +59,18 @@ extern double stress_seconds;
 void stress_begin(int argc, char **argv, const char *name);
 /* Whether the time is up. */
 bool stress_over(void);
+
+/* What has to come to so much at least: `least`, and stress_least(a_second). */
+struct stress_need {
+    const char *what;
+    atomic_ulong *n;
+    uint64_t least, a_second;
+};
+/* Whether the time is up, and all of that was done: a machine that is slow, or stood still for a while, gets half a minute
+ * more. Any thread. */
+bool stress_over_when(const struct stress_need *needs, int n);
+/* stress_count of each. */
+void stress_counts(const struct stress_need *needs, int n);
 /* Something was done: the watchdog is content for 10 s (60 s under ThreadSanitizer). Any thread. */
 void stress_moved(void);
 /* The runtime whose workers a dump shows; NULL: none. */
@@ -83,18 +95,6 @@ _Noreturn void stress_fail(const char *file, int line, const char *format, ...)
         if (!(cond))                                                                               \
             stress_fail(__FILE__, __LINE__, "" __VA_ARGS__);                                       \
     } while (0)
-
-/* Whether the time is up, and as much was done as has to be: a machine that is slow, or stood still for a while, gets
- * half a minute more. Any thread. */
-static inline bool stress_over_when(bool enough)
-{
-    static atomic_llong was_up;
-    long long none = 0, now = weft_now();
-    if (!stress_over())
-        return false;
-    atomic_compare_exchange_strong(&was_up, &none, now);
-    return enough || now - atomic_load(&was_up) > weft_sec(30);
-}
 
 /* -- chance: every stream of numbers is made from the seed and the names of what it is for -- */
 

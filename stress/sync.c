@@ -335,11 +335,7 @@ static void look(struct set *s)
                 "done %d times", s->singles[i].made);
 }
 
-static const struct {
-    const char *what;
-    atomic_ulong *n;
-    uint64_t least, a_second;
-} counts[] = {
+static const struct stress_need needs[] = {
     { "operations", &n_ops, 0, 10000 },
     { "calls that were cancelled", &n_cancelled, 0, 500 },
     { "permits", &n_sem, 0, 500 },
@@ -354,20 +350,6 @@ static const struct {
     { "events", &n_event, 0, 50 },
 };
 
-static uint64_t least_of(int i)
-{
-    return counts[i].least + stress_least(counts[i].a_second);
-}
-
-/* Twice as much: the least grows with the processor time until the end. */
-static bool enough(void)
-{
-    for (int i = 0; i < COUNT(counts); i++)
-        if (atomic_load(counts[i].n) < 2 * least_of(i))
-            return false;
-    return true;
-}
-
 int main(int argc, char **argv)
 {
     stress_begin(argc, argv, "sync");
@@ -378,7 +360,7 @@ int main(int argc, char **argv)
         sets[i].barrier = (weft_barrier)WEFT_BARRIER_INIT(PARTIES);
     }
     uint64_t round = 1;
-    for (; !stress_over_when(enough()); round++) {
+    for (; !stress_over_when(needs, COUNT(needs)); round++) {
         pthread_t threads[THREADS];
         struct lane lanes[THREADS];
         weft_scope s;
@@ -403,7 +385,6 @@ int main(int argc, char **argv)
     stress_watch(NULL);
     weft_runtime_destroy(&other);
     weft_runtime_destroy(&rt);
-    for (int i = 0; i < COUNT(counts); i++)
-        stress_count(counts[i].what, atomic_load(counts[i].n), least_of(i));
+    stress_counts(needs, COUNT(needs));
     return stress_end();
 }

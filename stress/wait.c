@@ -211,11 +211,7 @@ static void one_round(struct round *r, struct chance *c, int lane, int pairs[TAR
     stress_moved();
 }
 
-static const struct {
-    const char *what;
-    atomic_ulong *n;
-    uint64_t least, a_second;
-} counts[] = {
+static const struct stress_need needs[] = {
     { "rounds", &n_rounds, 0, 200 },
     { "waits that came to their end", &n_done, 0, 200 },
     { "waits that expired", &n_expired, 0, 10 },
@@ -226,20 +222,6 @@ static const struct {
     { "joins of plain threads", &n_thread_joins, 0, 50 },
 };
 
-static uint64_t least_of(int i)
-{
-    return counts[i].least + stress_least(counts[i].a_second);
-}
-
-/* Twice as much: the least grows with the processor time until the end. */
-static bool enough(void)
-{
-    for (int i = 0; i < COUNT(counts); i++)
-        if (atomic_load(counts[i].n) < 2 * least_of(i))
-            return false;
-    return true;
-}
-
 static int lane(void *arg)
 {
     struct round r;
@@ -247,7 +229,7 @@ static int lane(void *arg)
     struct chance c = chance_of(1, (uint64_t)number);
     for (int i = 0; i < TARGETS; i++)
         CHECK(weft_pair(pairs[i]) == 0, "pair");
-    while (!stress_over_when(enough()))
+    while (!stress_over_when(needs, COUNT(needs)))
         one_round(&r, &c, number, pairs);
     for (int i = 0; i < TARGETS; i++)
         CHECK(weft_close(pairs[i][0]) == 0 && weft_close(pairs[i][1]) == 0, "close");
@@ -278,7 +260,6 @@ int main(int argc, char **argv)
         pthread_join(threads[i], NULL);
     stress_watch(NULL);
     weft_runtime_destroy(&rt);
-    for (int i = 0; i < COUNT(counts); i++)
-        stress_count(counts[i].what, atomic_load(counts[i].n), least_of(i));
+    stress_counts(needs, COUNT(needs));
     return stress_end();
 }
