@@ -437,7 +437,7 @@ void weft__stack_pool_fini(struct weft__stack_pool *p)
             for (size_t i = s->used; i > 0; i--)
                 tell_lsan(s, i - 1, false);
 #ifdef WEFT__ASAN
-            __asan_unpoison_memory_region(s->memory, s->bytes);
+            __asan_unpoison_memory_region(s->memory, s->used * s->slot); /* the rest was nobody's */
 #endif
             munmap(s->memory, s->bytes);
             weft__mem_free(s);
