@@ -5,11 +5,11 @@
 
 #include "coord/scope.h"
 
-enum { MOST = BUILT(3000, 2000, 1000), SLICE = 256 };
+enum { MOST = BUILT(3000, 2000, 600), SLICE = 256 };
 
 static int many(void)
 {
-    return fewer(1000, MOST);
+    return fewer(600, MOST);
 }
 
 /* How many of the tasks have been woken and have not run yet. */
