@@ -107,6 +107,7 @@ struct one_way {
     struct kinds k;
     uint64_t bytes;
     int in_step, out_step;
+    weft_fn *sender; /* NULL: send_and_close */
 };
 
 static int send_and_close(void *arg)
@@ -126,7 +127,7 @@ static int one_way(void *arg)
     struct end from = { .fd = o->k.in[0], .bytes = o->bytes, .step = o->in_step };
     struct end to = { .fd = o->k.out[1], .bytes = o->bytes, .step = o->out_step };
     weft_scope_begin(&s, LIMIT);
-    weft_spawn(&s, send_and_close, &from);
+    weft_spawn(&s, o->sender ? o->sender : send_and_close, &from);
     weft_spawn(&s, check_pattern, &to);
     int rc = weft_copy(o->k.out[0], o->k.in[1], &moved);
     weft_close(o->k.out[0]);
@@ -146,6 +147,27 @@ START_TEST(all_bytes_arrive_in_order)
     if (o.in_step < 8192 || o.out_step < 8192)
         o.bytes = BULK / 20;
     run_on(one_way, &o, workers[_i / 9]);
+}
+END_TEST
+
+/* An urgent byte in the middle of a copy that has come to splicing: it is left out, and what is behind it arrives. */
+static int send_around_an_urgent_byte(void *arg)
+{
+    struct end *e = arg;
+    uint64_t bytes = e->bytes;
+    int64_t end = weft_after(LIMIT);
+    e->bytes = bytes / 2;
+    EXPECT(send_pattern(e) == 0);
+    while (send(e->fd, "!", 1, MSG_OOB | MSG_DONTWAIT | MSG_NOSIGNAL) != 1)
+        EXPECT(weft_now() < end && weft_wait_fd(e->fd, WEFT_WRITABLE) > 0);
+    e->bytes = bytes;
+    return send_and_close(e);
+}
+
+START_TEST(an_urgent_byte_does_not_stop_it)
+{
+    struct one_way o = { .bytes = BULK / 4, .in_step = 8192, .out_step = 8192, .sender = send_around_an_urgent_byte };
+    run_on(one_way, &o, workers[_i]);
 }
 END_TEST
 
@@ -724,6 +746,7 @@ int main(void)
     Suite *s = suite_create("copy");
     TCase *tc = add_case(s, "copy");
     tcase_add_loop_test(tc, all_bytes_arrive_in_order, 0, 9 * (COUNT(workers) - 1));
+    tcase_add_loop_test(tc, an_urgent_byte_does_not_stop_it, 0, 3);
     tcase_add_loop_test(tc, nothing_is_copied_of_nothing, 0, 3);
     tcase_add_test(tc, a_plain_thread_copies_between_files);
     tcase_add_loop_test(tc, a_reader_that_has_gone_is_an_error_and_no_signal, 0, 2 * COUNT(workers));

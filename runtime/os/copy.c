@@ -9,6 +9,8 @@
  *               file, and by nothing else that all kernels heed. The rest goes through a buffer.
  *           C4  they raise SIGPIPE, which no flag prevents. Threads of weft block it, and it is taken off again at once (exec
  *               would hand it on); a plain thread goes through a buffer.
+ *           C5  splice(2) stops before an urgent byte: it gives -EAGAIN, though there is more, of which no edge will tell, or
+ *               0, as at the end, if that has come. The rest goes through a buffer, since recv(2) leaves the byte out.
  *
  * A way begins with the buffer, since a pipe is two descriptors, and pays only in bulk: for a request of some hundred bytes
  * a splice in and one out cost more than a read and a write. The first read that fills the buffer changes over.
@@ -145,6 +147,13 @@ static int splice_now(int fd, void *arg)
     return or_errno(splice(p->in, NULL, p->out, NULL, p->n, SPLICE_F_MOVE | SPLICE_F_NONBLOCK));
 }
 
+/* C5. No byte is lost if the mark comes after the splice was refused: then it is a buffer's too early. */
+static int splice_in(int fd, void *arg)
+{
+    int n = splice_now(fd, arg);
+    return (n == -EAGAIN || n == 0) && sockatmark(fd) == 1 ? -EINVAL : n;
+}
+
 /* Empties the pipe, which has n bytes. -EINVAL: the kernel cannot splice to this kind; the rest went by the buffer. */
 static int pipe_out(struct way *w, struct weft__frame *f, size_t n)
 {
@@ -174,14 +183,14 @@ static int pipe_out(struct way *w, struct weft__frame *f, size_t n)
     return -EINVAL;
 }
 
-/* Until the end. -EINVAL: the kernel cannot, and nothing is left in the pipe. */
+/* Until the end. -EINVAL: the kernel cannot, or C5, and nothing is left in the pipe. */
 static int by_pipe(struct way *w, struct weft__frame *f)
 {
     struct splicing p = { .in = w->from, .out = w->pipe[1], .n = PIPE_BYTES };
     for (;;) {
         int n = weft__enter_read(f);
         if (n == 0) {
-            n = weft__ready_call(f, w->from_slot, WEFT__READ, splice_now, &p); /* C2 */
+            n = weft__ready_call(f, w->from_slot, WEFT__READ, splice_in, &p); /* C2 */
             weft__has_read(f);
         }
         if (n <= 0)
