@@ -492,7 +492,7 @@ static void *receive_once_told(void *arg)
     return NULL;
 }
 
-enum { SENDERS = BUILT(20000, 5000, 500) };
+#define SENDERS fewer(2000, BUILT(20000, 5000, 500))
 
 /* No deadline: it would send the senders away, of whom ThreadSanitizer starts but a few hundred in a second. */
 static int close_on_many_senders(void *arg)
@@ -739,7 +739,7 @@ static int race_rounds(void *arg)
 
 START_TEST(a_cancel_against_an_item_loses_neither)
 {
-    struct race r = { .rounds = SCALED(20000, 5000, 2000) };
+    struct race r = { .rounds = fewer(500, SCALED(20000, 5000, 2000)) };
     for (size_t capacity = 0; capacity < 2; capacity++) {
         r.c = make(sizeof(int64_t), capacity, NULL);
         ck_assert_int_eq(weft_run(race_rounds, &r, ON(workers[_i])), 0);
@@ -918,7 +918,7 @@ static int destroy_at_once(void *arg)
 
 START_TEST(who_got_the_last_item_may_destroy_it_at_once)
 {
-    int rounds = SCALED(20000, 5000, 3000);
+    int rounds = fewer(1000, SCALED(20000, 5000, 3000));
     ck_assert_int_eq(weft_run(destroy_at_once, &rounds, ON(workers[_i])), 0);
 }
 END_TEST

@@ -204,7 +204,7 @@ START_TEST(every_kind_of_stream_carries_all_bytes_and_then_its_end)
     int workers = worker_counts[_i % COUNT(worker_counts)];
     if (kind == TCP6 && !have_v6())
         return;
-    struct transfer t = { .kind = kind, .total = (size_t)fewer(1000000, SCALED(3000000, 500000, 200000)), .most = 65536 };
+    struct transfer t = { .kind = kind, .total = (size_t)fewer(300000, SCALED(3000000, 500000, 200000)), .most = 65536 };
     ck_assert_int_eq(weft_run(transfer, &t, ON(workers)), 0);
     ck_assert_msg(t.opened == 0, "%s: %s", stream_names[kind], weft_strerror(t.opened));
     ck_assert_int_eq(t.write_rc, 0);
@@ -1266,7 +1266,7 @@ END_TEST
 static int open_and_close(void *arg)
 {
     struct notes *n = arg;
-    for (int i = 0; i < fewer(500, SCALED(3000, 1000, 300)); i++) {
+    for (int i = 0; i < fewer(200, SCALED(3000, 1000, 300)); i++) {
         int fds[2];
         char c;
         int rc = open_stream((enum stream)(i % STREAMS == TCP6 && !n->i ? TCP4 : i % STREAMS), fds);

@@ -310,9 +310,29 @@ static inline int threads_now(void)
     return count_entries("/proc/self/task");
 }
 
+/* Neither one that has been closed meanwhile, nor the one by which an I/O thread that is about to block counts threads
+ * (engine/stall.c): that is there for a moment, at any time. */
+static inline bool is_descriptor(const char *number)
+{
+    char path[300], target[256];
+    snprintf(path, sizeof path, "/proc/self/fd/%s", number);
+    ssize_t n = readlink(path, target, sizeof target - 1);
+    target[n > 0 ? n : 0] = 0;
+    int after = 0;
+    (void)sscanf(target, "/proc/%*d/status%n", &after);
+    return n > 0 && after == 0;
+}
+
 static inline int descriptors_now(void)
 {
-    return count_entries("/proc/self/fd");
+    DIR *d = opendir("/proc/self/fd");
+    if (!d)
+        return -1;
+    int n = 0;
+    for (struct dirent *e; (e = readdir(d));)
+        n += e->d_name[0] != '.' && is_descriptor(e->d_name);
+    closedir(d);
+    return n;
 }
 
 /* How often a descriptor, or any (-1), is in a set of those that the kernel watches for this process. */

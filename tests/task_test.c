@@ -400,7 +400,7 @@ START_TEST(a_pinned_task_stays_on_its_worker)
     struct pins pins = { .load = 500 };
     for (int i = 0; i < COUNT(pins.p); i++)
         pins.p[i] = (struct pinned){
-            .pin = i / 2 + 1, .turns = fewer(4000, SCALED(20000, 4000, 2000)), .threads = ID_SET_INIT
+            .pin = i / 2 + 1, .turns = fewer(1000, SCALED(20000, 4000, 2000)), .threads = ID_SET_INIT
         };
     ck_assert_int_eq(weft_run(run_pinned, &pins, ON(WORKERS)), 0);
     for (int i = 0; i < COUNT(pins.p); i++) {
@@ -795,7 +795,7 @@ static int by_value(const void *a, const void *b)
 
 START_TEST(ids_are_never_reused_and_dead_ones_say_so)
 {
-    struct lifetimes l = { .n = fewer(10000, SCALED(100000, 20000, 5000)) };
+    struct lifetimes l = { .n = fewer(3000, SCALED(100000, 20000, 5000)) };
     l.ids = calloc((size_t)l.n, sizeof *l.ids);
     int rc = weft_run(spawn_in_turn, &l, ON(worker_counts[_i]));
     qsort(l.ids, (size_t)l.n, sizeof *l.ids, by_value);
@@ -981,7 +981,7 @@ static int spawn_for_ever(void *arg)
 
 START_TEST(spawning_into_one_living_scope_keeps_memory_flat)
 {
-    struct flat f = { .batch = 100, .batches = fewer(1000, SCALED(10000, 1000, 200)) };
+    struct flat f = { .batch = 100, .batches = fewer(300, SCALED(10000, 1000, 200)) };
     if (getenv("WEFT_TEST_LONG"))
         f.batches *= 100;
     ck_assert_int_eq(weft_run(spawn_for_ever, &f, ON(worker_counts[_i])), 0);
@@ -1018,7 +1018,7 @@ static int many_yield(void *arg)
 
 START_TEST(many_tasks_yield)
 {
-    struct yielders y = { .n = fewer(1000, SCALED(5000, 2000, 500)), .turns = 50 };
+    struct yielders y = { .n = fewer(300, SCALED(5000, 2000, 500)), .turns = 50 };
     ck_assert_int_eq(weft_run(many_yield, &y, ON(worker_counts[_i])), 0);
     ck_assert_int_eq(atomic_load(&y.total), y.n * y.turns);
 }

@@ -254,7 +254,7 @@ static void make_sleepers(struct sleepers *a, int n)
 START_TEST(many_timers_all_strike_and_none_early)
 {
     struct sleepers a = { .seed = 42 };
-    make_sleepers(&a, fewer(3000, SCALED(100000, 10000, 1500)));
+    make_sleepers(&a, fewer(1000, SCALED(100000, 10000, 1500)));
     int64_t start = weft_now();
     for (int i = 0; i < a.n; i++)
         a.s[i].at = start + weft_ms(50) + weft_us(next_random(&a.seed) % 400000);
