@@ -174,7 +174,8 @@ WEFT_CHECK WEFT_API int weft_send_fds(int fd, const void *buf, size_t n, const i
  *
  * returns    the bytes; 0 the end; -EMSGSIZE more descriptors came than there is room for, or a datagram was longer than n;
  *            -EMFILE the process has no numbers for them; -ECANCELED; -EINVAL; -EBADF
- * on error   *nfds is untouched. After -EMSGSIZE and -EMFILE all descriptors that came are closed, the bytes are in buf
+ * on error   *nfds is untouched. After -EMSGSIZE and -EMFILE all descriptors that came are closed, the bytes are in buf; how
+ *            many is not said: on a stream whose messages differ in length there is no going on
  * context    task: suspends, cancellation point (nothing is lost); plain thread: blocks it */
 WEFT_CHECK WEFT_API int weft_recv_fds(int fd, void *buf, size_t n, int *fds, size_t *nfds);
 
