@@ -1,7 +1,7 @@
 /* main.c - runs the scenarios, and shows that each order they rest on is missed when it is taken away.
  *
  *   explore                 all of it; the exit status says whether all was as expected
- *   explore good [group]    the scenarios
+ *   explore good [group]    the scenarios; if all of them, whether each ordered access has a mutation
  *   explore mutations [group]
  *   explore trace name      one scenario, and its steps if it fails; with a mutation's name, that one's
  *   explore together        without all the orders that are not needed, at once
@@ -334,7 +334,7 @@ int main(int argc, char **argv)
     }
     if (strcmp(what, "all") == 0 || strcmp(what, "good") == 0)
         good(name);
-    if (strcmp(what, "all") == 0)
+    if (strcmp(what, "all") == 0 || (strcmp(what, "good") == 0 && !name))
         uncovered();
     ex_fences_publish = strcmp(what, "fences") == 0;
     if (strcmp(what, "all") == 0 || strcmp(what, "mutations") == 0 || ex_fences_publish)
