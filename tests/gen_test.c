@@ -831,6 +831,37 @@ START_TEST(a_cleanup_that_fails_is_reported)
 }
 END_TEST
 
+static int cleanup_says_why(weft_gen *g, void *arg)
+{
+    long v = 1;
+    (void)arg;
+    return YIELD(g, v) < 0 ? weft_fail(-EPROTO, "of the cleanup") : 0;
+}
+
+/* It fails for a reason, and its generator after it, when the scope ends. */
+static int fail_above_a_generator(void *arg)
+{
+    weft_gen *g;
+    weft_scope t;
+    long v;
+    weft_scope_begin(&t, WEFT_NEVER);
+    int rc = weft_gen_create(&g, cleanup_says_why, NULL, sizeof v, NULL);
+    if (rc == 0 && NEXT(g, v) != 1)
+        rc = -EIO;
+    rc = weft_scope_end(&t, rc < 0 ? rc : weft_fail(-EPROTO, "of the body"));
+    snprintf(arg, 32, "%s", weft_error_text(rc));
+    return 0;
+}
+
+START_TEST(what_a_cleanup_says_is_not_why_the_scope_failed)
+{
+    char text[32] = "";
+    weft_options o = { .workers = 1, .report = hear, .report_arg = NULL };
+    ck_assert_int_eq(weft_run(fail_above_a_generator, text, &o), 0);
+    ck_assert_str_eq(text, "of the body");
+}
+END_TEST
+
 /* ---- bodies that wait */
 
 static int sleepy(weft_gen *g, void *arg)
@@ -1722,6 +1753,7 @@ int main(void)
     tcase_add_loop_test(tasks, the_end_of_its_task_closes_it, 1, PLACES);
     tcase_add_loop_test(tasks, so_does_the_end_of_an_inlined_child, 1, PLACES);
     tcase_add_test(tasks, a_cleanup_that_fails_is_reported);
+    tcase_add_test(tasks, what_a_cleanup_says_is_not_why_the_scope_failed);
     tcase_add_loop_test(tasks, many_tasks_with_bodies_that_wait, 1, PLACES);
     tcase_add_loop_test(tasks, the_consumers_cancel_reaches_the_body, 1, PLACES);
     tcase_add_loop_test(tasks, children_end_before_generators_and_after, 1, PLACES);

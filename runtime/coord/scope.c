@@ -482,9 +482,14 @@ static __attribute__((noinline)) void extra_end(struct weft__scope *s, struct we
 /* After the children, who may use them; but their cleanup may have spawned others. */
 static __attribute__((noinline)) void close_gens(struct weft__scope *s, struct weft__scope_extra *x)
 {
+    struct weft__frame *f = s->owner;
+    struct weft__detail *why = f->detail; /* the body's: what is let go has its own failures */
+    f->detail = NULL;
     while (weft__gens_close(&x->gens))
         if (has_children(s))
             (void)join(s, false);
+    weft__detail_free(f);
+    f->detail = why;
 }
 
 int weft_scope_end(weft_scope *ps, int rc)
