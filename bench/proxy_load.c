@@ -20,7 +20,6 @@
 
 enum { PATTERN = 1 << 20, PIECE = 256 << 10, CONNS_MOST = 1024, FLOWS = 4 };
 
-
 /* One end of one way. */
 struct flow {
     pthread_t thread;

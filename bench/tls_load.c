@@ -24,7 +24,6 @@
 
 enum { CONNS_MOST = 4096, SIZE_MOST = 16384, ADDRESSES = 200 };
 
-
 struct connection {
     int fd;
     SSL *ssl;
