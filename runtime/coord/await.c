@@ -66,7 +66,7 @@ struct weft__frame *weft__thread_known(void)
     return !weft__forked && ati_load_acquire(&thread_key_made) ? pthread_getspecific(thread_key) : NULL;
 }
 
-static __attribute__((noinline)) struct weft__frame *thread_frame(void)
+struct weft__frame *weft__thread_frame(void)
 {
     if (weft__forked)
         return NULL;
@@ -99,15 +99,6 @@ uint64_t weft__id_of_thread(const struct weft__frame *f)
     return f->copy[0] << WEFT__INDEX_BITS | weft__task_index(f->task);
 }
 
-struct weft__frame *weft__current(void)
-{
-    struct weft__sched *s = weft__self();
-    if (!s)
-        return thread_frame();
-    struct weft__frame *f = own(s->frame);
-    return f->task ? f : NULL;
-}
-
 int weft__no_frame(void)
 {
     return weft__forked ? -ECHILD : -ENOMEM;
@@ -128,7 +119,7 @@ static int64_t next_strike(struct weft__frame *f)
     return earliest;
 }
 
-static void thread_wait(struct weft__frame *f, int64_t until)
+static __attribute__((noinline)) void thread_wait(struct weft__frame *f, int64_t until)
 {
     struct weft__task *t = f->task;
     ati_store(&f->timed, until != INT64_MAX || next_strike(f) != INT64_MAX);
@@ -217,32 +208,40 @@ weft__token weft__await_begin_shielded(struct weft__frame *f)
 
 void (*weft__await_hook)(struct weft__frame *f);
 
-static void suspend(struct weft__frame *f)
+/* Of what a test or a seed does between W3 and W4. */
+static __attribute__((noinline)) void meanwhile(struct weft__frame *f)
 {
-    weft__oslocks_look(f);
-    weft__suspend();
-}
-
-enum weft__cause weft__await_until(struct weft__frame *f, int64_t until)
-{
-    struct weft__task *t = f->task;
     if (weft__await_hook)
         weft__await_hook(f);
     if (weft__chaos_somewhere())
         weft__chaos_delay(); /* W3 is done: it may be fired before it sleeps */
+}
+
+static inline enum weft__cause sleep_until(struct weft__frame *f, int64_t until)
+{
+    struct weft__task *t = f->task;
+    if (weft__await_hook || weft__chaos_somewhere())
+        meanwhile(f);
     if (weft__phase_of(at_load(&t->state)) != WEFT__FIRED) {
-        if (weft__is_thread(f))
+        if (weft__is_thread(f)) {
             thread_wait(f, until);
-        else
-            suspend(f);
+        } else {
+            weft__oslocks_look(f);
+            weft__suspend();
+        }
     }
     f->budget = WEFT__BUDGET;
     return weft__wait_cause(t);
 }
 
+enum weft__cause weft__await_until(struct weft__frame *f, int64_t until)
+{
+    return sleep_until(f, until);
+}
+
 enum weft__cause weft__await(struct weft__frame *f)
 {
-    return weft__await_until(f, INT64_MAX);
+    return sleep_until(f, INT64_MAX);
 }
 
 int weft__enter_read(struct weft__frame *f)
@@ -270,11 +269,8 @@ void weft__spent(struct weft__frame *f)
     }
 }
 
-int weft__enter_call(struct weft__frame *f)
+void weft__entered_often(struct weft__frame *f)
 {
-    if (--f->budget <= 0 || (weft__chaos_somewhere() && weft__chaos_once_in(8)))
+    if (f->budget <= 0 || weft__chaos_once_in(8))
         weft__spent(f);
-    if (!weft__told(f))
-        return 0;
-    return weft__refuse(f);
 }

@@ -13,9 +13,18 @@
 
 #include "coord/scope.h"
 
-/* The running task's frame, or the calling plain thread's, made on demand. NULL: no memory for that, or a forked child
- * (base/fork.h); what such a call returns then. */
-struct weft__frame *weft__current(void);
+/* The calling plain thread's frame, made on demand. */
+struct weft__frame *weft__thread_frame(void);
+/* The running task's frame, or the calling plain thread's. NULL: no memory for that, or a forked child (base/fork.h); what
+ * such a call returns then. */
+static inline struct weft__frame *weft__current(void)
+{
+    struct weft__sched *s = weft__self();
+    if (!s)
+        return weft__thread_frame();
+    struct weft__frame *f = own(s->frame);
+    return f->task ? f : NULL;
+}
 int weft__no_frame(void);
 /* What is to be done once in a process, before the first thread of weft's: 0; -ENOMEM (coord/main.c). */
 int weft__register(void);
@@ -46,22 +55,28 @@ static inline bool weft__await_give_up(struct weft__frame *f)
 /* Before a call that takes what is free, whoever was told to leave: charges the budget, and yields when that is used up, so
  * that a task that always finds it free does not keep the worker. */
 void weft__spent(struct weft__frame *f);
+/* The same of weft__enter_call, which may find that the budget is not used up, and that chaos asks for no yield. */
+void weft__entered_often(struct weft__frame *f);
 static inline void weft__spend(struct weft__frame *f)
 {
     if (--f->budget <= 0)
         weft__spent(f);
 }
+/* What a refused call does before it returns -ECANCELED, which this returns: yields, or sleeps if it was refused too
+ * often in a row. */
+int weft__refuse(struct weft__frame *f);
 /* A call that need not wait: 0, or -ECANCELED after having yielded. Charges the budget. */
-int weft__enter_call(struct weft__frame *f);
+static inline int weft__enter_call(struct weft__frame *f)
+{
+    if (--f->budget <= 0 || weft__chaos_somewhere())
+        weft__entered_often(f);
+    return weft__told(f) ? weft__refuse(f) : 0;
+}
 /* The same before a call that takes the next piece of work, and what it says when it got one. The next such call in the
  * same turn uses up the budget if the turn is long by then: whoever always finds its next request there would keep the
  * others waiting for a whole budget of requests. */
 int weft__enter_read(struct weft__frame *f);
 void weft__has_read(struct weft__frame *f);
-
-/* What a refused call does before it returns -ECANCELED, which this returns: yields, or sleeps if it was refused too
- * often in a row. */
-int weft__refuse(struct weft__frame *f);
 
 /* Sleeps 1 ms whatever was cancelled. */
 void weft__nap(struct weft__frame *f);

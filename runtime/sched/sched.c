@@ -18,6 +18,9 @@
 
 #include "base/rng.h"
 
+/* Of what each turn goes through: a call costs it as much as what is done there. */
+#define ALWAYS_INLINE inline __attribute__((always_inline))
+
 static __thread struct weft__sched *self_tls __attribute__((tls_model("initial-exec")));
 
 /* ThreadSanitizer is not to look at it: it would take the coroutines of a thread for threads that race for it. */
@@ -138,7 +141,7 @@ void weft__group_put_to(struct weft__group *g, struct weft__task *t, struct weft
     put(g, s, weft__task_index(t));
 }
 
-void weft__sched_put_next(struct weft__sched *s, struct weft__task *t)
+static inline void put_next(struct weft__sched *s, struct weft__task *t)
 {
     uint64_t mine = (uint64_t)weft__task_index(t) + 1, old;
     ati_store(&t->u.run.ready_at, stamp(own(s->began)));
@@ -147,6 +150,11 @@ void weft__sched_put_next(struct weft__sched *s, struct weft__task *t)
     } while (!at_cas(&s->next, old, mine));
     if (old)
         weft__sched_push(s, weft__task_at((uint32_t)old - 1), own(s->began));
+}
+
+void weft__sched_put_next(struct weft__sched *s, struct weft__task *t)
+{
+    put_next(s, t);
 }
 
 NOT_INSTRUMENTED void weft__sched_prefetch(const uint32_t *tasks, uint32_t n)
@@ -178,12 +186,8 @@ static void wake_thread(struct weft__task *t)
     weft__futex_wake((at_int *)(void *)&t->state, 1);
 }
 
-void weft__ready(struct weft__task *t)
+static inline void ready(struct weft__task *t)
 {
-    if (weft__task_has(t, WEFT__TASK_THREAD)) {
-        wake_thread(t);
-        return;
-    }
     struct weft__frame *f = (struct weft__frame *)(uintptr_t)at_load(&t->side);
     struct weft__group *g = own(f->group);
     struct weft__sched *s = weft__self();
@@ -192,27 +196,17 @@ void weft__ready(struct weft__task *t)
     else if (!s || s->group != g || weft__task_pin(t) != 0)
         weft__group_put(g, t);
     else if (own(own(s->frame)->task))
-        weft__sched_put_next(s, t);
+        put_next(s, t);
     else
         weft__sched_push(s, t, weft__sched_ticks(s));
 }
 
-static inline bool claim(weft__token k, enum weft__cause cause, struct weft__claimed *c)
+void weft__ready(struct weft__task *t)
 {
-    struct weft__task *t = weft__token_task(k);
-    /* Looked at before the claim: a plain thread may see its wait ended before we wake it, go away, and leave its block
-     * to a task. While the claim can still be won it has not. */
-    c->thread = weft__task_has(t, WEFT__TASK_THREAD);
-    if (weft__chaos_somewhere())
-        weft__chaos_delay();
-    enum weft__fired f = weft__wait_claim(k, cause);
-    c->task = f == WEFT__FIRED_ENQUEUE ? t : NULL;
-    return f != WEFT__TOO_LATE;
-}
-
-bool weft__claim_wait(weft__token k, enum weft__cause cause, struct weft__claimed *c)
-{
-    return claim(k, cause, c);
+    if (weft__task_has(t, WEFT__TASK_THREAD))
+        wake_thread(t);
+    else
+        ready(t);
 }
 
 void weft__ready_claimed(const struct weft__claimed *c)
@@ -222,13 +216,13 @@ void weft__ready_claimed(const struct weft__claimed *c)
     if (c->thread)
         wake_thread(c->task);
     else
-        weft__ready(c->task);
+        ready(c->task);
 }
 
 bool weft__fire(weft__token k, enum weft__cause cause)
 {
     struct weft__claimed c;
-    if (!claim(k, cause, &c))
+    if (!weft__claim_wait(k, cause, &c))
         return false;
     weft__ready_claimed(&c);
     return true;
@@ -277,7 +271,7 @@ static struct weft__task *from_pinned(struct weft__sched *s, bool *is_new)
     return weft__sched_drawn(index, is_new);
 }
 
-static struct weft__task *from_next(struct weft__sched *s)
+static ALWAYS_INLINE struct weft__task *from_next(struct weft__sched *s)
 {
     uint64_t next = at_load(&s->next);
     if (next == 0) {
@@ -300,20 +294,9 @@ static struct weft__task *from_next(struct weft__sched *s)
     return NULL;
 }
 
-struct weft__task *weft__sched_pick(struct weft__sched *s, bool *is_new)
+static struct weft__task *from_queues(struct weft__sched *s, bool *is_new)
 {
-    if (s->group->chaos_seed != 0)
-        return weft__chaos_pick(s, is_new);
-    *is_new = false;
     struct weft__task *t;
-    int ring_first = own(s->ring_first);
-    if (ring_first > 0) {
-        own_set(s->ring_first, ring_first - 1);
-        if ((t = from_ring(s, is_new)) != NULL)
-            return t;
-    }
-    if ((t = from_next(s)) != NULL)
-        return t;
     int flip = own(s->flip) + 1;
     own_set(s->flip, flip);
     if ((flip & 3) == 0 && (t = from_pinned(s, is_new)) != NULL)
@@ -325,14 +308,39 @@ struct weft__task *weft__sched_pick(struct weft__sched *s, bool *is_new)
     return from_pinned(s, is_new);
 }
 
+static __attribute__((noinline)) struct weft__task *pick_specially(struct weft__sched *s, bool *is_new)
+{
+    struct weft__task *t;
+    int ring_first = own(s->ring_first);
+    if (s->group->chaos_seed != 0)
+        return weft__chaos_pick(s, is_new);
+    if (ring_first > 0) {
+        own_set(s->ring_first, ring_first - 1);
+        if ((t = from_ring(s, is_new)) != NULL)
+            return t;
+    }
+    return (t = from_next(s)) != NULL ? t : from_queues(s, is_new);
+}
+
+static ALWAYS_INLINE struct weft__task *pick(struct weft__sched *s, bool *is_new)
+{
+    struct weft__task *t;
+    *is_new = false;
+    if (own(s->chaos) || own(s->ring_first) > 0)
+        return pick_specially(s, is_new);
+    return (t = from_next(s)) != NULL ? t : from_queues(s, is_new);
+}
+
+struct weft__task *weft__sched_pick(struct weft__sched *s, bool *is_new)
+{
+    return pick(s, is_new);
+}
+
 /* ---- turns */
 
 /* R4: before a task is run, is it time to wake one more for what remains? */
-static void wake_rule(struct weft__sched *s, struct weft__task *t, bool is_new, uint64_t now)
+static __attribute__((noinline)) void wake_for_rest(struct weft__sched *s, struct weft__task *t, bool is_new, uint64_t now)
 {
-    uint64_t w = at_load(&s->group->idle.word);
-    if ((w & 0xffff) == 0 || w >> 16 != 0)
-        return;
     uint64_t left = weft__ready_len(&s->ring);
     if (left == 0)
         return;
@@ -343,16 +351,18 @@ static void wake_rule(struct weft__sched *s, struct weft__task *t, bool is_new, 
         weft__idle_notify(s->group);
 }
 
-static void begin_turn(struct weft__sched *s, struct weft__task *t, bool is_new, uint64_t now)
+/* `slow`: it has run before, and too long (R1). */
+static inline void begin_turn(struct weft__sched *s, struct weft__task *t, bool is_new, bool slow, uint64_t now)
 {
-    wake_rule(s, t, is_new, now);
+    uint64_t w = at_load(&s->group->idle.word);
+    if ((w & 0xffff) != 0 && w >> 16 == 0) /* somebody is parked, and nobody searches */
+        wake_for_rest(s, t, is_new, now);
     own_set(s->began, now);
     weft__count(&s->count.ran, 1);
-    bool slow = !is_new && weft__task_slow(t);
-    at_store(&s->since, slow ? now - weft__us_to_ticks(WEFT__LONG_US) - 1 : now); /* R1 */
+    at_store(&s->since, slow ? now - weft__us_to_ticks(WEFT__LONG_US) - 1 : now);
 }
 
-static void end_turn(struct weft__sched *s, struct weft__task *t, uint64_t now)
+static inline void end_turn(struct weft__sched *s, struct weft__task *t, uint64_t now)
 {
     uint64_t ran = now - own(s->began);
     uint64_t most = weft__us_to_ticks(1000);
@@ -386,35 +396,29 @@ static struct weft__stack *take_stack(struct weft__sched *s, int c)
 }
 
 /* X2: first thing on any context that was switched to. */
-static void arrived(void)
+static ALWAYS_INLINE void arrived(void)
 {
     struct weft__sched *s = weft__self();
     weft__hb_acquire(&s->loop_stack); /* meets the release in weft__self_set */
     struct weft__frame *f = own(s->after_frame);
     enum weft__after after = own(s->after);
     own_set(s->after, WEFT__AFTER_NOTHING);
-    switch (after) {
-    case WEFT__AFTER_NOTHING:
-        break;
-    case WEFT__AFTER_WAIT:
+    if (after == WEFT__AFTER_WAIT) {
         if (!weft__wait_commit(own(f->task)))
             weft__sched_push(s, own(f->task), own(s->began));
-        break;
-    case WEFT__AFTER_YIELD:
+    } else if (after == WEFT__AFTER_YIELD) {
         if (own(s->frame) == &s->loop)
             own_set(s->yielder, own(f->task)); /* the loop looks around first */
         else
             weft__sched_push(s, own(f->task), own(s->began));
-        break;
-    case WEFT__AFTER_STACK:
+    } else if (after == WEFT__AFTER_STACK) {
         give_stack(s, own(f->stack));
-        break;
     }
 }
 
 /* Leaves the context `from` for the one of `to`, which is set as the running frame; returns when `from` is taken up
  * again. */
-static void switch_to(struct weft__sched *s, struct weft__context *from, struct weft__frame *to, struct weft__stack *home)
+static ALWAYS_INLINE void switch_to(struct weft__sched *s, struct weft__context *from, struct weft__frame *to, struct weft__stack *home)
 {
     own_set(s->frame, to);
     weft__hb_release(s->group); /* all that was done here comes before the end of the runtime */
@@ -449,7 +453,7 @@ static void bind(struct weft__sched *s, struct weft__task *t, struct weft__stack
 }
 
 /* Goes from the context `from` to the task, which has been begun; `from` is taken up again later. */
-static void go(struct weft__sched *s, struct weft__context *from, struct weft__task *t, bool is_new)
+static inline void go(struct weft__sched *s, struct weft__context *from, struct weft__task *t, bool is_new)
 {
     if (is_new) { /* bound just now, at the top of its stack */
         struct weft__frame *to = own(s->frame);
@@ -475,9 +479,10 @@ static bool loop_is_due(struct weft__sched *s, uint64_t now)
 }
 
 /* A task to go to directly, bound to a stack; NULL when the loop has to see to it. `k`: a stack that is free. */
-static struct weft__task *next_task(struct weft__sched *s, struct weft__stack *k, uint64_t now, bool *is_new)
+static ALWAYS_INLINE struct weft__task *next_task(
+        struct weft__sched *s, struct weft__stack *k, uint64_t now, bool *is_new)
 {
-    struct weft__task *t = weft__sched_pick(s, is_new);
+    struct weft__task *t = pick(s, is_new);
     if (!t)
         return NULL;
     if (!*is_new && weft__task_slow(t)) {
@@ -494,7 +499,7 @@ static struct weft__task *next_task(struct weft__sched *s, struct weft__stack *k
             return NULL;
         }
     }
-    begin_turn(s, t, *is_new, now);
+    begin_turn(s, t, *is_new, false, now);
     if (*is_new)
         bind(s, t, k);
     return t;
@@ -544,7 +549,7 @@ void weft__yield_now(void)
     if (!loop_is_due(s, now) && !weft__task_slow(f->task)) {
         t = next_task(s, NULL, now, &is_new);
         if (!t && !own(s->picked) && !(own(s->chaos) && weft__chaos_far_yield(s))) { /* nobody else is ready */
-            begin_turn(s, f->task, true, now);
+            begin_turn(s, f->task, true, false, now);
             return;
         }
     }
@@ -596,10 +601,10 @@ void weft__sched_run(struct weft__sched *s, struct weft__task *t, bool is_new, u
             s->group->ops->no_stack(s, t);
             return;
         }
-        begin_turn(s, t, true, now);
+        begin_turn(s, t, true, false, now);
         bind(s, t, k);
     } else {
-        begin_turn(s, t, false, now);
+        begin_turn(s, t, false, weft__task_slow(t), now);
     }
     go(s, &s->loop.context, t, is_new);
 }

@@ -233,7 +233,18 @@ struct weft__claimed {
     struct weft__task *task;
     bool thread;
 };
-bool weft__claim_wait(weft__token k, enum weft__cause cause, struct weft__claimed *c);
+static inline bool weft__claim_wait(weft__token k, enum weft__cause cause, struct weft__claimed *c)
+{
+    struct weft__task *t = weft__token_task(k);
+    /* Looked at before the claim: a plain thread may see its wait ended before we wake it, go away, and leave its block
+     * to a task. While the claim can still be won it has not. */
+    c->thread = weft__task_has(t, WEFT__TASK_THREAD);
+    if (weft__chaos_somewhere())
+        weft__chaos_delay();
+    enum weft__fired f = weft__wait_claim(k, cause);
+    c->task = f == WEFT__FIRED_ENQUEUE ? t : NULL;
+    return f != WEFT__TOO_LATE;
+}
 void weft__ready_claimed(const struct weft__claimed *c);
 
 /* Pushes a ready task to the worker's ring, or half of that ring and the task to inject. For the worker, or who

@@ -27,6 +27,9 @@
 
 enum { SLICE = 32 };
 
+/* For the way of one item, which is short. */
+#define ALWAYS_INLINE inline __attribute__((always_inline))
+
 /* ---- items */
 
 static inline void copy(const struct weft_chan *c, void *to, const void *from)
@@ -143,7 +146,7 @@ static void throw_oldest(struct weft_chan *c, struct weft__chan_after *after)
         copy(c, after->dropped, slot(c, i));
 }
 
-int weft__chan_put(struct weft_chan *c, const void *item, struct weft__chan_after *after)
+static ALWAYS_INLINE int put(struct weft_chan *c, const void *item, struct weft__chan_after *after)
 {
     after->served = NULL;
     after->drop = NULL;
@@ -166,7 +169,7 @@ int weft__chan_put(struct weft_chan *c, const void *item, struct weft__chan_afte
     return 0;
 }
 
-int weft__chan_take(struct weft_chan *c, void *item, struct weft__chan_after *after)
+static ALWAYS_INLINE int take(struct weft_chan *c, void *item, struct weft__chan_after *after)
 {
     after->drop = NULL;
     bool kept = ati_load(&c->len) > 0;
@@ -185,18 +188,30 @@ int weft__chan_take(struct weft_chan *c, void *item, struct weft__chan_after *af
     return 1;
 }
 
+int weft__chan_put(struct weft_chan *c, const void *item, struct weft__chan_after *after)
+{
+    return put(c, item, after);
+}
+
+int weft__chan_take(struct weft_chan *c, void *item, struct weft__chan_after *after)
+{
+    return take(c, item, after);
+}
+
 /* ---- send, receive */
 
 enum direction { SEND, RECV };
 
-static inline int exchange(struct weft_chan *c, enum direction d, void *item, struct weft__chan_after *after)
+static ALWAYS_INLINE int exchange(struct weft_chan *c, enum direction d, void *item, struct weft__chan_after *after)
 {
-    return d == SEND ? weft__chan_put(c, item, after) : weft__chan_take(c, item, after);
+    return d == SEND ? put(c, item, after) : take(c, item, after);
 }
 
-/* Its waiter is in the list, and the lock is free. */
+/* The lock is held. Goes into the list, lets it go, and waits. */
 static int wait_there(struct weft__frame *f, struct weft_chan *c, enum direction d, struct weft__waiter *at)
 {
+    weft__waiters_add(d == SEND ? &c->senders : &c->receivers, at);
+    weft__unlock(&c->lock);
     weft__waits_for(f, d == SEND ? WEFT__WAITS_SEND : WEFT__WAITS_RECV, (uint64_t)(uintptr_t)c);
     if (weft__waiter_await(f, at, &c->lock))
         return at->wait->rc;
@@ -204,7 +219,37 @@ static int wait_there(struct weft__frame *f, struct weft_chan *c, enum direction
     return -ECANCELED;
 }
 
-static inline int call(struct weft_chan *c, enum direction d, void *item, size_t bytes)
+/* A wait that cannot begin at once does without the lock, and then looks again. */
+static __attribute__((noinline)) int exchange_later(struct weft__frame *f, struct weft_chan *c, enum direction d,
+        struct weft__waiter *at, struct weft__chan_after *after)
+{
+    void *item = at->item;
+    int rc = weft__waiter_begin(f, at->wait, at);
+    if (rc < 0)
+        return rc;
+    weft__lock(&c->lock);
+    rc = d == SEND ? weft__chan_put(c, item, after) : weft__chan_take(c, item, after);
+    if (rc == -EAGAIN)
+        return wait_there(f, c, d, at);
+    weft__unlock(&c->lock);
+    weft__chan_settle(after);
+    weft__waiter_give_up(f);
+    return rc;
+}
+
+/* The lock is held, and there was nothing to be had. */
+static __attribute__((noinline)) int exchange_or_wait(struct weft__frame *f, struct weft_chan *c, enum direction d, void *item,
+        struct weft__chan_after *after)
+{
+    struct weft__waiting wait;
+    struct weft__waiter at = { .wait = &wait, .item = item };
+    if (weft__waiter_begin_at_once(f, &wait))
+        return wait_there(f, c, d, &at);
+    weft__unlock(&c->lock);
+    return exchange_later(f, c, d, &at, after);
+}
+
+static ALWAYS_INLINE int call(struct weft_chan *c, enum direction d, void *item, size_t bytes)
 {
     struct weft__frame *f = weft__current();
     if (!f)
@@ -215,29 +260,12 @@ static inline int call(struct weft_chan *c, enum direction d, void *item, size_t
     if (rc < 0)
         return rc;
     struct weft__chan_after after;
-    struct weft__waiting wait;
-    struct weft__waiter at = { .wait = &wait, .item = item };
-    bool begun = false;
-    for (;;) {
-        weft__lock(&c->lock);
-        rc = exchange(c, d, item, &after);
-        if (rc != -EAGAIN)
-            break;
-        if (begun || weft__waiter_begin_at_once(f, &wait)) {
-            weft__waiters_add(d == SEND ? &c->senders : &c->receivers, &at);
-            weft__unlock(&c->lock);
-            return wait_there(f, c, d, &at);
-        }
-        weft__unlock(&c->lock);
-        rc = weft__waiter_begin(f, &wait, &at);
-        if (rc < 0)
-            return rc;
-        begun = true;
-    }
+    weft__lock(&c->lock);
+    rc = exchange(c, d, item, &after);
+    if (rc == -EAGAIN)
+        return exchange_or_wait(f, c, d, item, &after);
     weft__unlock(&c->lock);
     weft__chan_settle(&after);
-    if (begun)
-        weft__waiter_give_up(f);
     return rc;
 }
 

@@ -31,7 +31,7 @@ void weft__waiter_give_up(struct weft__frame *f)
         (void)weft__await(f); /* a cancel, too late */
 }
 
-void weft__waiting_settle(const struct weft__waiting *w)
+void weft__waiting_settle_slow(const struct weft__waiting *w)
 {
     for (int n = 0; ati_load_acquire(&w->done) == 0; n++) {
         at_relax();

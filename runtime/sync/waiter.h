@@ -81,7 +81,12 @@ void weft__waiter_give_up(struct weft__frame *f);
  * its list. */
 bool weft__waiter_await(struct weft__frame *f, struct weft__waiter *at, struct weft__lock *lock);
 /* A4 alone. */
-void weft__waiting_settle(const struct weft__waiting *w);
+void weft__waiting_settle_slow(const struct weft__waiting *w);
+static inline void weft__waiting_settle(const struct weft__waiting *w)
+{
+    if (ati_load_acquire(&w->done) == 0)
+        weft__waiting_settle_slow(w);
+}
 
 /* B1, B2: the first that can be served, off the list; NULL: there is none. */
 struct weft__waiter *weft__waiters_claim(struct weft__link *head, struct weft__claimed *who);

@@ -229,14 +229,6 @@ void weft__ready(struct weft__task *t)
     ex_send(&mail[i]);
 }
 
-bool weft__claim_wait(weft__token k, enum weft__cause cause, struct weft__claimed *c)
-{
-    enum weft__fired f = weft__wait_claim(k, cause);
-    c->task = f == WEFT__FIRED_ENQUEUE ? weft__token_task(k) : NULL;
-    c->thread = false;
-    return f != WEFT__TOO_LATE;
-}
-
 void weft__ready_claimed(const struct weft__claimed *c)
 {
     if (c->task)
