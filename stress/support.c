@@ -48,7 +48,7 @@ static void dump_workers(weft_runtime *rt)
                 (unsigned long long)st[i].stolen, (unsigned long long)st[i].parked, (unsigned long long)st[i].woke,
                 (unsigned long long)st[i].polls, (unsigned long long)st[i].events, (unsigned long long)st[i].timers,
                 weft__ready_len(&s->ring), (unsigned long long)weft__deque_size(&s->deque),
-                (unsigned long long)at_load(&s->next), (unsigned long long)at_load(&s->pinned.count),
+                (unsigned long long)at_load(&s->next.item), (unsigned long long)at_load(&s->pinned.count),
                 since ? (long long)weft__ticks_to_us(now - since) : 0,
                 earliest == INT64_MAX ? -1 : (long long)(earliest - weft_now()) / 1000);
     }

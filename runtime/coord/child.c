@@ -38,9 +38,9 @@ static weft_task refuse_spawn(struct weft__scope *s, void *arg, int rc)
 /* S1, and who is to be woken: a first element is owed (sched/idle.c), more of them are not. */
 static inline void publish(struct weft__sched *w, struct weft__task *t, weft_task id)
 {
-    uint64_t before = weft__deque_size(&w->deque);
+    uint64_t before = weft__spawned_count(w);
     weft__count(&w->count.spawned, 1);
-    if (!weft__deque_push(&w->deque, (uint64_t)id)) { /* no memory for a longer one */
+    if (!weft__spawned_push(w, (uint64_t)id)) { /* no memory for a longer one */
         ati_store(&t->bits, ati_load(&t->bits) | WEFT__TASK_QUEUED);
         weft__group_put(w->group, t);
         return;

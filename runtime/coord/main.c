@@ -34,6 +34,7 @@ static int hooks_rc;
 
 static void register_hooks(void)
 {
+    weft__fences_init();
     weft__hooks.sched.body = weft__child_body;
     weft__hooks.sched.no_stack = weft__child_no_stack;
     weft__hooks.sched_marking = weft__hooks.sched;

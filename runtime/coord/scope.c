@@ -294,14 +294,14 @@ static void run_own(struct weft__scope *s)
 {
     while (s->spawned > 0) {
         struct weft__sched *w = weft__self();
-        uint64_t id = weft__deque_take(&w->deque);
+        uint64_t id = weft__spawned_take(w);
         if (id == 0)
             return;
         struct weft__task *t = weft__task_at(weft__id_index((weft_task)id));
         if (!weft__task_is_new(t, (weft_task)id))
             continue; /* a dead entry */
         if (at_load(&t->scope) != (uint64_t)(uintptr_t)s || !weft__may_inline(s->owner, t)) {
-            weft__expect(weft__deque_push(&w->deque, id)); /* into the place it was taken from */
+            weft__spawned_put_back(w, id);
             return;
         }
         /* The entry is ours alone, and only the scope's owner, who we are, claims without one. */

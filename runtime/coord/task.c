@@ -232,10 +232,18 @@ static void drop_dead_entries(struct weft__sched *w)
 static bool join_inline(struct weft__frame *f, struct weft__task *t, weft_task id)
 {
     struct weft__sched *w = weft__self();
-    if (!w || !f->inner || at_load(&t->scope) != (uint64_t)(uintptr_t)f->inner || !weft__may_inline(f, t) ||
-            !weft__task_claim(t, id))
+    if (!w || !f->inner || at_load(&t->scope) != (uint64_t)(uintptr_t)f->inner || !weft__may_inline(f, t))
         return false;
-    drop_dead_entries(w); /* its own, as a rule */
+    if (weft__spawned_take_this(w, (uint64_t)id)) {
+        /* The entry is ours alone, and only the scope's owner, who we are, claims without one. */
+        if (!weft__task_is_new(t, id))
+            return false;
+        weft__task_claim_own(t);
+    } else {
+        if (!weft__task_claim(t, id))
+            return false;
+        drop_dead_entries(w); /* its own, as a rule */
+    }
     weft__run_inline(w, weft__scope_of(f->inner), t, id);
     return true;
 }

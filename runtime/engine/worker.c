@@ -209,15 +209,17 @@ static uint32_t steal_deque(struct weft__sched *s, struct weft__sched *victim)
     return n;
 }
 
-static uint32_t steal_next(struct weft__sched *s, struct weft__sched *victim, uint64_t now)
+/* What it keeps to itself, if it does not come back to it. */
+static uint32_t steal_private(struct weft__sched *s, struct weft__sched *victim, uint64_t now)
 {
-    uint64_t next = at_load(&victim->next);
-    uint64_t since = at_load(&victim->since);
-    if (next == 0 || since == 0 || (int64_t)(now - since) < (int64_t)weft__us_to_ticks(WEFT__NEXT_US) ||
-            !at_cas(&victim->next, next, 0))
+    uint64_t since = at_load(&victim->since), word;
+    if (since == 0 || (int64_t)(now - since) < (int64_t)weft__us_to_ticks(WEFT__NEXT_US))
         return 0;
-    weft__sched_push(s, weft__task_at((uint32_t)next - 1), now);
-    return 1;
+    if ((word = weft__private_steal(&victim->next)) != 0)
+        weft__sched_push(s, weft__task_at((uint32_t)word - 1), now);
+    else if (weft__deque_size(&s->deque) < 128 && (word = weft__private_steal(&victim->newest)) != 0)
+        weft__expect(weft__spawned_push(s, word)); /* as above */
+    return word != 0;
 }
 
 static bool steal(struct weft__sched *s, uint64_t now)
@@ -236,7 +238,7 @@ static bool steal(struct weft__sched *s, uint64_t now)
         if (!got)
             got = steal_deque(s, victim);
         if (!got)
-            got = steal_next(s, victim, now);
+            got = steal_private(s, victim, now);
         if (got) {
             weft__count(&s->count.stolen, got);
             return true;
@@ -333,7 +335,7 @@ static void look_around(struct weft__worker *w, uint64_t now)
         else if (y && alone)
             balance(s, weft__ready_len(&s->ring), now);
         else
-            balance(s, weft__ready_len(&s->ring) + (uint32_t)weft__deque_size(&s->deque) + 1, now);
+            balance(s, weft__ready_len(&s->ring) + (uint32_t)weft__spawned_count(s) + 1, now);
     }
     push_yielder(s, now);
     oldest_first(w, now);
@@ -416,7 +418,7 @@ static bool work_in_sight(struct weft__worker *w, uint64_t now, int *absent_work
         bool absent = weft__sched_absent(v, now);
         *absent_workers += absent;
         if (weft__ready_len(&v->ring) > 0 || weft__deque_size(&v->deque) > 0 ||
-                (at_load(&v->next) != 0 && (absent || v == s)))
+                (weft__sched_has_private(v) && (absent || v == s)))
             work = true;
     }
     int64_t earliest = earliest_of_all(w);

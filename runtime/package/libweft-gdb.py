@@ -280,7 +280,7 @@ class Worker:
         self.searching = data[layout["worker.searching"]] != 0
         self.next, self.pinned, self.ran = field("next"), field("pinned"), field("ran")
         self.ring = self.length(field("ring.tail"), field("ring.head"))
-        self.deque = self.length(field("deque.bottom"), field("deque.top"))
+        self.deque = self.length(field("deque.bottom"), field("deque.top")) + (field("newest") != 0)
         self.timers = half(data, layout["worker.timers"])
 
     @staticmethod

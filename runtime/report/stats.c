@@ -32,7 +32,7 @@ static void fill(weft_worker_stats *out, struct weft__sched *s)
         .polls = at_load(&s->count.polls),
         .events = at_load(&s->count.events),
         .timers = at_load(&weft__worker_of(s)->timers.struck),
-        .ready = weft__ready_len(&s->ring) + weft__deque_size(&s->deque) + (at_load(&s->next) != 0) +
+        .ready = weft__ready_len(&s->ring) + weft__spawned_count(s) + weft__private_has(&s->next) +
                 at_load(&s->pinned.count),
         .asleep = ati_load(&s->asleep) != 0,
     };

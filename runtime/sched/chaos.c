@@ -274,12 +274,11 @@ static struct weft__task *from(struct weft__sched *s, struct weft__chaos *c, enu
     *is_new = false;
     switch (source) {
     case NEXT:
-        word = at_load(&s->next);
-        return word != 0 && at_cas(&s->next, word, 0) ? weft__task_at((uint32_t)word - 1) : NULL;
+        return (word = weft__private_take(&s->next)) != 0 ? weft__task_at((uint32_t)word - 1) : NULL;
     case RING:
         return from_ring(s, c, is_new);
     case NEWEST:
-        return (word = weft__deque_take(&s->deque)) != 0 ? from_deque(word, is_new) : NULL;
+        return (word = weft__spawned_take(s)) != 0 ? from_deque(word, is_new) : NULL;
     case OLDEST:
         return (word = weft__deque_steal(&s->deque)) != 0 ? from_deque(word, is_new) : NULL;
     case PINNED:
@@ -363,12 +362,18 @@ static uint32_t steal_deque(struct weft__sched *s, struct weft__chaos *c, struct
     return n;
 }
 
-static uint32_t steal_next(struct weft__sched *s, struct weft__sched *victim)
+static uint32_t steal_private(struct weft__sched *s, struct weft__chaos *c, struct weft__sched *victim)
 {
-    uint64_t next = at_load(&victim->next);
-    if (next == 0 || !at_cas(&victim->next, next, 0))
+    uint64_t word;
+    if (draw(c, 2) == 0) {
+        if ((word = weft__private_steal(&victim->next)) == 0)
+            return 0;
+        weft__sched_push(s, weft__task_at((uint32_t)word - 1), weft__ticks());
+        return 1;
+    }
+    if (weft__deque_size(&s->deque) >= 128 || (word = weft__private_steal(&victim->newest)) == 0)
         return 0;
-    weft__sched_push(s, weft__task_at((uint32_t)next - 1), weft__ticks());
+    weft__expect(weft__spawned_push(s, word)); /* as above */
     return 1;
 }
 
@@ -394,7 +399,7 @@ uint32_t weft__chaos_steal(struct weft__sched *s)
                 got = steal_deque(s, c, victim);
                 break;
             default:
-                got = steal_next(s, victim);
+                got = steal_private(s, c, victim);
                 break;
             }
     }

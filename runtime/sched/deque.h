@@ -32,6 +32,13 @@ static inline struct weft__deque_array *weft__deque_array_of(const struct weft__
     return (struct weft__deque_array *)at_load_acquire(&d->array);
 }
 
+/* Owner. False: no memory to grow. True: the next push succeeds. */
+static inline bool weft__deque_reserve(struct weft__deque *d)
+{
+    uint64_t n = at_load(&d->bottom) - at_load(&d->top);
+    return (int64_t)n <= (int64_t)weft__deque_array_of(d)->mask || weft__deque_grow(d);
+}
+
 /* Owner. False: no memory to grow, the item was not taken. */
 static inline bool weft__deque_push(struct weft__deque *d, uint64_t item)
 {

@@ -24,7 +24,8 @@
  *     F2  it was the last?
  *     F3  inject or errands not empty, or its own ring is long: S3 to S6 for the next one
  *
- * A first element that an owner pushes to its own deque or ring wakes nobody: it is owed. Its owner takes it at
+ * A first element that an owner pushes to its own deque or ring wakes nobody: it is owed; and so is what it keeps to itself
+ * (sched/private.h), which P3 does not count while its owner goes from turn to turn. Its owner takes it at
  * its next dispatch; if it does not get there, the I/O thread's tick (engine/io.c, T7) sees it.
  * The I/O thread ticks whenever somebody is awake. It blocks without a tick only when all are parked, and
  * whoever wakes a worker then kicks it (S6 against T1/T2 in engine/io.c).

@@ -143,11 +143,8 @@ void weft__group_put_to(struct weft__group *g, struct weft__task *t, struct weft
 
 static inline void put_next(struct weft__sched *s, struct weft__task *t)
 {
-    uint64_t mine = (uint64_t)weft__task_index(t) + 1, old;
     ati_store(&t->u.run.ready_at, stamp(own(s->began)));
-    do {
-        old = at_load(&s->next);
-    } while (!at_cas(&s->next, old, mine));
+    uint64_t old = weft__private_put(&s->next, (uint64_t)weft__task_index(t) + 1);
     if (old)
         weft__sched_push(s, weft__task_at((uint32_t)old - 1), own(s->began));
 }
@@ -244,7 +241,7 @@ struct weft__task *weft__sched_drawn(uint32_t index, bool *is_new)
 static struct weft__task *from_deque(struct weft__sched *s, bool *is_new)
 {
     uint64_t id;
-    while ((id = weft__deque_take(&s->deque)) != 0) {
+    while ((id = weft__spawned_take(s)) != 0) {
         uint64_t ahead = weft__deque_ahead(&s->deque);
         if (ahead != 0)
             at_prefetch(weft__task_at(weft__id_index((weft_task)ahead)));
@@ -273,13 +270,11 @@ static struct weft__task *from_pinned(struct weft__sched *s, bool *is_new)
 
 static ALWAYS_INLINE struct weft__task *from_next(struct weft__sched *s)
 {
-    uint64_t next = at_load(&s->next);
+    uint64_t next = weft__private_take(&s->next);
     if (next == 0) {
         own_set(s->streak, 0);
         return NULL;
     }
-    if (!at_cas(&s->next, next, 0))
-        return NULL; /* a thief was faster */
     struct weft__task *t = weft__task_at((uint32_t)next - 1);
     int streak = own(s->streak) + 1;
     if (streak == 1)

@@ -15,6 +15,7 @@
 #include "sched/deque.h"
 #include "sched/idle.h"
 #include "sched/inject.h"
+#include "sched/private.h"
 #include "sched/ready.h"
 #include "sched/wait.h"
 
@@ -168,8 +169,9 @@ struct weft__sched {
     _Alignas(128) at_word since; /* ticks at which the present turn began; moved back if it is slow; 0: in none */
 
     /* Written by all. */
-    _Alignas(128) at_word next; /* task index + 1: a just woken partner */
-    at_int wake;                /* futex word of the parked worker: 1 it was woken */
+    _Alignas(128) struct weft__private next; /* task index + 1: a just woken partner */
+    struct weft__private newest;             /* the id of the last task it spawned; those before it are in the deque */
+    _Alignas(128) at_int wake;  /* futex word of the parked worker: 1 it was woken */
     at_int asleep;              /* it is parked; by the worker, for reports */
     struct weft__inject pinned; /* ready tasks that only this worker may run */
 
@@ -292,9 +294,46 @@ static inline bool weft__group_has_work(const struct weft__group *g)
 {
     return weft__inject_len(&g->inject) > 0 || weft__inject_len(&g->errands) > 0;
 }
+/* What nobody but the worker takes unless it stays too long with something else. */
+static inline bool weft__sched_has_private(const struct weft__sched *s)
+{
+    return weft__private_has(&s->next) || weft__private_has(&s->newest);
+}
 static inline bool weft__sched_has_work(const struct weft__sched *s)
 {
-    return weft__ready_len(&s->ring) > 0 || weft__deque_size(&s->deque) > 0 || at_load(&s->next) != 0;
+    return weft__ready_len(&s->ring) > 0 || weft__deque_size(&s->deque) > 0 || weft__sched_has_private(s);
+}
+
+/* Spawned, not yet started tasks of the worker, by the worker: the newest to itself, those before it in the deque. False: no
+ * memory for a longer deque, the task was not taken. */
+static inline bool weft__spawned_push(struct weft__sched *s, uint64_t id)
+{
+    if (weft__private_has(&s->newest) && !weft__deque_reserve(&s->deque))
+        return false;
+    uint64_t older = weft__private_put(&s->newest, id);
+    if (older != 0)
+        weft__expect(weft__deque_push(&s->deque, older));
+    return true;
+}
+/* The newest, 0 if there is none. */
+static inline uint64_t weft__spawned_take(struct weft__sched *s)
+{
+    uint64_t id = weft__private_take(&s->newest);
+    return id != 0 ? id : weft__deque_take(&s->deque);
+}
+/* It was just taken. */
+static inline void weft__spawned_put_back(struct weft__sched *s, uint64_t id)
+{
+    weft__expect(weft__private_put(&s->newest, id) == 0);
+}
+/* True: it was the newest, and is taken. */
+static inline bool weft__spawned_take_this(struct weft__sched *s, uint64_t id)
+{
+    return at_load(&s->newest.item) == id && weft__private_take(&s->newest) != 0;
+}
+static inline uint64_t weft__spawned_count(const struct weft__sched *s)
+{
+    return weft__deque_size(&s->deque) + weft__private_has(&s->newest);
 }
 
 #endif

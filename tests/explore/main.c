@@ -18,7 +18,7 @@
 #include <stdio.h>
 #include <time.h>
 
-static const struct ex_scenario *const groups[] = { deque_scenarios, ready_scenarios, claim_scenarios, wait_scenarios,
+static const struct ex_scenario *const groups[] = { deque_scenarios, private_scenarios, ready_scenarios, claim_scenarios, wait_scenarios,
     cancel_scenarios, walk_scenarios, scope_scenarios, idle_scenarios, lock_scenarios, slot_scenarios, sync_scenarios,
     select_scenarios };
 enum { GROUPS = sizeof groups / sizeof groups[0] };

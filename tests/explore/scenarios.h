@@ -7,7 +7,7 @@
 
 #include "explore.h"
 
-extern const struct ex_scenario deque_scenarios[], ready_scenarios[], claim_scenarios[], wait_scenarios[],
+extern const struct ex_scenario deque_scenarios[], private_scenarios[], ready_scenarios[], claim_scenarios[], wait_scenarios[],
         cancel_scenarios[], walk_scenarios[], scope_scenarios[], idle_scenarios[], slot_scenarios[], lock_scenarios[],
         sync_scenarios[], select_scenarios[];
 

@@ -6,6 +6,7 @@
 #include <stdlib.h>
 
 #include "base/fault.h"
+#include "base/fence.h"
 #include "base/fork.h"
 #include "base/mem.h"
 #include "base/panic.h"
@@ -40,6 +41,15 @@ uint64_t weft__chaos_ticks(const struct weft__sched *s)
 }
 
 /* ---- base */
+
+/* Both halves are full fences, which order no more than they do; mutations take them away. */
+bool weft__fence_is_free;
+
+bool weft__fence_heavy(void)
+{
+    at_fence_full();
+    return true;
+}
 
 static _Alignas(128) char arena[1 << 16], spaces[4][1 << 21];
 static size_t arena_used;
