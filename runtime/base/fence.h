@@ -23,7 +23,7 @@ extern bool weft__fence_is_free;
 
 static inline void weft__fence_light(void)
 {
-    if (weft__fence_is_free)
+    if (__builtin_expect(weft__fence_is_free, 1))
         __asm__ volatile("" ::: "memory");
     else
         at_fence_full();

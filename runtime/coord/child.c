@@ -35,19 +35,27 @@ static weft_task refuse_spawn(struct weft__scope *s, void *arg, int rc)
     return rc;
 }
 
-/* S1, and who is to be woken: a first element is owed (sched/idle.c), more of them are not. */
-static inline void publish(struct weft__sched *w, struct weft__task *t, weft_task id)
+/* Behind others that are there already. */
+static __attribute__((noinline)) void publish_behind(struct weft__sched *w, struct weft__task *t, weft_task id)
 {
-    uint64_t before = weft__spawned_count(w);
-    weft__count(&w->count.spawned, 1);
-    if (!weft__spawned_push(w, (uint64_t)id)) { /* no memory for a longer one */
+    if (!weft__spawned_push(w, (uint64_t)id)) { /* no memory for a longer deque */
         ati_store(&t->bits, ati_load(&t->bits) | WEFT__TASK_QUEUED);
         weft__group_put(w->group, t);
         return;
     }
     uint64_t idle = at_load(&w->group->idle.word);
-    if (before > 0 && (idle & 0xffff) != 0 && idle >> 16 == 0)
+    if ((idle & 0xffff) != 0 && idle >> 16 == 0)
         weft__idle_notify(w->group);
+}
+
+/* S1, and who is to be woken: a first element is owed (sched/idle.c), more of them are not. */
+static inline void publish(struct weft__sched *w, struct weft__task *t, weft_task id)
+{
+    weft__count(&w->count.spawned, 1);
+    if (weft__spawned_count(w) == 0)
+        weft__expect(weft__private_put(&w->newest, (uint64_t)id) == 0);
+    else
+        publish_behind(w, t, id);
 }
 
 /* Counts a child that the owner does not spawn itself. False: the scope has no children any more and ends. */
