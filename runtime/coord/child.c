@@ -327,7 +327,7 @@ static void frame_end(struct weft__frame *f, int rc)
     /* Nobody holds the life any more, so nobody looks at these. */
     if (p)
         weft__policy_ended(p, f, rc);
-    else
+    else if (f->side)
         weft__mem_free(f->side);
     weft__detail_free(f);
 }
@@ -421,26 +421,6 @@ void weft__child_no_stack(struct weft__sched *w, struct weft__task *t)
 }
 
 /* ---- inline */
-
-bool weft__may_inline(struct weft__frame *f, struct weft__task *t)
-{
-#ifdef WEFT__TSAN
-    (void)f;
-    (void)t;
-    return false;
-#else
-    enum { MARGIN = 2048 }; /* this call's own frames */
-    uint32_t bits = ati_load(&t->bits);
-    uint32_t pin = bits >> 16;
-    const uint32_t never = WEFT__TASK_QUEUED | WEFT__TASK_FP | WEFT__TASK_STARTED;
-    if ((bits & (never | WEFT__TASK_CHAOS)) && ((bits & never) || weft__chaos_once_in(2)))
-        return false;
-    if (pin != weft__task_pin(f->task) || f->keep_fp)
-        return false;
-    size_t left = (size_t)((char *)__builtin_frame_address(0) - f->stack->low);
-    return left >= weft__stack_guarantee((int)(bits >> 8 & 255)) + MARGIN;
-#endif
-}
 
 /* Whether there is anything of a task's that few have. One look, as forks and joins have no time for five. */
 static inline bool has_more(const struct weft__frame *f)

@@ -51,6 +51,8 @@ const char *weft__detail_text(struct weft__frame *f, int code)
 
 void weft__detail_free(struct weft__frame *f)
 {
+    if (!f->detail) /* of nearly every task */
+        return;
     weft__mem_free(f->detail);
     f->detail = NULL;
 }

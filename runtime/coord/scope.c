@@ -52,9 +52,10 @@ static void begin(weft_scope *ps, int64_t within, unsigned mark)
     }
     if (within != INT64_MAX) {
         at_store(&s->deadline, (uint64_t)weft__time_add(weft__frame_now(f), within > 0 ? within : 0));
-        if (within <= 0)
+        if (within <= 0) {
             mark |= WEFT__MARK_DEADLINE;
-        f->epoch_ok = 0;
+            f->epoch_ok = 0; /* nobody else tells it; a deadline that comes later moves the epoch (coord/cancel.c, C2) */
+        }
     }
     at_store(&s->mark, mark);
     s->outer = f->inner;
