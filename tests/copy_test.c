@@ -150,6 +150,39 @@ START_TEST(all_bytes_arrive_in_order)
 }
 END_TEST
 
+/* The kernel has told a write of it, and the copy finds an end behind all that has come: by splicing, as there is more than the
+ * buffer takes. */
+static int copy_behind_a_told_reset(void *arg)
+{
+    static const char much[40000];
+    int in[2], out[2], there = 0;
+    uint64_t moved = 0;
+    (void)arg;
+    EXPECT(tcp_pair(in) == 0 && tcp_pair(out) == 0);
+    EXPECT(weft_write_all(in[0], much, sizeof much) == 0);
+    int64_t until = weft_after(LIMIT);
+    while (there < (int)sizeof much && weft_now() < until)
+        EXPECT(ioctl(in[1], FIONREAD, &there) == 0 && weft_yield() == 0);
+    EXPECT(setsockopt(in[0], SOL_SOCKET, SO_LINGER, &(struct linger){ 1, 0 }, sizeof(struct linger)) == 0);
+    weft_close(in[0]);
+    struct pollfd p = { .fd = in[1] };
+    while (!(p.revents & POLLERR) && weft_now() < until)
+        EXPECT(poll(&p, 1, 0) >= 0 && weft_yield() == 0); /* which leaves the error where it is */
+    EXPECT(weft_write(in[1], "x", 1) == -ECONNRESET);
+    EXPECT(weft_copy(out[0], in[1], &moved) == -ECONNRESET);
+    EXPECT(moved == sizeof much);
+    weft_close(in[1]);
+    weft_close(out[0]);
+    weft_close(out[1]);
+    return 0;
+}
+
+START_TEST(a_reset_that_was_told_to_a_write_is_no_end)
+{
+    run_on(copy_behind_a_told_reset, NULL, workers[_i]);
+}
+END_TEST
+
 /* An urgent byte in the middle of a copy that has come to splicing: it is left out, and what is behind it arrives. */
 static int send_around_an_urgent_byte(void *arg)
 {
@@ -746,6 +779,7 @@ int main(void)
     Suite *s = suite_create("copy");
     TCase *tc = add_case(s, "copy");
     tcase_add_loop_test(tc, all_bytes_arrive_in_order, 0, 9 * (COUNT(workers) - 1));
+    tcase_add_loop_test(tc, a_reset_that_was_told_to_a_write_is_no_end, 0, COUNT(workers) - 1);
     tcase_add_loop_test(tc, an_urgent_byte_does_not_stop_it, 0, 3);
     tcase_add_loop_test(tc, nothing_is_copied_of_nothing, 0, 3);
     tcase_add_test(tc, a_plain_thread_copies_between_files);

@@ -1787,6 +1787,51 @@ START_TEST(a_peer_that_resets_is_an_error)
 }
 END_TEST
 
+/* What the kernel says once, to the write: the read in another task hears it, too, and each one after it. */
+static int reset_told_to_writer(void *arg)
+{
+    struct notes *n = arg;
+    char where[32], c;
+    int l = listen_local(where);
+    n->fd[0] = plain_connect(where);
+    n->fd[1] = weft_accept(l);
+    if (l < 0 || n->fd[0] < 0 || n->fd[1] < 0)
+        return -EPROTO;
+    reset(n->fd[0]);
+    struct pollfd p = { .fd = n->fd[1] };
+    if (poll(&p, 1, (int)(LIMIT / 1000000)) != 1 || !(p.revents & POLLERR)) /* which leaves the error where it is */
+        return -EPROTO;
+    n->rc[1] = weft_write(n->fd[1], "x", 1);
+    weft_scope s;
+    weft_scope_begin(&s, LIMIT);
+    weft_spawn(&s, read_from_reset, n);
+    n->rc[2] = weft_scope_end(&s, 0);
+    n->rc[3] = weft_read(n->fd[1], &c, 1);
+    n->rc[4] = weft_read(n->fd[1], &c, 0);
+    weft_close(n->fd[1]);
+    /* The number again: nothing is left of it. */
+    n->fd[0] = plain_connect(where);
+    n->fd[1] = weft_accept(l);
+    close(n->fd[0]);
+    n->rc[5] = weft_read(n->fd[1], &c, 1);
+    weft_close(n->fd[1]);
+    weft_close(l);
+    return 0;
+}
+
+START_TEST(a_reset_told_to_the_writer_is_no_end_for_the_reader)
+{
+    struct notes n = { .i = 0 };
+    ck_assert_int_eq(run_notes(reset_told_to_writer, &n, worker_counts[_i]), 0);
+    ck_assert_int_eq(n.rc[0], -ECONNRESET);
+    ck_assert_int_eq(n.rc[1], -ECONNRESET);
+    ck_assert_int_eq(n.rc[2], 0);
+    ck_assert_int_eq(n.rc[3], -ECONNRESET);
+    ck_assert_int_eq(n.rc[4], 0);
+    ck_assert_int_eq(n.rc[5], 0);
+}
+END_TEST
+
 /* A connection that died in the queue: it is passed over, or accepted and then found dead; no
  * error, no hang. */
 static int accept_dead_one(void *arg)
@@ -2362,6 +2407,7 @@ int main(void)
     tc = add_case(s, "failing connections");
     tcase_add_loop_test(tc, connecting_where_nobody_listens_is_refused, 0, 2);
     tcase_add_loop_test(tc, a_peer_that_resets_is_an_error, 0, counts);
+    tcase_add_loop_test(tc, a_reset_told_to_the_writer_is_no_end_for_the_reader, 0, counts);
     tcase_add_test(tc, a_connection_that_died_in_the_queue_does_no_harm);
     tcase_add_loop_test(tc, writing_to_a_closed_peer_is_an_error_and_no_signal, 0, 4);
     tc = add_case(s, "no descriptors");

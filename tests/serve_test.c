@@ -604,6 +604,72 @@ START_TEST(a_connection_without_a_stack_is_closed)
 }
 END_TEST
 
+/* Cut off by force while the caller sees the first of those off that had no stack: the others are closed as well. */
+struct cut {
+    struct server v;
+    weft_scope s;
+    atomic_int said, done;
+};
+
+static void hold_the_first(const weft_report *r, void *arg)
+{
+    struct cut *c = arg;
+    if (!strstr(r->text, "no stack for a connection"))
+        return;
+    atomic_store(&c->said, 1);
+    for (int i = 0; i < 100000 && atomic_load(&c->done) == 0; i++)
+        clock_nanosleep(CLOCK_MONOTONIC, 0, &(struct timespec){ .tv_nsec = 100000 }, NULL);
+}
+
+static void *cut_by_force(void *arg)
+{
+    struct cut *c = arg;
+    for (int i = 0; i < 100000 && atomic_load(&c->said) == 0; i++)
+        clock_nanosleep(CLOCK_MONOTONIC, 0, &(struct timespec){ .tv_nsec = 100000 }, NULL);
+    weft_scope_cancel_hard(&c->s, 0, "shutdown");
+    atomic_store(&c->done, 1);
+    return NULL;
+}
+
+static int forced_without_stacks(void *arg)
+{
+    struct cut *c = arg;
+    struct server *v = &c->v;
+    int fds[200], n = 0, hung_up = 0;
+    char byte;
+    v->listener = listen_local(v->where);
+    EXPECT(v->listener >= 0);
+    weft_scope_begin(&c->s, LIMIT);
+    weft_spawn(&c->s, serve_task, v);
+    EXPECT(ask(v->where, "first\n") == 0);
+    pthread_t by = thread_start(cut_by_force, c);
+    weft__fault_set(WEFT__FAULT_MMAP, 1, LONG_MAX, -ENOMEM);
+    while (n < v->clients && (fds[n] = weft_connect(v->where, NULL)) >= 0)
+        n++;
+    weft_ignore(weft_scope_end(&c->s, 0));
+    weft__fault_clear();
+    pthread_join(by, NULL);
+    EXPECT(atomic_load(&c->said) == 1);
+    weft_close(v->listener);
+    for (int i = 0; i < n; i++) {
+        hung_up += weft_read(fds[i], &byte, 1) <= 0;
+        weft_close(fds[i]);
+    }
+    EXPECT(hung_up == n);
+    return 0;
+}
+
+START_TEST(force_closes_connections_without_a_stack)
+{
+    struct cut c = { .v = { .handler = echo_lines, .clients = 200, .o = { .stack_bytes = 2 << 20, .grace = WEFT_NEVER } } };
+    int before = descriptors_now();
+    weft_options o = { .workers = workers[_i], .report = hold_the_first, .report_arg = &c };
+    AS_EXPECTED(weft_run(forced_without_stacks, &c, &o));
+    ck_assert_int_eq(descriptors_now(), before);
+    ck_assert_int_eq(c.v.rc, -ECANCELED);
+}
+END_TEST
+
 static int hold_a_stack(void *arg)
 {
     struct server *v = arg;
@@ -703,6 +769,7 @@ int main(void)
     tcase_add_test(tc, a_long_shortage_is_told_once_and_waited_for);
     tcase_add_loop_test(tc, without_memory_one_connection_fails_and_no_more, 0, 3);
     tcase_add_loop_test(tc, a_connection_without_a_stack_is_closed, 0, COUNT(workers));
+    tcase_add_loop_test(tc, force_closes_connections_without_a_stack, 0, COUNT(workers));
     tcase_add_loop_test(tc, a_server_without_stacks_of_its_own_says_so, 0, 2);
     tcase_add_loop_test(tc, a_crowd_with_few_places_is_served_in_turn, 0, COUNT(workers));
     return run_suite(s);

@@ -463,6 +463,7 @@ static int wrong_options(void *arg)
     EXPECT(weft_tls_create(&x, &(weft_tls_options){ .cert_file = in_folder("none") }) == -ENOENT);
     EXPECT(weft_tls_create(&x, &(weft_tls_options){ .ca_file = in_folder("none") }) == -ENOENT);
     EXPECT(strstr(weft_error_text(-ENOENT), "/none"));
+    EXPECT(weft_tls_create(&x, &(weft_tls_options){ .ca_file = folder }) == -EISDIR); /* what cannot be read is no end */
     EXPECT(weft_tls_create(&x, &(weft_tls_options){ .cert_file = in_folder("garbage") }) == -EINVAL);
     EXPECT(weft_tls_create(&x, &(weft_tls_options){ .ca_file = in_folder("garbage") }) == -EINVAL);
     EXPECT(weft_tls_create(&x, &(weft_tls_options){ .cert_file = in_folder("server_cert") }) == -EINVAL);
@@ -867,6 +868,50 @@ START_TEST(a_handshake_has_its_time)
 }
 END_TEST
 
+/* A record of 16383 bytes is begun, and comes at a byte a second. */
+static int drip(void *arg)
+{
+    struct t *t = arg;
+    static const char head[] = { 22, 3, 1, 0x3f, (char)0xff, 1, 0, 0x3f, (char)0xf0 };
+    int rc = 0;
+    for (size_t i = 0; rc == 0; i++) {
+        if ((rc = weft_stream_write(t->a, i < sizeof head ? &head[i] : "x", 1)) == 0)
+            rc = weft_stream_flush(t->a);
+        if (rc == 0)
+            rc = weft_sleep(weft_sec(1));
+    }
+    return 0; /* the other side has gone */
+}
+
+static int slow_hand(void *arg)
+{
+    struct t *t = arg;
+    int64_t start = weft_now();
+    EXPECT(weft_tls_server(t->server, t->b) == -ETIMEDOUT);
+    EXPECT(weft_now() - start >= weft_sec(60) && weft_now() - start < weft_sec(61));
+    weft_stream_drop(&t->b);
+    return 0;
+}
+
+static int dripping(void *arg)
+{
+    struct t *t = arg;
+    weft_scope s;
+    EXPECT(weft_stream_pair(&t->a, &t->b) == 0 && make_server(t, NULL) == 0);
+    weft_scope_begin(&s, weft_sec(100));
+    weft_spawn(&s, drip, t);
+    weft_spawn(&s, slow_hand, t);
+    EXPECT(weft_scope_end(&s, 0) == 0);
+    let_go(t);
+    return 0;
+}
+
+START_TEST(bytes_that_drip_gain_no_time_for_a_handshake)
+{
+    check_run(dripping, &(struct t){ 0 }, VIRTUALLY);
+}
+END_TEST
+
 static int no_goodbye(void *arg)
 {
     struct t *t = arg;
@@ -1219,6 +1264,44 @@ START_TEST(keys_change_while_both_ways_are_busy)
 }
 END_TEST
 
+enum { MANY_MESSAGES = 500 };
+
+/* New keys again and again, or tickets, and no data. */
+static void send_keys_only(struct peer *p, SSL *ssl)
+{
+    for (int i = 0; i < MANY_MESSAGES; i++)
+        p->ok = SSL_key_update(ssl, SSL_KEY_UPDATE_REQUESTED) == 1 && SSL_do_handshake(ssl) == 1;
+}
+
+static void send_tickets_only(struct peer *p, SSL *ssl)
+{
+    for (int i = 0; i < MANY_MESSAGES; i++)
+        p->ok = SSL_new_session_ticket(ssl) == 1 && SSL_do_handshake(ssl) == 1;
+}
+
+static int useless(void *arg)
+{
+    struct t *t = arg;
+    char byte;
+    struct peer p = { .server = true, .fn = t->i == 0 ? send_keys_only : send_tickets_only };
+    EXPECT(make_client(t, NULL) == 0 && open_peer(t, &p) == 0);
+    EXPECT(weft_tls_client(t->client, t->a, "localhost") == 0);
+    for (int i = 0; i < 2; i++) {
+        EXPECT(weft_stream_read(t->a, &byte, 1) == -EPROTO);
+        EXPECT(strstr(weft_error_text(-EPROTO), "without data"));
+    }
+    weft_stream_drop(&t->a);
+    EXPECT(weft_blocking(join_thread, &p.thread) == 0 && p.shook);
+    let_go(t);
+    return 0;
+}
+
+START_TEST(messages_without_data_are_numbered)
+{
+    check_run(useless, &(struct t){ .i = _i }, ON(2));
+}
+END_TEST
+
 static void renegotiate(struct peer *p, SSL *ssl)
 {
     char byte;
@@ -1540,6 +1623,7 @@ int main(void)
     tcase_add_test(tc, certificates_are_read_again);
     tcase_add_test(tc, handshakes_go_on_beside_a_reload);
     tcase_add_loop_test(tc, a_handshake_has_its_time, 0, 2);
+    tcase_add_test(tc, bytes_that_drip_gain_no_time_for_a_handshake);
     tcase_add_loop_test(tc, a_goodbye_has_its_time, 0, 2);
     tcase_add_loop_test(tc, a_handshake_is_cancelled, 0, 2 * COUNT(workers));
     tcase_add_loop_test(tc, a_cancelled_write_leaves_the_stream_whole, 0, 2);
@@ -1547,6 +1631,7 @@ int main(void)
     tcase_add_loop_test(tc, a_client_resumes_its_session, 0, 2);
     tcase_add_loop_test(tc, a_server_resumes_sessions, 0, 2);
     tcase_add_loop_test(tc, keys_change_while_both_ways_are_busy, 0, COUNT(workers));
+    tcase_add_loop_test(tc, messages_without_data_are_numbered, 0, 2);
     tcase_add_test(tc, old_versions_and_renegotiation_are_refused);
     tcase_add_test(tc, a_client_that_has_gone_is_still_heard);
     tcase_add_loop_test(tc, plain_threads_may_do_the_same, 0, 2);

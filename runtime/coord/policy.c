@@ -290,7 +290,7 @@ bool weft__policy_verdict(struct weft__policy *p, int code, unsigned first, int 
 
 /* ---- as completed */
 
-static int fetch(struct weft__policy *p, weft_done *d)
+int weft__policy_fetch(struct weft__policy *p, weft_done *d)
 {
     weft__lock(&p->lock);
     struct weft__link *l = list_pop_head(&p->done);
@@ -347,7 +347,7 @@ int weft_scope_next(weft_scope *ps, weft_done *d)
     if (!p || !p->collect || s->owner != f)
         return -EINVAL;
     int rc = weft__enter_call(f);
-    while (rc == 0 && (rc = fetch(p, d)) == -EAGAIN)
+    while (rc == 0 && (rc = weft__policy_fetch(p, d)) == -EAGAIN)
         rc = wait_for_end(s, p, f);
     return rc;
 }

@@ -44,6 +44,9 @@ void weft__policy_judge(struct weft__scope *s, struct weft__policy *p, struct we
 /* Its id is dead. Takes its side. */
 void weft__policy_ended(struct weft__policy *p, struct weft__frame *f, int rc);
 
+/* For the owner, which is not refused and does not wait: 1 a child that has ended; 0 there are none; -EAGAIN none yet. */
+int weft__policy_fetch(struct weft__policy *p, weft_done *d);
+
 /* A spawn, or the body, failed: true if that cancels nobody, and is recorded. */
 bool weft__policy_puts_up_with(struct weft__scope *s, struct weft__policy *p, void *arg, int code, const char *text);
 bool weft__policy_keeps_body(struct weft__scope *s, struct weft__policy *p);

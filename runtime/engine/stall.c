@@ -213,11 +213,27 @@ int64_t weft__stall_look(struct weft_runtime *rt)
     }
 }
 
-void weft__stall_others(void)
+/* The n-th that there is, with a visitor; NULL: there are no more. */
+static struct weft_runtime *visit(int n)
 {
     weft__lock(&weft__runtimes_lock);
-    for (struct weft_runtime *r = weft__runtimes; r; r = r->next)
-        if (ati_load_acquire(&r->stall.ready))
-            weft__hand_gone(r); /* a write to an eventfd, which does not wait */
+    struct weft_runtime *r = weft__runtimes;
+    for (; r && n > 0; n--)
+        r = r->next;
+    if (r)
+        at_add(&r->group.visitors, 1);
     weft__unlock(&weft__runtimes_lock);
+    return r;
+}
+
+/* One that ends meanwhile moves the others up, so that one is passed over: it calls this itself when it has left the list. One
+ * that begins moves them down: one is called twice. */
+void weft__stall_others(void)
+{
+    struct weft_runtime *r;
+    for (int n = 0; (r = visit(n)); n++) {
+        if (ati_load_acquire(&r->stall.ready))
+            weft__hand_gone(r);
+        at_add(&r->group.visitors, (uint64_t)-1);
+    }
 }

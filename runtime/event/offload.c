@@ -16,6 +16,10 @@
  * Calls     one at a time: short jobs are done by few threads that stay awake, since those come before the next is there.
  *           With 64 tasks an empty call takes 1 us, and took 5 when each job called a thread of its own. The price is that the
  *           threads of k jobs that block come one after the other, each after the wake of the one before.
+ * Starts    are made under the lock, though they are system calls. Outside of it, a thread that is about to be started would
+ *           be counted on (P1) by whoever submits meanwhile, and may not be had: their jobs, taken already, would have nobody,
+ *           or who failed would have to find them somebody else. So a start holds up those who submit at that moment, once
+ *           for each thread of a pool.
  * Signals   are blocked in these threads, as in all of weft's; what is forked from them gets the program's mask.
  * Tested    tests/blocking_test.c, tests/lane_test.c */
 #include "event/offload.h"

@@ -2,6 +2,8 @@
 #ifndef WEFT_EVENT_POLLER_H
 #define WEFT_EVENT_POLLER_H
 
+#include <errno.h>
+
 #include "base/futex.h"
 #include "base/list.h"
 #include "sched/wait.h"
@@ -36,6 +38,7 @@ struct weft__slot {
     at_int sticky; /* EPOLLRDHUP, EPOLLHUP, EPOLLERR or EPOLLPRI has come: read to the end */
     at_int accepting; /* a call is between its look at a listener and its accept(2): os/net.c */
     at_int leaving;   /* E7: how many take it out of its set */
+    at_int broken;    /* the errno by which the connection broke, told to one of its calls; 0: none was */
 #ifdef WEFT_DEBUG
     at_word file; /* which file it was when weft opened it */
 #endif
@@ -94,6 +97,21 @@ static inline bool weft__slot_use_edge(struct weft__slot *s, enum weft__dir d)
         return false; /* nothing is stored: it would wipe an edge that comes just now */
     ati_store(&s->ready[d], 0);
     return true;
+}
+
+/* The kernel says once why a connection broke, to whoever asks it next, be that a read or a write; from then on reading gives
+ * 0, as at an end. So who is told notes it, and who reads 0 looks: that the other side said nothing more is not known then.
+ * Between the kernel's word and the note lies the return of a system call: a read on another thread may still find an end. */
+static inline void weft__slot_note(struct weft__slot *s, long rc)
+{
+    if ((rc == -ECONNRESET || rc == -ETIMEDOUT) && (at_load(&s->life) & WEFT__SLOT_OWNED))
+        ati_store(&s->broken, (uint32_t)-rc);
+}
+
+/* What a read of 0 is to return. */
+static inline int weft__slot_end(const struct weft__slot *s)
+{
+    return -(int)ati_load(&s->broken);
 }
 
 /* The call used an edge's worth and left more, perhaps: the next waiter gets its turn. */

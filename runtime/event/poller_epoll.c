@@ -200,6 +200,7 @@ static void reset(struct weft__slot *s, uint64_t flags)
     uint64_t generation = (at_load(&s->life) + GENERATION_ONE) & GENERATION_MASK;
     ati_store(&s->drained, 0);
     ati_store(&s->sticky, 0);
+    ati_store(&s->broken, 0);
     ati_store(&s->ready[0], 0);
     ati_store(&s->ready[1], 0);
     at_store_release(&s->poller, 0); /* release (E7): meets the acquire in weft__poller_fini */
@@ -266,6 +267,7 @@ int weft__slot_adopt(int fd, uint64_t flags)
     }
     ati_store(&s->drained, 0);
     ati_store(&s->sticky, 0);
+    ati_store(&s->broken, 0);
     ati_store(&s->ready[0], 0);
     ati_store(&s->ready[1], 0);
     at_store(&s->poller, 0);

@@ -11,6 +11,7 @@
  *               would hand it on); a plain thread goes through a buffer.
  *           C5  splice(2) stops before an urgent byte: it gives -EAGAIN, though there is more, of which no edge will tell, or
  *               0, as at the end, if that has come. The rest goes through a buffer, since recv(2) leaves the byte out.
+ *           C6  why a connection broke is told once, perhaps to the other way: so an end is looked at (event/poller.h).
  *
  * A way begins with the buffer, since a pipe is two descriptors, and pays only in bulk: for a request of some hundred bytes
  * a splice in and one out cost more than a read and a write. The first read that fills the buffer changes over.
@@ -165,6 +166,7 @@ static int pipe_out(struct way *w, struct weft__frame *f, size_t n)
         if (out == -EINVAL || out == 0)
             break;
         if (out < 0) {
+            weft__slot_note(w->to_slot, out);
             w->writing = true;
             return out;
         }
@@ -193,8 +195,9 @@ static int by_pipe(struct way *w, struct weft__frame *f)
             n = weft__ready_call(f, w->from_slot, WEFT__READ, splice_in, &p); /* C2 */
             weft__has_read(f);
         }
+        weft__slot_note(w->from_slot, n);
         if (n <= 0)
-            return n;
+            return n == 0 ? weft__slot_end(w->from_slot) : n; /* C6 */
         int rc = pipe_out(w, f, (size_t)n);
         if (rc < 0)
             return rc;
@@ -306,20 +309,32 @@ static int sendfile_now(void *arg)
     return 0;
 }
 
-/* Whether its two ends are (beyond the file's end nothing is to be read). */
-static bool in_memory(const struct sending *p)
+enum where { AT_END, IN_MEMORY, ON_DISK };
+
+static int read_a_byte(int file, off_t at)
 {
     char byte;
     struct iovec v = { .iov_base = &byte, .iov_len = 1 };
-    return preadv2(p->file, &v, 1, p->at, RWF_NOWAIT) >= 0 &&
-            preadv2(p->file, &v, 1, p->at + (off_t)p->n - 1, RWF_NOWAIT) >= 0;
+    return weft__or_errno(preadv2(file, &v, 1, at, RWF_NOWAIT));
+}
+
+/* Where its two ends are. Beyond the file's end nothing is to be read; and what begins there needs no sendfile to say so. */
+static enum where where_is(const struct sending *p)
+{
+    int first = read_a_byte(p->file, p->at);
+    if (first <= 0)
+        return first == 0 ? AT_END : ON_DISK;
+    return p->n == 1 || read_a_byte(p->file, p->at + (off_t)p->n - 1) >= 0 ? IN_MEMORY : ON_DISK;
 }
 
 static int send_piece(int fd, void *arg)
 {
     struct sending *p = arg;
     (void)fd;
-    int rc = in_memory(p) ? -EAGAIN : weft__lane_call(WEFT__LANE_FILES, sendfile_now, p);
+    enum where where = where_is(p);
+    if (where == AT_END)
+        return 0;
+    int rc = where == IN_MEMORY ? -EAGAIN : weft__lane_call(WEFT__LANE_FILES, sendfile_now, p);
     if (rc == -ECANCELED)
         return rc;
     if (rc < 0) /* in memory; or no thread: rather here than not at all */
@@ -342,6 +357,7 @@ static int by_sendfile(struct way *w, struct weft__frame *f, uint64_t offset, ui
         int sent = weft__enter_call(f);
         if (sent == 0 && (sent = weft__ready_call(f, w->to_slot, WEFT__WRITE, send_piece, &p)) == 0)
             return 0;
+        weft__slot_note(w->to_slot, sent);
         if (sent < 0)
             return sent;
         w->moved += (size_t)sent;

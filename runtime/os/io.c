@@ -228,11 +228,12 @@ static int transfer_in(struct weft__frame *f, struct weft__slot *s, struct trans
             long n = try_now(s, t);
             if (n >= 0) {
                 after_transfer(s, t, n, edge);
-                return (int)n;
+                return n > 0 || t->dir == WEFT__WRITE || t->bytes == 0 ? (int)n : weft__slot_end(s);
             }
             if (n == -EOPNOTSUPP || n == -ESPIPE)
                 return through_lane(f, s, t);
             if (n != -EAGAIN) {
+                weft__slot_note(s, n);
                 after_transfer(s, t, n, edge); /* the error was told to one; the others wait for what comes after it */
                 return (int)n;
             }

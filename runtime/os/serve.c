@@ -13,7 +13,8 @@
  * Owns      the connections, until their handlers get them.
  * Holds     V1  nobody spawns into the house once the acceptor has ended, and the house does not end before that.
  *           V2  a connection is its task's from the store to .taken on; one whose task never had a stack is closed by the
- *               caller, who fetches what has ended.
+ *               caller, who fetches what has ended. That has to be all of it: once shields are broken the caller is refused
+ *               every wait, and fetches without one.
  * Tested    tests/serve_test.c */
 #include <weft/error.h>
 #include <weft/io.h>
@@ -26,6 +27,7 @@
 #include "base/errno.h"
 #include "base/mem.h"
 #include "coord/await.h"
+#include "coord/policy.h"
 #include "os/socket.h"
 
 #define GRACE weft_sec(5)
@@ -169,12 +171,22 @@ static void door_shut(struct server *v)
 
 /* ---- the caller */
 
+/* V2. As weft_scope_next, but not to be refused. */
+static int next_by_force(weft_scope *house, weft_done *d)
+{
+    int rc = weft_scope_next(house, d);
+    struct weft__policy *p = rc == -ECANCELED ? weft__policy_of(weft__scope_of(house)) : NULL;
+    while (p && (rc = weft__policy_fetch(p, d)) == -EAGAIN)
+        weft__nap(weft__current());
+    return rc;
+}
+
 /* Sees one of the house off: 1 a connection, or the doorkeeper, whose place is *keeper (0 then, or why it was none: no
  * stack); 0 nobody is left; negative. */
-static int see_off(struct server *v, weft_task *keeper)
+static int see_off(struct server *v, weft_task *keeper, int (*next_of)(weft_scope *house, weft_done *d))
 {
     weft_done d;
-    int rc = weft_scope_next(&v->house, &d);
+    int rc = next_of(&v->house, &d);
     if (rc <= 0)
         return rc;
     if (d.task == *keeper) {
@@ -198,19 +210,20 @@ static int drain(struct server *v)
     int rc;
     weft_scope_begin(&grace, v->o.grace > 0 ? v->o.grace : v->o.grace == 0 ? GRACE : 0);
     do {
-        rc = see_off(v, &nobody);
+        rc = see_off(v, &nobody, weft_scope_next);
     } while (rc > 0);
     return weft_scope_end(&grace, rc);
 }
 
-/* What still is there is told, and after UNTIL_HARD cut off. A shield, so that it is fetched in spite of that. */
+/* What still is there is told, and after UNTIL_HARD cut off. A shield, so that it is fetched in spite of that; if that is
+ * broken, too, without waiting (V2). */
 static void clear(struct server *v)
 {
     weft_scope shield;
     weft_task nobody = 0;
     weft_scope_cancel_hard(&v->house, UNTIL_HARD, "shutdown");
     weft_scope_begin_shield(&shield, WEFT_NEVER);
-    while (see_off(v, &nobody) > 0)
+    while (see_off(v, &nobody, next_by_force) > 0)
         continue;
     weft_ignore(weft_scope_end(&shield, 0));
 }
@@ -232,7 +245,7 @@ static int serve_in(struct server *v, weft_scope *door)
     keeper = weft_spawn_with(&v->house, doorkeeper, v, &(weft_spawn_options){ .name = "doorkeeper" });
     int rc = keeper < 0 ? (int)keeper : 1;
     while (rc > 0 && keeper > 0)
-        rc = see_off(v, &keeper);
+        rc = see_off(v, &keeper, weft_scope_next);
     if (weft_task_alive(v->acceptor)) /* the doorkeeper had no memory, or was told by force */
         weft_scope_cancel(door, "shutdown");
     door_shut(v);

@@ -13,6 +13,10 @@
  *               must not wait for the other side to read while that waits for us to.
  *           L4  what OpenSSL has taken cannot be taken back: a write that is cancelled after that returns how much it was, and
  *               the records stay in `now` for the next call.
+ *           L5  the other side can make us work for nothing: new keys, each of which costs more than the 27 bytes that ask
+ *               for it, and tickets. USELESS of them without a byte for who reads, and it is over; the rest of what has come
+ *               is not looked at then, so that no call has more of them than these. Records without anything in them, and
+ *               warnings, OpenSSL counts itself.
  * Source    RFC 8446 6.1 (closing), 4.6.3 (keys are updated before the next record at the latest); what went wrong for
  *           others: openssl/openssl#6904, #7948 (tickets of a server to a client that has gone), #8677; trio#819.
  * Tested    tests/tls_test.c */
@@ -37,6 +41,7 @@ enum {
     AT_ONCE = 64 * 1024,  /* of plain text, between two writes below */
     UNSENT = 256 * 1024,  /* which OpenSSL may have written while a writer waits */
     KEPT = 1024,          /* of memory, for what will be sent next */
+    USELESS = 32,         /* L5; BoringSSL's number for new keys (Go has 16 for all) */
 };
 
 typedef struct weft__tls_conn conn;
@@ -288,6 +293,16 @@ static bool has_nothing(const conn *c)
     return weft__tls_held(&c->in) == 0 && !SSL_has_pending(c->ssl) && !(SSL_get_shutdown(c->ssl) & SSL_RECEIVED_SHUTDOWN);
 }
 
+/* L5. OpenSSL's word on each message, from within its calls. */
+static void on_message(int sent, int version, int type, const void *buf, size_t n, SSL *ssl, void *arg)
+{
+    conn *c = arg;
+    (void)version, (void)buf, (void)n, (void)ssl;
+    if (sent || type != SSL3_RT_HANDSHAKE || !c->open || ++c->useless <= USELESS)
+        return;
+    c->in.at = c->in.end;
+}
+
 /* One call, under the lock: as came_to. */
 static int decrypt(conn *c, void *buf, size_t n, size_t *got)
 {
@@ -298,6 +313,10 @@ static int decrypt(conn *c, void *buf, size_t n, size_t *got)
         return -EAGAIN;
     ERR_clear_error();
     rc = came_to(c, SSL_read_ex(c->ssl, buf, n, got));
+    if (rc == 1)
+        c->useless = 0;
+    if (c->useless > USELESS && c->broken == 0)
+        rc = break_off(c, -EPROTO, "too many messages without data");
     if (unsent(c) > UNSENT + 2 * AT_ONCE)
         rc = break_off(c, -EPROTO, "too many requests for answers that are not read");
     return rc;
@@ -365,7 +384,7 @@ static int write_some(conn *c, const struct iovec *v, int n)
             return cut_off();
     }
     c->owed = c->owed || taken > 0;
-    int sent = drain(c);
+    int sent = rc == -ECANCELED ? rc : drain(c); /* who was told to leave does not try again; an alert goes out */
     if (taken == 0)
         return rc < 0 ? rc : 0;
     return sent < 0 && sent != -ECANCELED ? sent : (int)taken; /* L4 */
@@ -490,6 +509,8 @@ static bool put_between(conn *c)
     }
     SSL_set_bio(c->ssl, in, out);
     SSL_set_app_data(c->ssl, c);
+    SSL_set_msg_callback(c->ssl, on_message);
+    SSL_set_msg_callback_arg(c->ssl, c);
     return true;
 }
 

@@ -7,16 +7,21 @@
  *           X2  no session outlives its SSL_CTX here: a client's are forgotten with it, and a server's tickets are under
  *               keys of its own. What was trusted before a reload may not be any more.
  *           X3  OpenSSL's queue of errors is the thread's. It is read in the call that filled it, before anything can
- *               suspend; and files are read by one call on a thread for such calls.
+ *               suspend; and what was read is parsed by one call on a thread for calls that take long.
+ *           X4  files are read whole before OpenSSL sees them. What it reads itself ends where a read fails: a chain, or the
+ *               list of whom to trust, would be cut short, and nobody told.
  *           The lock is never held while a connection's is asked for; the other way round it may be.
  * Source    RFC 8446 C.4 for tickets; RFC 7301 for what a server does about ALPN; RFC 9325 for what is not spoken.
  * Tested    tests/tls_test.c */
 #include <errno.h>
 #include <openssl/err.h>
+#include <openssl/pem.h>
 #include <stdio.h>
+#include <stdlib.h>
 #include <string.h>
 #include <strings.h>
 #include <weft/error.h>
+#include <weft/fs.h>
 #include <weft/offload.h>
 #include <weft/time.h>
 
@@ -46,9 +51,17 @@ int weft__tls_explain(char text[WEFT__TLS_TEXT], const char *what, int otherwise
 
 /* ---- what is read from files */
 
+/* One of them, whole (X4). NULL: there is none. */
+struct file {
+    const char *path;
+    char *data;
+    size_t n;
+};
+
 struct reading {
     weft_tls *tls;
     SSL_CTX *ctx;
+    struct file cert, key, ca;
     char text[WEFT__TLS_TEXT];
 };
 
@@ -96,38 +109,125 @@ static bool set_up(SSL_CTX *ctx, weft_tls *t)
     return SSL_CTX_set_min_proto_version(ctx, TLS1_2_VERSION) && SSL_CTX_set_session_id_context(ctx, id, sizeof id - 1);
 }
 
-static int read_files(struct reading *r)
+/* What there is of a kind ends without an error. */
+static bool is_end(void)
 {
-    const weft_tls *t = r->tls;
-    const char *key = t->key_file ? t->key_file : t->cert_file;
-    if (!set_up(r->ctx, r->tls))
-        return weft__tls_explain(r->text, "set-up", -ENOMEM);
-    if (t->cert_file && SSL_CTX_use_certificate_chain_file(r->ctx, t->cert_file) != 1)
-        return weft__tls_explain(r->text, t->cert_file, -EINVAL);
-    if (key && SSL_CTX_use_PrivateKey_file(r->ctx, key, SSL_FILETYPE_PEM) != 1)
-        return weft__tls_explain(r->text, key, -EINVAL);
-    /* Not set_default_verify_paths: what that adds reads the whole folder whenever an issuer is not known. */
-    if (!t->ca_file)
-        return SSL_CTX_set_default_verify_file(r->ctx) == 1 && SSL_CTX_set_default_verify_dir(r->ctx) == 1
-                ? 0
-                : weft__tls_explain(r->text, "authorities", -ENOMEM);
-    if (SSL_CTX_load_verify_file(r->ctx, t->ca_file) != 1)
-        return weft__tls_explain(r->text, t->ca_file, -EINVAL);
-    STACK_OF(X509_NAME) *names = t->ask ? SSL_load_client_CA_file(t->ca_file) : NULL;
-    if (t->ask && !names)
-        return weft__tls_explain(r->text, t->ca_file, -EINVAL);
-    SSL_CTX_set_client_CA_list(r->ctx, names);
-    return 0;
+    unsigned long e = ERR_peek_last_error();
+    if (ERR_GET_LIB(e) != ERR_LIB_PEM || ERR_GET_REASON(e) != PEM_R_NO_START_LINE)
+        return false;
+    ERR_clear_error();
+    return true;
 }
 
-/* On a thread for calls that block; X3. */
-static int read_all(void *arg)
+/* Ours, and then what leads from there to an authority. */
+static bool use_chain(SSL_CTX *ctx, BIO *from)
+{
+    X509 *x = PEM_read_bio_X509_AUX(from, NULL, no_passphrase, NULL);
+    bool good = x && SSL_CTX_use_certificate(ctx, x) == 1;
+    X509_free(x);
+    while (good && (x = PEM_read_bio_X509(from, NULL, no_passphrase, NULL)))
+        if (!(good = SSL_CTX_add0_chain_cert(ctx, x) == 1))
+            X509_free(x);
+    return good && is_end();
+}
+
+static bool use_key(SSL_CTX *ctx, BIO *from)
+{
+    EVP_PKEY *key = PEM_read_bio_PrivateKey(from, NULL, no_passphrase, NULL);
+    bool good = key && SSL_CTX_use_PrivateKey(ctx, key) == 1;
+    EVP_PKEY_free(key);
+    return good;
+}
+
+static bool trust_all(SSL_CTX *ctx, const STACK_OF(X509_INFO) *all)
+{
+    X509_STORE *store = SSL_CTX_get_cert_store(ctx);
+    int found = 0;
+    for (int i = 0; i < sk_X509_INFO_num(all); i++) {
+        const X509_INFO *x = sk_X509_INFO_value(all, i);
+        if ((x->x509 && X509_STORE_add_cert(store, x->x509) != 1) || (x->crl && X509_STORE_add_crl(store, x->crl) != 1))
+            return false;
+        found += x->x509 || x->crl;
+    }
+    if (found == 0)
+        ERR_raise(ERR_LIB_X509, X509_R_NO_CERTIFICATE_OR_CRL_FOUND);
+    return found > 0;
+}
+
+/* Whose certificates a server asks for. */
+static bool ask_for_all(SSL_CTX *ctx, const STACK_OF(X509_INFO) *all)
+{
+    int found = 0;
+    for (int i = 0; i < sk_X509_INFO_num(all); i++) {
+        X509 *x = sk_X509_INFO_value(all, i)->x509;
+        if (x && SSL_CTX_add_client_CA(ctx, x) != 1)
+            return false;
+        found += x != NULL;
+    }
+    if (found == 0)
+        ERR_raise(ERR_LIB_X509, X509_R_NO_CERTIFICATE_OR_CRL_FOUND);
+    return found > 0;
+}
+
+static bool use_authorities(SSL_CTX *ctx, BIO *from, bool ask)
+{
+    STACK_OF(X509_INFO) *all = PEM_X509_INFO_read_bio(from, NULL, no_passphrase, NULL);
+    bool good = all && trust_all(ctx, all) && (!ask || ask_for_all(ctx, all));
+    sk_X509_INFO_pop_free(all, X509_INFO_free);
+    return good;
+}
+
+/* The system's. Not set_default_verify_paths: what that adds reads the whole folder whenever an issuer is not known. Nor does
+ * it matter what is wrong with the file: an authority that is not there is not trusted. */
+static bool use_system(struct reading *r, BIO *from)
+{
+    if (from)
+        (void)use_authorities(r->ctx, from, false);
+    ERR_clear_error();
+    return SSL_CTX_set_default_verify_dir(r->ctx) == 1;
+}
+
+static int parse(struct reading *r, const struct file *f, bool (*use)(struct reading *r, BIO *from))
+{
+    BIO *from = f->data ? BIO_new_mem_buf(f->data, (int)f->n) : NULL;
+    bool good = (from || !f->data) && use(r, from);
+    BIO_free(from);
+    return good ? 0 : weft__tls_explain(r->text, f->path, ERR_peek_error() ? -EINVAL : -ENOMEM);
+}
+
+static bool parse_cert(struct reading *r, BIO *from)
+{
+    return use_chain(r->ctx, from);
+}
+
+static bool parse_key(struct reading *r, BIO *from)
+{
+    return use_key(r->ctx, from);
+}
+
+static bool parse_ca(struct reading *r, BIO *from)
+{
+    return r->tls->ca_file ? use_authorities(r->ctx, from, r->tls->ask) : use_system(r, from);
+}
+
+static int parse_files(struct reading *r)
+{
+    int rc = set_up(r->ctx, r->tls) ? 0 : weft__tls_explain(r->text, "set-up", -ENOMEM);
+    if (rc == 0 && r->cert.path)
+        rc = parse(r, &r->cert, parse_cert);
+    if (rc == 0 && r->key.path)
+        rc = parse(r, &r->key, parse_key);
+    return rc == 0 ? parse(r, &r->ca, parse_ca) : rc;
+}
+
+/* On a thread for calls that take long; X3. */
+static int parse_all(void *arg)
 {
     struct reading *r = arg;
     weft__tls_enter();
     ERR_clear_error();
     r->ctx = SSL_CTX_new(TLS_method());
-    int rc = r->ctx ? read_files(r) : weft__tls_explain(r->text, "set-up", -ENOMEM);
+    int rc = r->ctx ? parse_files(r) : weft__tls_explain(r->text, "set-up", -ENOMEM);
     if (rc < 0)
         SSL_CTX_free(r->ctx);
     ERR_clear_error();
@@ -135,10 +235,55 @@ static int read_all(void *arg)
     return rc;
 }
 
+static int load(struct reading *r, struct file *f, const char *path)
+{
+    f->path = path;
+    int rc = path ? weft_fs_load(path, &f->data, &f->n) : 0;
+    if (rc < 0 && rc != -ECANCELED)
+        snprintf(r->text, sizeof r->text, "TLS: %.48s: %s", path, weft_strerror(rc));
+    return rc;
+}
+
+/* The system may have none, or one that is not for us. */
+static int load_system(struct reading *r)
+{
+    const char *path = secure_getenv(X509_get_default_cert_file_env());
+    int rc = load(r, &r->ca, path ? path : X509_get_default_cert_file());
+    if (rc != -ENOENT && rc != -ENOTDIR && rc != -EACCES)
+        return rc;
+    r->text[0] = 0;
+    return 0;
+}
+
+/* X4 */
+static int load_all(struct reading *r)
+{
+    const weft_tls *t = r->tls;
+    int rc = load(r, &r->cert, t->cert_file);
+    if (rc == 0)
+        rc = load(r, &r->key, t->key_file ? t->key_file : t->cert_file);
+    if (rc == 0)
+        rc = t->ca_file ? load(r, &r->ca, t->ca_file) : load_system(r);
+    return rc;
+}
+
+/* A key is not left behind in memory that is free. */
+static void forget(struct file *f)
+{
+    if (f->data)
+        OPENSSL_cleanse(f->data, f->n);
+    weft_free(f->data);
+}
+
 /* 0, and r->ctx is the caller's. */
 static int read_again(struct reading *r)
 {
-    int rc = weft_blocking(read_all, r);
+    int rc = load_all(r);
+    if (rc == 0)
+        rc = weft_blocking(parse_all, r);
+    forget(&r->cert);
+    forget(&r->key);
+    forget(&r->ca);
     return rc < 0 && r->text[0] ? weft_fail_text(rc, r->text) : rc;
 }
 

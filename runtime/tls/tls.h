@@ -107,6 +107,7 @@ struct weft__tls_conn {
     bool ended;                       /* below has no more to read */
     bool said_goodbye;
     bool owed;                        /* L4: of what is to be sent some is the stream's, and not TLS's own */
+    int useless;                      /* L5: messages since the last byte that was read */
     bool filling, sending;            /* somebody reads, or writes, below */
     bool wants_fill, wants_send;      /* the other one waits for that */
     int broken;                       /* TLS's own error, for good */
