@@ -26,7 +26,7 @@
 #include "engine/rest.h"
 #include "sched/errand.h"
 
-enum { WORKERS_MOST = 1024, STACK_SCALE_MOST = 64 };
+enum { STACK_SCALE_MOST = 64 };
 
 struct weft__hooks weft__hooks;
 
@@ -80,11 +80,11 @@ static int worker_count(const weft_options *o)
 {
     if (o->workers > 0)
         return o->workers;
-    int given = from_environment("WEFT_WORKERS", WORKERS_MOST);
+    int given = from_environment("WEFT_WORKERS", WEFT__WORKERS_MOST);
     if (given > 0)
         return given;
     int n = weft__cpus_now();
-    return n > WORKERS_MOST ? WORKERS_MOST : n;
+    return n > WEFT__WORKERS_MOST ? WEFT__WORKERS_MOST : n;
 }
 
 static int check_options(const weft_options *o)
@@ -93,7 +93,7 @@ static int check_options(const weft_options *o)
         return -EINVAL;
     if (o->clock != WEFT_CLOCK_REAL && o->clock != WEFT_CLOCK_VIRTUAL)
         return -EINVAL;
-    if (o->workers < 0 || o->workers > WORKERS_MOST || weft__stack_class(o->stack_bytes) < 0)
+    if (o->workers < 0 || o->workers > WEFT__WORKERS_MOST || weft__stack_class(o->stack_bytes) < 0)
         return -EINVAL;
     return 0;
 }
@@ -140,6 +140,7 @@ static void free_all(weft_runtime *rt)
     weft__mem_free(rt->workers);
     weft__mem_free(rt->group.all);
     weft__mem_free(rt->group.idle.stack);
+    weft__places_fini(&rt->group);
     weft__mem_free(rt->seen_turns);
     weft__mem_free(rt);
     weft__fork_runtime_end();
@@ -178,6 +179,8 @@ static int make(weft_runtime *rt, const weft_options *o)
     rt->group.idle.stack = weft__mem_zeroed(n * sizeof rt->group.idle.stack[0]);
     rt->seen_turns = weft__mem_zeroed(n * sizeof rt->seen_turns[0]);
     if (!rt->workers || !rt->group.all || !rt->group.idle.stack || !rt->seen_turns)
+        return -ENOMEM;
+    if (weft__places_init(&rt->group) < 0)
         return -ENOMEM;
     for (int i = 0; i < rt->group.n; i++) {
         if (!(rt->workers[i] = worker_new(rt, i)))

@@ -222,37 +222,52 @@ static uint32_t steal_private(struct weft__sched *s, struct weft__sched *victim,
     return word != 0;
 }
 
+static uint32_t steal_from(struct weft__sched *s, struct weft__sched *victim, uint64_t now)
+{
+    uint32_t got = steal_ring(s, victim);
+    if (!got)
+        got = steal_deque(s, victim);
+    return got ? got : steal_private(s, victim, now);
+}
+
+static uint32_t steal_round(struct weft__sched *s, uint64_t now)
+{
+    uint32_t n = (uint32_t)s->group->n, first = weft__rng_next(&s->rng), got = 0;
+    for (uint32_t i = 0; i < n && !got; i++) {
+        struct weft__sched *victim = s->group->all[(first + i) % n];
+        if (victim != s)
+            got = steal_from(s, victim, now);
+    }
+    return got;
+}
+
+/* The same, the nearest first; apart, for what it needs of the stack. */
+static __attribute__((noinline)) uint32_t steal_near_first(struct weft__sched *s, uint64_t now)
+{
+    uint16_t order[WEFT__WORKERS_MOST];
+    struct weft__group *g = s->group;
+    uint32_t n = weft__place_order(g->places, (uint32_t)g->n, s->id, weft__rng_next(&s->rng), order), got = 0;
+    for (uint32_t i = 0; i < n && !got; i++)
+        got = steal_from(s, g->all[order[i]], now);
+    return got;
+}
+
 static bool steal(struct weft__sched *s, uint64_t now)
 {
-    uint32_t n = (uint32_t)s->group->n, first = weft__rng_next(&s->rng), got;
-    if (s->group->chaos_seed != 0) {
-        got = weft__chaos_steal(s);
+    struct weft__group *g = s->group;
+    uint32_t got = g->chaos_seed != 0 ? weft__chaos_steal(s) : g->places ? steal_near_first(s, now) : steal_round(s, now);
+    if (got > 0)
         weft__count(&s->count.stolen, got);
-        return got > 0;
-    }
-    for (uint32_t i = 0; i < n; i++) {
-        struct weft__sched *victim = s->group->all[(first + i) % n];
-        if (victim == s)
-            continue;
-        got = steal_ring(s, victim);
-        if (!got)
-            got = steal_deque(s, victim);
-        if (!got)
-            got = steal_private(s, victim, now);
-        if (got) {
-            weft__count(&s->count.stolen, got);
-            return true;
-        }
-    }
-    return false;
+    return got > 0;
 }
 
 /* R13: a busy worker looks at one other now and then, and takes half of what is more than its own: a queue that is
  * longer for long would mean longer tails. So would one whose worker does not move: its thread may not be running. */
 static void balance(struct weft__sched *s, uint32_t mine, uint64_t now)
 {
-    uint32_t n = (uint32_t)s->group->n;
-    struct weft__sched *victim = s->group->all[weft__rng_next(&s->rng) % n];
+    struct weft__group *g = s->group;
+    uint32_t n = (uint32_t)g->n, draw = weft__rng_next(&s->rng);
+    struct weft__sched *victim = g->all[g->places ? weft__place_draw(g->places, n, s->id, draw) : draw % n];
     if (victim == s)
         return;
     uint32_t theirs = weft__ready_len(&victim->ring), got = 0;
@@ -323,6 +338,8 @@ static void look_around(struct weft__worker *w, uint64_t now)
     bool spare = slow && somebody_else_serves(w, now); /* R11 */
     bool alone = weft__ready_len(&s->ring) == 0;
 
+    if (s->group->places)
+        weft__place_look(s);
     expire_due(w, false, now);
     if (!spare) {
         take_share(s, now);

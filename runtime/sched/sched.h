@@ -15,6 +15,7 @@
 #include "sched/deque.h"
 #include "sched/idle.h"
 #include "sched/inject.h"
+#include "sched/place.h"
 #include "sched/private.h"
 #include "sched/ready.h"
 #include "sched/wait.h"
@@ -42,6 +43,7 @@ struct weft__side;
 struct weft__scope_extra;
 struct weft__group;
 struct weft__keeps;
+struct weft__topology;
 
 /* The running part of a task, of a worker's loop, or of a plain thread. It lives at the top of the task's stack,
  * or in the C frame of the joiner that runs an unstarted child (coord/child.c). */
@@ -184,6 +186,8 @@ struct weft__group {
     int n, cores;
     struct weft__sched **all;
     const struct weft__sched_ops *ops;
+    const struct weft__topology *topology; /* of whoever has places */
+    at_int *places; /* of each worker, by whom it is written: where it runs (sched/place.c); NULL: there is no choice */
     uint64_t chaos_seed; /* 0: none */
     struct weft__clock clock;
     at_word numbers; /* sched/chaos.c */
