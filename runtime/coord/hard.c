@@ -15,7 +15,7 @@
  *
  * The mark is never taken back: the scope is on its way out. A walk that goes on after G3 holds the scope as any other.
  * Plain     a plain thread without a runtime has no timers. Its own waits look for records, as they do for deadlines.
- * Tested    tests/policy_test.c, tests/tree_test.c */
+ * Tested    tests/policy_test.c, tests/tree_test.c, tests/explore/hard.c */
 #include "base/clock.h"
 #include "base/fork.h"
 #include "base/mem.h"

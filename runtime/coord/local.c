@@ -10,7 +10,7 @@
  *           V3  who takes the last count away drops the value. acq_rel: it sees what all other holders did with it.
  * Dropped   a copy of all entries at each spawn: a spawn is frequent, a set is not.
  * Source    Python's contextvars, whose context is copied as a tree of immutable nodes.
- * Tested    tests/local_test.c */
+ * Tested    tests/local_test.c, tests/fault_coord_test.c */
 #include <errno.h>
 #include <weft/local.h>
 
@@ -129,13 +129,14 @@ static int set_handed(struct weft__keeps *k, uint64_t id, void *value, void (*dr
     int n = old ? old->n : 0, at = find_handed(old, id);
     if ((at < n ? old->entry[at]->value : NULL) == value)
         return 0;
+    bool none_left = !value && n == 1;
     struct entry *e = value ? entry_new(id, value, drop) : NULL;
-    struct weft__handed *new = e || n > 1 ? changed(old, at, e) : NULL;
-    if ((value && !e) || (!new && (e || n > 1))) {
+    struct weft__handed *new = none_left || (value && !e) ? NULL : changed(old, at, e);
+    if (!new && !none_left) {
         weft__mem_free(e);
         return -ENOMEM;
     }
-    k->handed = new; /* none, when the only one is taken out */
+    k->handed = new;
     weft__handed_let_go(old);
     return 0;
 }

@@ -12,7 +12,7 @@
  * Cost      a scope without these options has no policy, and its state is another number (WEFT__SCOPE_OPEN): its spawns and
  *           ends look at none of this. One with a policy takes its lock three times a child.
  * Source    errgroup.SetLimit, asyncio.as_completed, Promise.any.
- * Tested    tests/policy_test.c */
+ * Tested    tests/policy_test.c, tests/explore/policy.c */
 #include "coord/policy.h"
 
 #include <errno.h>

@@ -21,7 +21,7 @@
  *           or who failed would have to find them somebody else. So a start holds up those who submit at that moment, once
  *           for each thread of a pool.
  * Signals   are blocked in these threads, as in all of weft's; what is forked from them gets the program's mask.
- * Tested    tests/blocking_test.c, tests/lane_test.c */
+ * Tested    tests/blocking_test.c, tests/lane_test.c, tests/explore/pool.c */
 #include "event/offload.h"
 
 #include <errno.h>
@@ -130,8 +130,9 @@ static void run(struct weft__pool *p, struct weft__job *job)
 /* With the lock held, which it lets go and takes again. False: it had nothing to do for so long. */
 static bool rest(struct weft__pool *p, int64_t until)
 {
-    struct rester r = { .called = 0 };
+    struct rester r;
     bool in_time = true;
+    ati_store(&r.called, 0);
     list_push_head(&p->resting, &r.link);
     p->idle++;
     weft__unlock(&p->lock);

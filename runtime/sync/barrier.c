@@ -11,7 +11,7 @@
  *           nor has who let it go, so any of them may free it then.
  * Source    asyncio.Barrier: who is cancelled leaves, and the barrier stays as it is (threading.Barrier, whose waits have
  *           no cancel, breaks when a wait times out). reset, abort: the same.
- * Tested    tests/barrier_test.c, tests/sync_cancel_test.c, stress/sync.c */
+ * Tested    tests/barrier_test.c, tests/sync_cancel_test.c, tests/explore/meet.c, stress/sync.c */
 #include <errno.h>
 #include <limits.h>
 #include "base/fork.h"

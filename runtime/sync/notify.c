@@ -7,7 +7,7 @@
  * Freed     by who was notified last: whoever takes a permit does it under the lock, after the notifier has let go of it.
  *           Without the lock `permit` is looked at only to save the preparation of a wait.
  * Source    Tokio's Notify.
- * Tested    tests/notify_test.c, tests/sync_cancel_test.c, stress/sync.c */
+ * Tested    tests/notify_test.c, tests/sync_cancel_test.c, tests/explore/meet.c, stress/sync.c */
 #include "sync/notify.h"
 
 #include <errno.h>

@@ -7,7 +7,7 @@
  *               whoever finds its own frame there has called from its own function.
  * Freed     by who found it done, or was served last: who finds it done without the lock finds the lock free, too.
  * Source    Go's sync.Once, Rust's OnceCell; that a failure hands over is Tokio's get_or_try_init.
- * Tested    tests/once_test.c, tests/sync_cancel_test.c, tests/explore/waiter.c, stress/sync.c */
+ * Tested    tests/once_test.c, tests/sync_cancel_test.c, tests/explore, stress/sync.c */
 #include <errno.h>
 #include "base/fork.h"
 #include <weft/sync.h>

@@ -4,7 +4,7 @@
  * Holds     set once, under the lock; so a waiter either sees it or is in the list that the set takes. Those in the list
  *           are handed the result: whoever was served has no business with the promise.
  * Freed     by who was served last, or found it set: who finds it set without the lock finds the lock free, too.
- * Tested    tests/promise_test.c, tests/sync_cancel_test.c, tests/explore/waiter.c, stress/sync.c */
+ * Tested    tests/promise_test.c, tests/sync_cancel_test.c, tests/explore, stress/sync.c */
 #include <errno.h>
 #include "base/fork.h"
 #include <weft/sync.h>

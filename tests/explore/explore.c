@@ -719,6 +719,12 @@ bool ex_cas(struct ex_site *site, void *p, unsigned bytes, uint64_t old, uint64_
     return same;
 }
 
+bool ex_step(struct ex_site *site)
+{
+    site->hits++;
+    return site->drop == 0;
+}
+
 void ex_fence(struct ex_site *site)
 {
     if (stage != RUNNING)

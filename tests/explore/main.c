@@ -9,7 +9,7 @@
  *                           there for ThreadSanitizer
  *   explore sites group     each access that the group's scenarios come to, with its order
  *
- * A mutation weakens one access, or drops one fence, of weft's sources, which stay as they are. It is named by where it
+ * A mutation weakens one access, or drops one fence or step (steps.h), of weft's sources, which stay as they are. It is named by where it
  * is: function, kind of access, and which of that kind in the function. It must make its scenario fail; or, where the
  * order is known not to be needed, all scenarios of the groups must pass without it, and why is said there. In the files
  * of `covered` there is no ordered access without a mutation. */
@@ -20,14 +20,14 @@
 
 static const struct ex_scenario *const groups[] = { deque_scenarios, private_scenarios, ready_scenarios, claim_scenarios, wait_scenarios,
     cancel_scenarios, walk_scenarios, scope_scenarios, idle_scenarios, lock_scenarios, slot_scenarios, sync_scenarios,
-    select_scenarios };
+    select_scenarios, meet_scenarios, policy_scenarios, hard_scenarios, pool_scenarios };
 enum { GROUPS = sizeof groups / sizeof groups[0] };
 
 /* At most so many runs of a scenario: of one that is to pass, of one that is to fail, of each where an order is not
  * needed. Those that are not bounded otherwise are complete within that. */
 enum { GOOD_RUNS = 1000000, BAD_RUNS = 300000, NEEDLESS_RUNS = 60000, CHANCE_RUNS = 20000 };
 
-enum { ACQUIRE = EX_ACQUIRE, RELEASE = EX_RELEASE, FENCE = EX_FENCE };
+enum { ACQUIRE = EX_ACQUIRE, RELEASE = EX_RELEASE, FENCE = EX_FENCE, STEP = EX_STEP };
 
 struct mutation {
     const char *name;

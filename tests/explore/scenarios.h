@@ -9,7 +9,8 @@
 
 extern const struct ex_scenario deque_scenarios[], private_scenarios[], ready_scenarios[], claim_scenarios[], wait_scenarios[],
         cancel_scenarios[], walk_scenarios[], scope_scenarios[], idle_scenarios[], slot_scenarios[], lock_scenarios[],
-        sync_scenarios[], select_scenarios[];
+        sync_scenarios[], select_scenarios[], policy_scenarios[], hard_scenarios[],
+        meet_scenarios[], pool_scenarios[];
 
 /* ---- stubs.c */
 
@@ -39,6 +40,13 @@ struct weft_runtime *the_runtime(void);
 extern at_word *errand_mail;
 /* The one that was sent; NULL: none. */
 extern struct weft__task *errand_posted;
+
+/* The timer that is armed, NULL: none; and whether there is no memory for one. */
+struct weft__timer;
+extern struct weft__timer *timer_armed;
+extern bool timer_refused;
+/* Its time has come: the worker's part. */
+void timer_strikes(void (*call)(struct weft__timer *timer));
 
 /* How often a person was made runnable, and had not run since. */
 extern unsigned char runnable[PEOPLE];

@@ -1,6 +1,7 @@
 /* stubs.c - what the explored code calls and is not itself explored. */
 #include "scenarios.h"
 
+#include <errno.h>
 #include <sched.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -182,8 +183,11 @@ static at_word mail[PEOPLE];
 static int registers[PEOPLE];
 unsigned char runnable[PEOPLE];
 
+static void timer_reset(void);
+
 void people_reset(void)
 {
+    timer_reset();
     arena_reset();
     table_reset(PEOPLE); /* the first blocks are theirs */
     memset(the_runtime(), 0, sizeof *the_runtime());
@@ -289,6 +293,65 @@ void weft__errand_post(struct weft__group *g, struct weft__task *errand)
     ex_send(errand_mail);
 }
 
+/* ---- one timer; M4 of event/timer.c */
+
+struct weft__timer *timer_armed;
+bool timer_refused;
+static struct weft__lock heap;
+
+static void timer_reset(void)
+{
+    timer_armed = NULL;
+    timer_refused = false;
+}
+
+int weft__timer_arm(struct weft__timers *t, struct weft__timer *timer, int64_t at, bool *first)
+{
+    (void)t, (void)at;
+    *first = false;
+    if (timer_refused)
+        return -ENOMEM;
+    if (timer_armed)
+        ex_fail("two timers");
+    weft__lock(&heap);
+    timer_armed = timer;
+    at_store_release(&timer->armed, 1);
+    weft__unlock(&heap);
+    return 0;
+}
+
+bool weft__timer_disarm(struct weft__timer *timer)
+{
+    for (;;) {
+        weft__lock(&heap);
+        uint64_t armed = at_load(&timer->armed);
+        if (armed == 1) {
+            timer_armed = NULL;
+            at_store_release(&timer->armed, 0);
+        }
+        weft__unlock(&heap);
+        if (armed != WEFT__TIMER_STRIKING)
+            return armed == 1;
+        ex_relax();
+    }
+}
+
+void timer_strikes(void (*call)(struct weft__timer *timer))
+{
+    weft__lock(&heap);
+    struct weft__timer *timer = timer_armed;
+    timer_armed = NULL;
+    if (timer)
+        at_store_release(&timer->armed, WEFT__TIMER_STRIKING);
+    weft__unlock(&heap);
+    if (!timer)
+        return;
+    call(timer);
+    weft__lock(&heap);
+    at_store_release(&timer->armed, 0);
+    weft__unlock(&heap);
+}
+
 /* ---- what no scenario comes to */
 
 #define NOT_HERE ex_fail("%s is not explored", __func__)
@@ -352,7 +415,7 @@ void weft__life_end_slow(struct weft__task *t, weft_task id)
 const char *weft__detail_text(struct weft__frame *f, int code)
 {
     (void)f, (void)code;
-    NOT_HERE;
+    return NULL; /* it gave none */
 }
 size_t weft__stack_mark(struct weft__stack *s)
 {
@@ -402,16 +465,6 @@ void weft__report(struct weft_runtime *rt, const char *what, weft_task task, con
     (void)rt, (void)what, (void)task, (void)name, (void)code, (void)text;
     NOT_HERE;
 }
-int weft__timer_arm(struct weft__timers *t, struct weft__timer *timer, int64_t at, bool *first)
-{
-    (void)t, (void)timer, (void)at, (void)first;
-    NOT_HERE;
-}
-bool weft__timer_disarm(struct weft__timer *timer)
-{
-    (void)timer;
-    NOT_HERE;
-}
 void weft__hand_gone(struct weft_runtime *rt)
 {
     (void)rt; /* there is no I/O thread */
@@ -441,111 +494,13 @@ void weft__join_unpublish(struct weft__joiner *j)
     (void)j;
     NOT_HERE;
 }
-struct weft__lock *weft__notify_lock(weft_notify *n)
-{
-    (void)n;
-    NOT_HERE;
-}
-bool weft__notify_take(weft_notify *n)
-{
-    (void)n;
-    NOT_HERE;
-}
-struct weft__link *weft__notify_waiters(weft_notify *n)
-{
-    (void)n;
-    NOT_HERE;
-}
 void weft__topic_leave(struct weft_chan *c)
 {
     (void)c;
     NOT_HERE;
 }
-int weft__policy_wanted(const weft_scope_options *o)
-{
-    (void)o;
-    NOT_HERE;
-    return 0;
-}
-struct weft__policy *weft__policy_new(const weft_scope_options *o)
-{
-    (void)o;
-    NOT_HERE;
-    return NULL;
-}
-void weft__policy_free(struct weft__policy *p)
-{
-    (void)p;
-    NOT_HERE;
-}
-int weft__policy_enter(struct weft__scope *s, struct weft__policy *p)
-{
-    (void)s, (void)p;
-    NOT_HERE;
-    return 0;
-}
-void weft__policy_leave(struct weft__policy *p)
-{
-    (void)p;
-    NOT_HERE;
-}
-void weft__policy_judge(struct weft__scope *s, struct weft__policy *p, struct weft__frame *f, int rc, bool left)
-{
-    (void)s, (void)p, (void)f, (void)rc, (void)left;
-    NOT_HERE;
-}
-void weft__policy_ended(struct weft__policy *p, struct weft__frame *f, int rc)
-{
-    (void)p, (void)f, (void)rc;
-    NOT_HERE;
-}
-bool weft__policy_puts_up_with(struct weft__scope *s, struct weft__policy *p, void *arg, int code, const char *text)
-{
-    (void)s, (void)p, (void)arg, (void)code, (void)text;
-    NOT_HERE;
-    return false;
-}
-bool weft__policy_keeps_body(struct weft__scope *s, struct weft__policy *p)
-{
-    (void)s, (void)p;
-    NOT_HERE;
-    return false;
-}
-bool weft__policy_verdict(struct weft__policy *p, int code, unsigned first, int rc, int *result)
-{
-    (void)p, (void)code, (void)first, (void)rc, (void)result;
-    NOT_HERE;
-    return false;
-}
-bool weft__policy_undecided(const struct weft__policy *p)
-{
-    (void)p;
-    NOT_HERE;
-    return false;
-}
-void weft__hard_struck(struct weft__timer *timer)
-{
-    (void)timer;
-    NOT_HERE;
-}
-int64_t weft__hard_next(struct weft__scope *s)
-{
-    (void)s;
-    NOT_HERE;
-    return INT64_MAX;
-}
-void weft__hard_overdue(struct weft__frame *f)
-{
-    (void)f;
-    NOT_HERE;
-}
-
 /* ---- what a scope that failed has at its end: nothing of these */
 
-void weft__hard_over(struct weft__scope_extra *x)
-{
-    (void)x;
-}
 void weft__callers_free(struct weft__scope_extra *x)
 {
     (void)x;

@@ -17,7 +17,8 @@ enum ex_order {
     EX_ACQUIRE = 1,
     EX_RELEASE = 2,
     EX_ACQ_REL = 3,
-    EX_FENCE = 4
+    EX_FENCE = 4,
+    EX_STEP = 8 /* no access, but a call: see steps.h */
 };
 
 struct ex_site {
@@ -34,6 +35,7 @@ bool ex_cas(struct ex_site *site, void *p, unsigned bytes, uint64_t old, uint64_
 uint64_t ex_add(struct ex_site *site, void *p, unsigned bytes, uint64_t n);
 uint64_t ex_swap(struct ex_site *site, void *p, unsigned bytes, uint64_t v);
 void ex_fence(struct ex_site *site);
+bool ex_step(struct ex_site *site);
 void ex_relax(void);
 
 #define EX_PASTE_(a, b) a##b
