@@ -39,6 +39,7 @@ static const struct workload workloads[] = {
     { "fib", work_fib, { { "n", 32, 2, 60 } }, false },
     { "file_read", work_file_read,
             { { "n", MILLION / 2, 1, 1000 * MILLION }, { "tasks", 64, 1, MILLION }, TOGGLE("lane") }, false },
+    { "idle_connections", work_idle_connections, { { "n", 1000, 1, MILLION } }, false },
     { "idle_memory", work_idle_memory, { { "n", MILLION / 10, 1, 100 * MILLION } }, false },
     { "mutex", work_mutex,
             { { "n", 10 * MILLION, 1, 1000 * MILLION }, { "tasks", 100, 1, MILLION }, TOGGLE("hold") }, false },
@@ -61,6 +62,7 @@ static const struct workload workloads[] = {
             false },
     { "udp_echo", work_udp_echo,
             { { "port", 9000, 1, 65535 }, { "batch", 32, 1, 1024 }, { "tasks", 1, 1, MILLION } }, true },
+    { "waiters", work_waiters, { { "n", MILLION / 10, 1, 100 * MILLION } }, false },
     { "yield", work_yield,
             { { "n", 20 * MILLION, 1, 1000 * MILLION }, { "tasks", 1000, 1, MILLION } }, false },
 };

@@ -50,6 +50,7 @@ long resident_bytes(void);
 /* The workloads, each run as a task on a struct job: 0 or a negative errno, with its detail. */
 weft_fn work_spawn_join, work_spawn_many, work_fib, work_skynet; /* work_forkjoin.c */
 weft_fn work_yield, work_idle_memory, work_run_blocking;         /* work_sched.c */
+weft_fn work_waiters, work_idle_connections;                     /* work_idle.c */
 weft_fn work_timers, work_timer_churn;                           /* work_time.c */
 weft_fn work_pingpong, work_chan_mpmc;                           /* work_coord.c */
 weft_fn work_mutex;                                              /* work_sync.c */
