@@ -1,6 +1,7 @@
 /* load.h - what the loads share: words of the command line, the clock, latencies, how they give up.
  *
- * Callers   udp_load.c, proxy_load.c, tls_load.c, tls_epoll.c: programs without weft, which stand for somebody else's. */
+ * Callers   udp_load.c, proxy_load.c, tls_load.c, tls_epoll.c, tails_load.c: programs without weft, which stand for somebody
+ * else's. And work_tails.c, for the buckets. */
 #ifndef BENCH_LOAD_H
 #define BENCH_LOAD_H
 
@@ -56,11 +57,16 @@ static inline long *load_buckets(void)
     return buckets;
 }
 
-static inline void load_latency(int64_t ns)
+static inline int load_bucket(int64_t ns)
 {
     uint64_t v = (uint64_t)ns;
     int shift = v < LOAD_FINE ? -1 : 58 - __builtin_clzll(v); /* leaves 6 bits, 32 to 63 */
-    load_buckets()[shift < 0 ? (int)v : (shift + 1) * LOAD_FINE + (int)(v >> shift) - LOAD_FINE]++;
+    return shift < 0 ? (int)v : (shift + 1) * LOAD_FINE + (int)(v >> shift) - LOAD_FINE;
+}
+
+static inline void load_latency(int64_t ns)
+{
+    load_buckets()[load_bucket(ns)]++;
 }
 
 static inline double load_percentile(long of, double share)

@@ -8,7 +8,7 @@
 
 #include <weft.h>
 
-enum { PARAMS_MAX = 5, EXTRAS_MAX = 2 };
+enum { PARAMS_MAX = 5, EXTRAS_MAX = 5 };
 
 /* One argument that a workload takes, as `key=value`. */
 struct param {
@@ -59,5 +59,7 @@ weft_fn work_echo;                                               /* work_echo.c 
 weft_fn work_udp_echo;                                           /* work_udp.c */
 weft_fn work_proxy;                                              /* work_proxy.c */
 weft_fn work_process_spawn;                                      /* work_process.c */
+weft_fn work_tails_hogs, work_tails_blocked, work_tails_storm;   /* work_tails.c */
+weft_fn work_tails_timers, work_tails_pair, work_tails_ready;
 
 #endif

@@ -75,7 +75,11 @@ SIZES = {  # of a case, a workload, or a load: to measure, and to see that it ru
     "udp": (["seconds=3", "warmup=0.5"], ["seconds=0.1", "warmup=0.02"]),
     "proxy": (["mib=1024"], ["mib=4"]),
     "tls": (["seconds=3", "warmup=0.5"], ["seconds=0.1", "warmup=0.02"]),
+    "tails": (["seconds=2", "warmup=0.3"], ["seconds=0.1", "warmup=0.02", "patience=1"]),
+    "tails_pair": (["ms=2000"], ["ms=50"]),
+    "tails_ready": (["ms=2000"], ["ms=50"]),
 }
+HEADS = ["case", "who", "op/s", "least to most", "of the first", "CPU µs/op", "of the first", "p50 µs", "p99 µs"]
 
 
 class Missing(Exception):
@@ -83,6 +87,11 @@ class Missing(Exception):
 
 
 # --- the programs ----------------------------------------------------------------------------
+
+def stale(into, sources):
+    """Whether a program has to be made: it is not there, or one of its sources is newer."""
+    return not into.exists() or into.stat().st_mtime < max(source.stat().st_mtime for source in sources)
+
 
 class Programs:
     """Where they are, and how they are made."""
@@ -122,10 +131,10 @@ class Programs:
         return path
 
     def go(self):
-        into = self.build / "peers/go"
-        if not into.exists() and not self.smoke:
+        into, sources = self.build / "peers/go", sorted((HERE / "peers/go").glob("*.go"))
+        if not self.smoke and stale(into, sources):
             print("building bench/peers/go", file=sys.stderr)
-            subprocess.run([self.tool("go"), "build", "-o", into, HERE / "peers/go/main.go"],
+            subprocess.run([self.tool("go"), "build", "-o", into, *sources],
                            env={**os.environ, "GOWORK": "off"}, stdout=sys.stderr)
         if not into.exists():
             raise Missing(f"{into} is not built")
@@ -135,7 +144,8 @@ class Programs:
         """Outside of the sources, which get no lock file so. Debian's crates where they are installed."""
         folder = self.build / "peers/tokio"
         into = folder / "target/release/peer"
-        if not into.exists() and not self.smoke:
+        sources = [HERE / "peers/tokio/Cargo.toml", *(HERE / "peers/tokio/src").glob("*.rs")]
+        if not self.smoke and stale(into, sources):
             print("building bench/peers/tokio", file=sys.stderr)
             shutil.copytree(HERE / "peers/tokio", folder, dirs_exist_ok=True)
             words = []
@@ -160,6 +170,7 @@ class Programs:
             "udp_load": lambda: [self.ours("udp_load")],
             "proxy_load": lambda: [self.ours("proxy_load")],
             "tls_load": lambda: [self.ours("tls_load")],
+            "tails_load": lambda: [self.ours("tails_load")],
             "tls_peer": lambda: [*self.prefix, self.ours("tls_peer")],
             "tls_epoll": lambda: [self.ours("tls_epoll")],
         }
@@ -220,7 +231,7 @@ def last_json(command, env=None):
 
 def connect(server, port):
     """A connection, once the server is there."""
-    end = time.monotonic() + 20
+    end = time.monotonic() + 60  # that of tails_timers first spawns a million tasks
     while True:
         try:
             return socket.create_connection(("127.0.0.1", port), timeout=20)
@@ -295,7 +306,7 @@ def run_server(programs, case, program, words, sizes):
             load = [*programs.find(f"{case.load}_load"), *case.words, *sizes, f"port={port}", f"to={to}"]
         env = {**os.environ, "BENCH_CERT": certificate(programs, folder)} if case.load == "tls" else None
         with serving(command, env) as server:
-            if case.load == "tcp":
+            if case.load in ("tcp", "tails"):
                 connect(server, port).close()
             before = cpu_seconds(server.pid)
             result = last_json(load) if load else converse(server, port, int(case.words[0].partition("=")[2]))
@@ -308,7 +319,7 @@ def run_once(programs, case, program, words):
     sizes = sizes[programs.smoke]
     if case.load:
         return run_server(programs, case, program, words, sizes)
-    env = {**os.environ, "BENCH_CHILD": str(programs.ours("nothing"))}
+    env = {**os.environ, "BENCH_CHILD": str(programs.ours("nothing"))} if words[0] == "process_spawn" else None
     return last_json([*programs.find(program), *words, *case.words, *sizes], env)
 
 
@@ -389,25 +400,24 @@ def machine():
     return f"{os.cpu_count()} × {model}, {gib:.0f} GiB, Linux {platform.release()}"
 
 
-def print_table(report, rows, turns):
+def print_table(report, heads, rows, turns, note):
     shares = [run["others_share"] for run in report["runs"] if "others_share" in run] or [0]
     print(f"\nMachine: {report['machine']}; medians of {turns}. Meanwhile other programs took"
           f" {statistics.median(shares):.0%} of it (median; at most {max(shares):.0%}).\n")
     for version in report["versions"].values():
         print(f"- {version}")
-    print("\nAn op of `proxy` is a MiB that has arrived.\n")
-    heads = ["case", "who", "op/s", "least to most", "of the first", "CPU µs/op", "of the first", "p50 µs", "p99 µs"]
+    print(f"\n{note}\n")
     print("|", " | ".join(heads), "|")
     print("|", " | ".join(["---", "---", *["---:"] * (len(heads) - 2)]), "|")
     for row in rows:
         print("|", " | ".join(row), "|")
 
 
-def arguments():
-    parser = argparse.ArgumentParser(description="Measures weft and the world beside its peers.")
+def arguments(description, out):
+    parser = argparse.ArgumentParser(description=description)
     parser.add_argument("-n", type=int, default=5, help="runs of each case (5)")
     parser.add_argument("-w", metavar="CASES", help="comma-separated: workloads, or whole cases")
-    parser.add_argument("-o", metavar="FILE", default="world.json", help="world.json")
+    parser.add_argument("-o", metavar="FILE", default=out, help=out)
     parser.add_argument("--build", metavar="DIR", type=pathlib.Path, default=HERE.parent / "build", help="build/")
     peers = os.environ.get("PEERS")
     parser.add_argument("--peers", metavar="DIR", type=pathlib.Path, default=pathlib.Path(peers) if peers else None)
@@ -416,11 +426,11 @@ def arguments():
     return parser.parse_args()
 
 
-def main():
-    options = arguments()
+def run_all(options, cases, heads, rows_of, note):
+    """What main() does, here and in tails.py: runs what was asked for, writes the file, prints the table."""
     turns = 1 if options.smoke else options.n
     asked = options.w and options.w.split(",")
-    cases = [case for case in CASES if not asked or case.name in asked or case.name.split()[0] in asked]
+    cases = [case for case in cases if not asked or case.name in asked or case.name.split()[0] in asked]
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))  # so that servers are ended
     programs, rows, failed = Programs(options), [], 0
     report = {"machine": machine(), "versions": {}, "runs": []}
@@ -435,8 +445,13 @@ def main():
     if options.smoke:
         print(f"{len(report['runs']) - failed} ran, {failed} failed")
     else:
-        print_table(report, rows, turns)
+        print_table(report, heads, rows, turns, note)
     return 1 if failed else 0
+
+
+def main():
+    options = arguments("Measures weft and the world beside its peers.", "world.json")
+    return run_all(options, CASES, HEADS, rows_of, "An op of `proxy` is a MiB that has arrived.")
 
 
 if __name__ == "__main__":

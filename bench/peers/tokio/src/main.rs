@@ -1,8 +1,10 @@
-//! Peer "tokio" of bench/world.py: file_read, by Tokio. It keeps the contract of the other peers.
+//! Peer "tokio" of bench/world.py (file_read) and bench/tails.py (tails.rs). It keeps the contract of the other peers.
 //!
 //! `tasks` tasks read pages of one file, which was just written, at changing places. With pread=0 each has a
 //! `tokio::fs::File`, seeks and reads, which is what the manual has, and two calls of the pool; with pread=1 they share a
 //! `std::fs::File` and read by `read_exact_at` within `spawn_blocking`, which is the least that Tokio can do it with.
+
+mod tails;
 
 use std::collections::HashMap;
 use std::fs;
@@ -102,9 +104,10 @@ fn version() -> String {
 fn main() {
     let mut words = std::env::args().skip(1);
     match words.next().unwrap_or_default().as_str() {
-        "list" => println!("file_read"),
+        "list" => println!("file_read {}", tails::WORKLOADS.join(" ")),
         "version" => println!("{}", version()),
-        "file_read" => {
+        name if name == "file_read" || tails::WORKLOADS.contains(&name) => {
+            let name = name.to_string();
             let number = |word: String| {
                 let (key, value) = word.split_once('=').expect("key=value");
                 (key.to_string(), value.parse().expect("a number"))
@@ -112,12 +115,15 @@ fn main() {
             let args: HashMap<String, u64> = words.map(number).collect();
             let threads = *args.get("threads").unwrap_or(&2) as usize;
             let mut builder = tokio::runtime::Builder::new_multi_thread();
-            let runtime = builder.worker_threads(threads).build().unwrap();
-            let root = runtime.spawn(file_read(args));
+            let runtime = builder.worker_threads(threads).enable_all().build().unwrap();
+            let root = match name.as_str() {
+                "file_read" => runtime.spawn(file_read(args)),
+                _ => runtime.spawn(tails::run(name, args)),
+            };
             runtime.block_on(root).unwrap();
         }
         _ => {
-            eprintln!("usage: peer list | version | file_read [key=value...]");
+            eprintln!("usage: peer list | version | WORKLOAD [key=value...]");
             std::process::exit(2);
         }
     }
