@@ -592,6 +592,67 @@ START_TEST(what_is_queued_behind_a_computing_task_runs_elsewhere_soon)
 }
 END_TEST
 
+/* -- spawned tasks that compute for long, beside others that have short turns -- */
+
+enum { SHORT = 8, LONG = 6 };
+
+struct newcomers {
+    long turns, at_last_end, between; /* of all the short ones */
+    int ended;
+    bool over;
+};
+
+static int short_turns(void *arg)
+{
+    struct newcomers *c = arg;
+    int rc = 0;
+    while (!own(c->over) && rc == 0) {
+        own_set(c->turns, own(c->turns) + 1);
+        rc = weft_yield();
+    }
+    return rc;
+}
+
+static int long_turn(void *arg)
+{
+    struct newcomers *c = arg;
+    if (own(c->ended) > 0)
+        own_set(c->between, own(c->between) + own(c->turns) - own(c->at_last_end));
+    int64_t end = weft_after(weft_ms(2));
+    while (weft_now() < end)
+        continue;
+    own_set(c->ended, own(c->ended) + 1);
+    own_set(c->at_last_end, own(c->turns));
+    return 0;
+}
+
+static int beside_newcomers(void *arg)
+{
+    struct newcomers *c = arg;
+    weft_scope others, all;
+    weft_scope_begin(&others, WEFT_NEVER);
+    for (int i = 0; i < SHORT; i++)
+        weft_spawn(&others, short_turns, c);
+    while (own(c->turns) < SHORT)
+        weft_ignore(weft_yield());
+    weft_scope_begin(&all, WEFT_NEVER);
+    for (int i = 0; i < LONG; i++) /* with control words of their own: none is run as a call at the end of the scope */
+        weft_spawn_with(&all, long_turn, c, &(weft_spawn_options){ .keep_fp = true });
+    int rc = weft_scope_end(&all, 0);
+    own_set(c->over, true);
+    return weft_scope_end(&others, rc);
+}
+
+START_TEST(all_that_are_ready_go_between_two_new_tasks_that_compute_for_long)
+{
+    struct newcomers c = { .turns = 0 };
+    ck_assert_int_eq(weft_run(beside_newcomers, &c, ON(1)), 0);
+    ck_assert_int_eq(c.ended, LONG);
+    /* But for one each 10 ms, which waits longest and goes first (X3). */
+    ck_assert_int_ge(c.between, chaos() ? 0 : (LONG - 1) * SHORT / 2);
+}
+END_TEST
+
 /* -- from outside, under load -- */
 
 struct load {
@@ -790,6 +851,7 @@ int main(void)
     tc = add_case(s, "owed");
     tcase_add_loop_test(tc, a_child_whose_parent_computes_starts_elsewhere_soon, 0, 2);
     tcase_add_test(tc, what_is_queued_behind_a_computing_task_runs_elsewhere_soon);
+    tcase_add_test(tc, all_that_are_ready_go_between_two_new_tasks_that_compute_for_long);
     tcase_add_loop_test(tc, what_comes_from_outside_is_served_under_full_load, 0, 4);
     tc = add_case(s, "many");
     tcase_add_test(tc, sixty_four_workers_work);

@@ -1,6 +1,6 @@
 /* engine/worker.c - the loop of a worker: run, look around, search, sleep.
  *
- * Owns      the polling rules R1 to R13 (see docs/io-rules.md for the list and the measurements behind it), as far
+ * Owns      the polling rules R1 to R14 (see docs/io-rules.md for the list and the measurements behind it), as far
  *           as a worker applies them; sched/sched.c has those of a dispatch, engine/io.c the I/O thread's.
  * Callers   the worker's thread. Tasks come back here every 61 turns, every millisecond, when nothing is ready,
  *           and before a slow task. */
@@ -354,6 +354,8 @@ static void look_around(struct weft__worker *w, uint64_t now)
         else
             balance(s, weft__ready_len(&s->ring) + (uint32_t)weft__spawned_count(s) + 1, now);
     }
+    if (own(s->first_turn) && now - own(s->began) > weft__us_to_ticks(LOOP_US)) /* R14 */
+        own_set(s->ring_first, (int)weft__ready_len(&s->ring));
     push_yielder(s, now);
     oldest_first(w, now);
     set_loop_due(w, now);

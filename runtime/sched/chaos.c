@@ -19,7 +19,7 @@
  * protocol: nothing is done that a scheduler with other luck, or a slower processor, could not have done.
  * What it does not keep: of X3 the numbers. In place of "at most 3 turns in the next slot, 3 x its length in the ring":
  * whatever is queued here is drawn in each turn with a chance of one in 48 at least, so nothing waits for ever. And the
- * rules in time R1 to R13, as far as they choose: what a stuck worker has runs elsewhere after STUCK_US, not 2 ms.
+ * rules in time R1 to R14, as far as they choose: what a stuck worker has runs elsewhere after STUCK_US, not 2 ms.
  *
  * Migration   K1  a frame knows on which worker its last turn was (`chaos`, written as the turn ends).
  *             K2  wherever the task was queued, a pick that draws it there hands it to another worker, into that one's

@@ -353,6 +353,7 @@ static inline void begin_turn(struct weft__sched *s, struct weft__task *t, bool 
     if ((w & 0xffff) != 0 && w >> 16 == 0) /* somebody is parked, and nobody searches */
         wake_for_rest(s, t, is_new, now);
     own_set(s->began, now);
+    own_set(s->first_turn, is_new);
     weft__count(&s->count.ran, 1);
     at_store(&s->since, slow ? now - weft__us_to_ticks(WEFT__LONG_US) - 1 : now);
 }
@@ -545,6 +546,7 @@ void weft__yield_now(void)
         t = next_task(s, NULL, now, &is_new);
         if (!t && !own(s->picked) && !(own(s->chaos) && weft__chaos_far_yield(s))) { /* nobody else is ready */
             begin_turn(s, f->task, true, false, now);
+            own_set(s->first_turn, false);
             return;
         }
     }

@@ -148,6 +148,7 @@ struct weft__sched {
     int until_loop;      /* turns left before the loop is due */
     uint64_t loop_due;   /* ticks at which it is due in any case */
     uint64_t began;      /* ticks at which the present turn began */
+    bool first_turn;     /* it is its task's first */
     uint64_t mean_run;   /* running mean (1/8) of turns, in ticks, each counted as 1 ms at most */
     uint64_t rng;
     uint64_t draws; /* of its tasks: as many as they make, so with one worker a run is exact */

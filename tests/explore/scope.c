@@ -149,7 +149,7 @@ static void foreign(int me)
         weft_task id = weft_spawn(&scope, spawned, NULL);
         ex_expect(id > 0);
         ex_send(&box);
-        ex_expect(weft__deque_take(&w->deque) == (uint64_t)id);
+        ex_expect(weft__spawned_take(w) == (uint64_t)id);
         struct weft__task *t = weft__task_at(weft__id_index(id));
         ex_expect(weft__task_claim(t, id));
         ex_expect(at_cas(&t->life, (uint64_t)id, 0));
