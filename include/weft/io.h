@@ -34,7 +34,8 @@ extern "C" {
 
 /* Reads what is there, at least one byte, waiting for it.
  *
- * returns    how many bytes; 0 the end (or nothing was asked for); a negative errno
+ * returns    how many bytes; 0 the end (or nothing was asked for); a negative errno. The kernel tells once that a connection was
+ *            reset; where weft opened it, a read after a write that was told so returns -ECONNRESET, too, instead of 0
  * source     one waiter word for each direction, edge-triggered, event/poller.c */
 WEFT_CHECK WEFT_API int weft_read(int fd, void *buf, size_t n);
 WEFT_CHECK WEFT_API int weft_readv(int fd, const struct iovec *v, int n);

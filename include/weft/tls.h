@@ -17,7 +17,8 @@
  *            -ECANCELED     told to leave
  *            -EKEYREJECTED  the certificate is not trusted, or another host's
  *            -EKEYEXPIRED   it has expired
- *            -EPROTO        the other side refuses (it does not trust ours), or does not speak TLS
+ *            -EPROTO        the other side refuses (it does not trust ours), does not speak TLS, or sends 32 messages on end (new
+ *                           keys, tickets) without a byte of data
  *            -ENODATA       the connection ended in the middle
  *            -ETIMEDOUT     .handshake or .shutdown has passed
  */
