@@ -181,15 +181,15 @@ static int next_by_force(weft_scope *house, weft_done *d)
     return rc;
 }
 
-/* Sees one of the house off: 1 a connection, or the doorkeeper, whose place is *keeper (0 then, or why it was none: no
- * stack); 0 nobody is left; negative. */
+/* Sees one of the house off: 1 a connection, or the doorkeeper (*keeper is 0 then, or why it was none: no stack); 0 nobody is
+ * left; negative. */
 static int see_off(struct server *v, weft_task *keeper, int (*next_of)(weft_scope *house, weft_done *d))
 {
     weft_done d;
     int rc = next_of(&v->house, &d);
     if (rc <= 0)
         return rc;
-    if (d.task == *keeper) {
+    if (d.arg == v) { /* the doorkeeper's: the caller may have been called away from it before */
         *keeper = d.code < 0 && d.code != -ECANCELED ? d.code : 0;
         return 1;
     }
@@ -203,27 +203,25 @@ static int see_off(struct server *v, weft_task *keeper, int (*next_of)(weft_scop
 }
 
 /* Until all have ended, or the grace is over: 0; -ETIMEDOUT; -ECANCELED the shield was broken. */
-static int drain(struct server *v)
+static int drain(struct server *v, weft_task *keeper)
 {
     weft_scope grace;
-    weft_task nobody = 0;
     int rc;
     weft_scope_begin(&grace, v->o.grace > 0 ? v->o.grace : v->o.grace == 0 ? GRACE : 0);
     do {
-        rc = see_off(v, &nobody, weft_scope_next);
+        rc = see_off(v, keeper, weft_scope_next);
     } while (rc > 0);
     return weft_scope_end(&grace, rc);
 }
 
 /* What still is there is told, and after UNTIL_HARD cut off. A shield, so that it is fetched in spite of that; if that is
  * broken, too, without waiting (V2). */
-static void clear(struct server *v)
+static void clear(struct server *v, weft_task *keeper)
 {
     weft_scope shield;
-    weft_task nobody = 0;
     weft_scope_cancel_hard(&v->house, UNTIL_HARD, "shutdown");
     weft_scope_begin_shield(&shield, WEFT_NEVER);
-    while (see_off(v, &nobody, next_by_force) > 0)
+    while (see_off(v, keeper, next_by_force) > 0)
         continue;
     weft_ignore(weft_scope_end(&shield, 0));
 }
@@ -249,10 +247,10 @@ static int serve_in(struct server *v, weft_scope *door)
     if (weft_task_alive(v->acceptor)) /* the doorkeeper had no memory, or was told by force */
         weft_scope_cancel(door, "shutdown");
     door_shut(v);
-    int left = keeper < 0 ? -ECANCELED : drain(v);
+    int left = keeper < 0 ? -ECANCELED : drain(v, &keeper);
     bool some = ati_load(&v->in) > 0; /* without grace the drain is refused, whoever there is */
     if (left < 0)
-        clear(v);
+        clear(v, &keeper);
     if (keeper < 0)
         return (int)keeper;
     return v->rc == -ECANCELED && left == -ETIMEDOUT && some ? -ETIMEDOUT : v->rc;
