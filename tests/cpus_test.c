@@ -1,8 +1,8 @@
 /* cpus_test.c - how many processors the process may use: base/cpus.c on trees that the test writes, as they were found on
  * hosts and in containers, cut off and garbled. */
+#include "folders.h"
 #include "support.h"
 
-#include <limits.h>
 #include <sys/stat.h>
 
 #include "base/cpus.h"
@@ -24,22 +24,6 @@ static void write_file(const char *path, const char *text)
     ck_assert_ptr_nonnull(f);
     fputs(text, f);
     fclose(f);
-}
-
-static void remove_tree(const char *path)
-{
-    DIR *d = opendir(path);
-    for (struct dirent *e; d && (e = readdir(d));) {
-        char whole[PATH_MAX];
-        if (strcmp(e->d_name, ".") == 0 || strcmp(e->d_name, "..") == 0)
-            continue;
-        snprintf(whole, sizeof whole, "%s/%s", path, e->d_name);
-        if (unlink(whole) < 0)
-            remove_tree(whole);
-    }
-    if (d)
-        closedir(d);
-    rmdir(path);
 }
 
 static void setup(void)

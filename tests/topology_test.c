@@ -8,9 +8,9 @@
  *     > LIST @ GROUP    what is to be found: these processors are in one place, and one step from others of the group
  *
  * Of caches below the last, lists are there only where they could mislead. */
+#include "folders.h"
 #include "support.h"
 
-#include <limits.h>
 #include <sys/stat.h>
 
 #include "base/fault.h"
@@ -55,22 +55,6 @@ static void write_bytes(const char *under, const char *path, const char *text, s
 static void write_file(const char *path, const char *text)
 {
     write_bytes(root, path, text, strlen(text));
-}
-
-static void remove_tree(const char *path)
-{
-    DIR *d = opendir(path);
-    for (struct dirent *e; d && (e = readdir(d));) {
-        char whole[PATH_MAX];
-        if (strcmp(e->d_name, ".") == 0 || strcmp(e->d_name, "..") == 0)
-            continue;
-        snprintf(whole, sizeof whole, "%s/%s", path, e->d_name);
-        if (unlink(whole) < 0)
-            remove_tree(whole);
-    }
-    if (d)
-        closedir(d);
-    rmdir(path);
 }
 
 static void setup(void)
