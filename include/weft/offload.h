@@ -4,9 +4,11 @@
  *
  * A call that blocks need not be handed over: made in the task itself, it keeps one worker. What was ready behind it,
  * what time or a descriptor wakes meanwhile, and whatever is spawned elsewhere, runs on another worker within 2 ms, where
- * there is one that is free. So of n workers n - 1 such calls at a time keep nothing else waiting; with one worker, or as many
- * calls as workers, all waits for them. No thread is started instead, a deadline does not end such a call, and tasks that are
- * pinned to that worker stay. What blocks often, or for long, belongs here.
+ * there is one that is free; else a spare worker is started for it, or woken, within 4 ms and as long as there are any
+ * (weft_options.spares: 64, but none for a runtime that was asked for with one worker). So a call costs nothing until it
+ * has lasted 2 ms, and then a thread. But a deadline does not end such a call, nor does a cancel; tasks that are pinned to
+ * that worker stay; and calls that block for less than 2 ms each, one after the other, hold workers up without a spare.
+ * What blocks often, or for long, belongs here.
  *
  * A runtime has three lanes of threads, which do not wait for each other: one for what is handed over here, one for files
  * (fs.h), one for names (dns.h). A program may have more (weft_lane), so that one kind of its work does not keep another

@@ -43,8 +43,7 @@ static __attribute__((noinline)) void publish_behind(struct weft__sched *w, stru
         weft__group_put(w->group, t);
         return;
     }
-    uint64_t idle = at_load(&w->group->idle.word);
-    if ((idle & 0xffff) != 0 && idle >> 16 == 0)
+    if (weft__idle_worth_waking(at_load(&w->group->idle.word)))
         weft__idle_notify(w->group);
 }
 

@@ -79,7 +79,7 @@ __attribute__((section(".weft_gdb"), used)) struct weft__gdb weft__gdb = {
         OFFSET("worker.timers", struct weft__worker, timers.n),
         OFFSET("worker.thread", struct weft__worker, thread),
         OFFSET("runtime.next", struct weft_runtime, next),
-        OFFSET("runtime.n", struct weft_runtime, group.n),
+        OFFSET("runtime.n", struct weft_runtime, group.seats),
         OFFSET("runtime.all", struct weft_runtime, group.all),
         OFFSET("runtime.inject", struct weft_runtime, group.inject.count),
         OFFSET("runtime.errands", struct weft_runtime, group.errands.count),

@@ -19,7 +19,8 @@
  *     T5  -- full fence -- all parked, or all that are awake absent, and not armed? arm again
  *     T6  a timer is due on a worker that is away, one is parked and nobody searches: wake it. It strikes
  *     T7  tick (R10): wake one if a worker that is absent or stuck has work, or a queue of all has; if all that are
- *         awake are absent and nobody searches, harvest for them, and if nothing came, arm
+ *         awake are absent and nobody searches, harvest for them, and if nothing came, arm. If nobody is parked and
+ *         those that are awake do not move, there are spares (engine/spare.c)
  *
  * Forbidden (T1/S6): T2 sees all parked and S6 sees no block. Then a worker is awake and nobody ticks.
  * Forbidden (T5): an arm that found armed still set before T4 cleared it, and no arm after. Then all sleep and
@@ -33,24 +34,19 @@
 
 enum { SLICE_US = 1000 };
 
-static bool all_parked(struct weft_runtime *rt)
-{
-    return (int)weft__idle_parked(&rt->group.idle) == rt->group.n;
-}
-
-/* Whether every worker that is awake is absent; parked ones have since == 0. */
+/* Whether every worker that is awake is absent; those that sleep have since == 0. */
 static bool awake_are_absent(struct weft_runtime *rt, uint64_t now)
 {
     int absent = 0;
-    for (int i = 0; i < rt->group.n; i++)
+    for (int i = 0, seats = weft__group_seats(&rt->group); i < seats; i++)
         absent += weft__sched_absent(rt->group.all[i], now);
-    return absent + (int)weft__idle_parked(&rt->group.idle) >= rt->group.n;
+    return weft__group_awake_absent(&rt->group, absent);
 }
 
 static int64_t earliest_of_all(struct weft_runtime *rt)
 {
     int64_t earliest = INT64_MAX;
-    for (int i = 0; i < rt->group.n; i++) {
+    for (int i = 0, seats = weft__group_seats(&rt->group); i < seats; i++) {
         int64_t at = weft__timers_earliest(&rt->workers[i]->timers);
         if (at < earliest)
             earliest = at;
@@ -101,7 +97,7 @@ static int64_t earliest_left_alone(struct weft_runtime *rt, int64_t after)
 {
     int64_t earliest = INT64_MAX;
     uint64_t now = weft__group_ticks(&rt->group);
-    for (int i = 0; i < rt->group.n; i++) {
+    for (int i = 0, seats = weft__group_seats(&rt->group); i < seats; i++) {
         int64_t at = weft__worker_left_alone(rt->workers[i], now);
         if (at > after && at < earliest)
             earliest = at;
@@ -121,13 +117,21 @@ static bool wake_for_timers(struct weft_runtime *rt, int64_t now)
     return absent ? weft__idle_notify_anyway(&rt->group) : weft__idle_notify(&rt->group);
 }
 
+bool weft__io_attend(struct weft_runtime *rt)
+{
+    if (harvest(rt) == 0)
+        weft__poller_arm(&rt->poller);
+    return weft__group_has_work(&rt->group) ||
+            earliest_left_alone(rt, INT64_MIN) <= weft__clock_now(&rt->group.clock);
+}
+
 /* T7. A worker is stuck if it has work and not begun a turn since the last tick. */
 static void tick(struct weft_runtime *rt)
 {
     struct weft__group *g = &rt->group;
     uint64_t now = weft__group_ticks(g);
     bool work = weft__group_has_work(g);
-    for (int i = 0; i < g->n; i++) {
+    for (int i = 0, seats = weft__group_seats(g); i < seats; i++) {
         struct weft__sched *s = g->all[i];
         uint64_t turns = at_load(&s->count.ran);
         bool stuck = turns == rt->seen_turns[i] || weft__sched_absent(s, now);
@@ -136,6 +140,7 @@ static void tick(struct weft_runtime *rt)
                 (weft__sched_has_work(s) || (g->chaos_seed != 0 && weft__inject_len(&s->pinned) > 0)))
             work = true;
     }
+    weft__spares_look(rt, work);
     if (weft__idle_parked(&g->idle) == 0)
         return;
     if (work && weft__idle_searching(&g->idle) == 0)
@@ -163,7 +168,7 @@ void *weft__io_thread(void *runtime)
     int64_t seen = INT64_MIN;  /* T6 has seen to what is due until then */
     int64_t again = INT64_MIN; /* and does not wake anybody before that time */
     while (!ati_load_acquire(&rt->stopping)) {
-        bool fired, parked = all_parked(rt), block = parked && was_parked;
+        bool fired, parked = weft__group_all_parked(&rt->group), block = parked && was_parked;
         int64_t now = weft__now(), until = now + 1000 * (int64_t)WEFT__TICK_US, earliest;
         int64_t trim = block ? weft__trim_when(rt) : INT64_MAX;
         was_parked = parked;
@@ -175,7 +180,7 @@ void *weft__io_thread(void *runtime)
         if (block) {
             blocked(rt, true);  /* T1 */
             at_fence_full();
-            if (!all_parked(rt) || ati_load(&rt->stopping)) { /* T2; the timers are read after it */
+            if (!weft__group_all_parked(&rt->group) || ati_load(&rt->stopping)) { /* T2; the timers are read after it */
                 blocked(rt, false);
                 block = false;
             }
@@ -212,7 +217,7 @@ void *weft__io_thread(void *runtime)
         seen = weft__clock_now(&rt->group.clock);
         if (wake_for_timers(rt, seen))
             again = weft__now() + 1000 * (int64_t)WEFT__TIMERS_US;
-        if (!all_parked(rt))
+        if (!weft__group_all_parked(&rt->group))
             tick(rt);
     }
     return NULL;

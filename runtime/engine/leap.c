@@ -39,7 +39,7 @@ bool weft__leap(struct weft_runtime *rt)
     uint64_t now = at_load_acquire(&c->now);
     if (!weft__quiet(rt, &before) || weft__hands_rest(rt) < 0)
         return false;
-    for (int i = 0; i < rt->group.n; i++) {
+    for (int i = 0, seats = weft__group_seats(&rt->group); i < seats; i++) {
         int64_t at = weft__timers_earliest(&rt->workers[i]->timers);
         if (at < earliest)
             earliest = at;

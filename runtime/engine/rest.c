@@ -36,10 +36,10 @@ at_int weft__outsiders;
 bool weft__quiet(struct weft_runtime *rt, uint64_t *turns)
 {
     struct weft__group *g = &rt->group;
-    /* acquire: meets P1; the turns of who parked are seen. */
-    if ((int)(at_load_acquire(&g->idle.word) & 0xffff) != g->n || weft__group_has_work(g) || ati_load(&rt->stopping))
+    /* The turns of who parked are seen: it meets P1. */
+    if (!weft__group_all_parked(g) || weft__group_has_work(g) || ati_load(&rt->stopping))
         return false;
-    for (int i = 0; i < g->n; i++) {
+    for (int i = 0, seats = weft__group_seats(g); i < seats; i++) {
         if (weft__sched_has_work(g->all[i]) || weft__inject_len(&g->all[i]->pinned) > 0)
             return false;
         *turns += at_load(&g->all[i]->count.ran);
@@ -62,7 +62,7 @@ int weft__hands_rest(struct weft_runtime *rt)
             at_load_acquire(&rt->group.clock.outside) > 0)
         return -1;
     int owners = weft__hooks.roots_rest(rt);
-    return owners < 0 ? -1 : rt->group.n + 1 + owners;
+    return owners < 0 ? -1 : weft__group_seats(&rt->group) + 1 + owners;
 }
 
 void weft__hand_gone(struct weft_runtime *rt)

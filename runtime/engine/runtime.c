@@ -3,8 +3,8 @@
  * Owns      the runtime object: its workers, their threads, the I/O thread, the pools, the sets.
  * Callers   coord/main.c, on a plain thread.
  * Order     start: memory, sets, workers, I/O thread; whatever fails, what was started is ended again.
- *           end: stopping is set; every worker is woken and leaves its loop; then the I/O thread; then the pools,
- *           whose calls are waited for; then errands that are left; then memory.
+ *           end: stopping is set; every worker is woken and leaves its loop; then the I/O thread, which starts and wakes
+ *           spares; then those; then the pools, whose calls are waited for; then errands that are left; then memory.
  * Signals   are blocked in all threads of weft: they belong to the program's own.
  * Fork      a runtime is counted from before its first lock to after its last (base/fork.h). */
 #include "engine/runtime.h"
@@ -26,7 +26,7 @@
 #include "engine/rest.h"
 #include "sched/errand.h"
 
-enum { STACK_SCALE_MOST = 64 };
+enum { STACK_SCALE_MOST = 64, SPARES_MOST = 64 };
 
 struct weft__hooks weft__hooks;
 
@@ -87,11 +87,22 @@ static int worker_count(const weft_options *o)
     return n > WEFT__WORKERS_MOST ? WEFT__WORKERS_MOST : n;
 }
 
+static int spares(const weft_options *o, int workers)
+{
+    bool one_asked = o->workers == 1 || (o->workers == 0 && from_environment("WEFT_WORKERS", WEFT__WORKERS_MOST) == 1);
+    int most = o->spares > 0 ? o->spares : SPARES_MOST;
+    if (o->clock == WEFT_CLOCK_VIRTUAL || o->spares < 0 || (o->spares == 0 && one_asked))
+        return 0;
+    return most < WEFT__WORKERS_MOST - workers ? most : WEFT__WORKERS_MOST - workers;
+}
+
 static int check_options(const weft_options *o)
 {
     if (!weft__reserved_zero(o))
         return -EINVAL;
     if (o->clock != WEFT_CLOCK_REAL && o->clock != WEFT_CLOCK_VIRTUAL)
+        return -EINVAL;
+    if (o->spares < -1 || o->spares > WEFT__WORKERS_MOST)
         return -EINVAL;
     if (o->workers < 0 || o->workers > WEFT__WORKERS_MOST || weft__stack_class(o->stack_bytes) < 0)
         return -EINVAL;
@@ -117,10 +128,20 @@ static struct weft__worker *worker_new(weft_runtime *rt, int i)
     return w;
 }
 
+int weft__runtime_seat(weft_runtime *rt, int i)
+{
+    if (rt->workers[i])
+        return 0;
+    if (!(rt->workers[i] = worker_new(rt, i)))
+        return -ENOMEM;
+    rt->group.all[i] = &rt->workers[i]->sched;
+    return 0;
+}
+
 static void free_all(weft_runtime *rt)
 {
     weft__hb_acquire(&rt->group);
-    for (int i = 0; i < rt->group.n; i++) {
+    for (int i = 0; i < rt->group.room; i++) {
         struct weft__worker *w = rt->workers ? rt->workers[i] : NULL;
         if (!w)
             continue;
@@ -142,6 +163,7 @@ static void free_all(weft_runtime *rt)
     weft__mem_free(rt->group.idle.stack);
     weft__places_fini(&rt->group);
     weft__mem_free(rt->seen_turns);
+    weft__spares_fini(rt);
     weft__mem_free(rt);
     weft__fork_runtime_end();
 }
@@ -173,20 +195,18 @@ static void make_pools(weft_runtime *rt)
 
 static int make(weft_runtime *rt, const weft_options *o)
 {
-    size_t n = (size_t)rt->group.n;
-    rt->workers = weft__mem_zeroed(n * sizeof rt->workers[0]);
-    rt->group.all = weft__mem_zeroed(n * sizeof rt->group.all[0]);
-    rt->group.idle.stack = weft__mem_zeroed(n * sizeof rt->group.idle.stack[0]);
-    rt->seen_turns = weft__mem_zeroed(n * sizeof rt->seen_turns[0]);
-    if (!rt->workers || !rt->group.all || !rt->group.idle.stack || !rt->seen_turns)
+    size_t room = (size_t)rt->group.room;
+    rt->workers = weft__mem_zeroed(room * sizeof rt->workers[0]);
+    rt->group.all = weft__mem_zeroed(room * sizeof rt->group.all[0]);
+    rt->group.idle.stack = weft__mem_zeroed((size_t)rt->group.n * sizeof rt->group.idle.stack[0]);
+    rt->seen_turns = weft__mem_zeroed(room * sizeof rt->seen_turns[0]);
+    if (weft__spares_init(rt) < 0 || !rt->workers || !rt->group.all || !rt->group.idle.stack || !rt->seen_turns)
         return -ENOMEM;
     if (weft__places_init(&rt->group) < 0)
         return -ENOMEM;
-    for (int i = 0; i < rt->group.n; i++) {
-        if (!(rt->workers[i] = worker_new(rt, i)))
+    for (int i = 0; i < rt->group.n; i++)
+        if (weft__runtime_seat(rt, i) < 0)
             return -ENOMEM;
-        rt->group.all[i] = &rt->workers[i]->sched;
-    }
     rt->group.cores = weft__cpus_affinity();
     rt->group.ops = from_environment("WEFT_STACK_MARKS", 1) ? &weft__hooks.sched_marking : &weft__hooks.sched;
     rt->group.default_class = weft__stack_class(o->stack_bytes ? o->stack_bytes : 65536);
@@ -218,6 +238,10 @@ static void stop_threads(weft_runtime *rt)
     weft__poller_kick(&rt->poller);
     if (rt->io_started)
         pthread_join(rt->io_thread, NULL);
+    for (int i = rt->group.n; i < weft__group_seats(&rt->group); i++) { /* nobody else wakes them now, and none sleeps twice */
+        weft__idle_wake(&rt->group, &rt->workers[i]->sched);
+        pthread_join(rt->workers[i]->thread, NULL);
+    }
     weft__pool_fini(&rt->pool);
     weft__pool_fini(&rt->files);
     weft__pool_fini(&rt->names);
@@ -242,9 +266,11 @@ int weft__runtime_start(weft_runtime **out, const weft_options *o)
     weft__fork_mask(&rt->mask);
     weft__clock_init();
     ati_store(&weft__stack_scale, (uint32_t)from_environment("WEFT_STACK", STACK_SCALE_MOST));
-    rt->group.n = worker_count(o);
+    rt->group.n = rt->group.room = worker_count(o);
+    ati_store(&rt->group.seats, (uint32_t)rt->group.n);
     rt->group.chaos_seed = chaos_seed(o);
     rt->group.clock.is_virtual = o->clock == WEFT_CLOCK_VIRTUAL;
+    rt->group.room += spares(o, rt->group.n);
     at_store(&rt->group.clock.now, WEFT__VIRTUAL_BEGIN);
     if (rt->group.chaos_seed != 0)
         ati_add(&weft__chaos_runtimes, 1);

@@ -9,4 +9,8 @@ int weft__runtime_start(weft_runtime **out, const weft_options *o);
 /* No task is left. Ends all threads and frees all. */
 void weft__runtime_end(weft_runtime *rt);
 
+/* Makes the worker of seat i, unless there is one; its thread is the caller's to start. The I/O thread, once it runs.
+ * 0; -ENOMEM. */
+int weft__runtime_seat(weft_runtime *rt, int i);
+
 #endif

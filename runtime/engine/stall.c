@@ -62,7 +62,7 @@ static int threads_of_process(void)
 
 static bool no_timer(struct weft_runtime *rt)
 {
-    for (int i = 0; i < rt->group.n; i++)
+    for (int i = 0, seats = weft__group_seats(&rt->group); i < seats; i++)
         if (weft__timers_earliest(&rt->workers[i]->timers) != INT64_MAX)
             return false;
     return true;
@@ -99,7 +99,7 @@ static int all_stand(uint64_t *turns)
 static uint64_t turns_of(struct weft_runtime *rt)
 {
     uint64_t turns = 1;
-    for (int i = 0; i < rt->group.n; i++)
+    for (int i = 0, seats = weft__group_seats(&rt->group); i < seats; i++)
         turns += at_load(&rt->group.all[i]->count.ran);
     return turns;
 }

@@ -56,10 +56,10 @@ static bool recall(struct weft_runtime *rt)
 {
     struct weft__group *g = &rt->group;
     struct weft__deque_array *arrays = NULL;
-    int n = 0;
-    while (n < g->n && weft__idle_claim_worker(g, g->all[n]))
+    int n = 0, seats = weft__group_seats(g);
+    while (n < seats && weft__idle_claim_worker(g, g->all[n]))
         n++;
-    bool all = n == g->n;
+    bool all = n == seats;
     for (int i = 0; all && i < n; i++) { /* G4 */
         weft__stack_cache_return(&g->stacks, &g->all[i]->stacks);
         weft__stack_cache_return(&weft__stack_nested, &g->all[i]->nested);
@@ -74,7 +74,7 @@ static bool recall(struct weft_runtime *rt)
 
 static bool timers(struct weft_runtime *rt)
 {
-    if (rt->trim.step >= (unsigned)rt->group.n)
+    if ((int)rt->trim.step >= weft__group_seats(&rt->group))
         return false;
     weft__timers_shrink(&rt->workers[rt->trim.step++]->timers);
     return true;
@@ -118,7 +118,7 @@ enum { NONE = sizeof stages / sizeof stages[0] };
 static uint64_t turns_of_all(struct weft_runtime *rt)
 {
     uint64_t n = 0;
-    for (int i = 0; i < rt->group.n; i++) {
+    for (int i = 0, seats = weft__group_seats(&rt->group); i < seats; i++) {
         const struct weft__counters *c = &rt->group.all[i]->count;
         n += at_load(&c->ran) + at_load(&c->inlined);
     }
@@ -161,7 +161,7 @@ void weft__trim_slice(struct weft_runtime *rt, int64_t until)
             t->stage++;
             t->step = 0;
         }
-    } while (t->stage != NONE && weft__now() < until && (int)weft__idle_parked(&rt->group.idle) == rt->group.n);
+    } while (t->stage != NONE && weft__now() < until && weft__group_all_parked(&rt->group));
     if (t->stage != NONE)
         return;
     t->turns = turns_of_all(rt); /* G7 */

@@ -23,7 +23,7 @@ enum { STEAL_MOST = 64, STRIKE_LEAST = 16, POLL_LEAST_US = 50, LOOP_US = 1000, T
 static bool may_poll(struct weft__worker *w, uint64_t now)
 {
     struct weft__poller *p = &w->rt->poller;
-    uint64_t mine = w->sched.id + 1, holder = at_load(&p->role);
+    uint64_t mine = w->sched.id + 1, holder = at_load_acquire(&p->role); /* it may be a spare that is new here */
     if (holder == mine)
         return true;
     if (holder != 0 && !weft__sched_absent(w->sched.group->all[holder - 1], now))
@@ -103,7 +103,7 @@ static uint32_t expire_due(struct weft__worker *w, bool all, uint64_t ticks)
     struct weft__sched *s = &w->sched;
     int64_t now = 0;
     uint32_t n = 0;
-    for (int i = 0; i < s->group->n; i++) {
+    for (int i = 0, seats = weft__group_seats(s->group); i < seats; i++) {
         struct weft__worker *v = w->rt->workers[i];
         int64_t at = all || v == w ? weft__timers_earliest(&v->timers) : weft__worker_left_alone(v, ticks);
         if (at == INT64_MAX)
@@ -138,7 +138,7 @@ void weft__worker_due(struct weft__sched *s, int64_t at)
 static int64_t earliest_of_all(struct weft__worker *w)
 {
     int64_t earliest = INT64_MAX;
-    for (int i = 0; i < w->sched.group->n; i++) {
+    for (int i = 0, seats = weft__group_seats(w->sched.group); i < seats; i++) {
         int64_t at = weft__timers_earliest(&w->rt->workers[i]->timers);
         if (at < earliest)
             earliest = at;
@@ -151,7 +151,7 @@ static void set_loop_due(struct weft__worker *w, uint64_t now)
 {
     struct weft__sched *s = &w->sched;
     int64_t earliest = weft__timers_earliest(&w->timers), left;
-    for (int i = 0; i < s->group->n; i++) {
+    for (int i = 0, seats = weft__group_seats(s->group); i < seats; i++) {
         int64_t at = weft__worker_left_alone(w->rt->workers[i], now);
         if (at < earliest)
             earliest = at;
@@ -232,7 +232,7 @@ static uint32_t steal_from(struct weft__sched *s, struct weft__sched *victim, ui
 
 static uint32_t steal_round(struct weft__sched *s, uint64_t now)
 {
-    uint32_t n = (uint32_t)s->group->n, first = weft__rng_next(&s->rng), got = 0;
+    uint32_t n = (uint32_t)weft__group_seats(s->group), first = weft__rng_next(&s->rng), got = 0;
     for (uint32_t i = 0; i < n && !got; i++) {
         struct weft__sched *victim = s->group->all[(first + i) % n];
         if (victim != s)
@@ -246,7 +246,7 @@ static __attribute__((noinline)) uint32_t steal_near_first(struct weft__sched *s
 {
     uint16_t order[WEFT__WORKERS_MOST];
     struct weft__group *g = s->group;
-    uint32_t n = weft__place_order(g->places, (uint32_t)g->n, s->id, weft__rng_next(&s->rng), order), got = 0;
+    uint32_t n = weft__place_order(g->places, (uint32_t)weft__group_seats(g), s->id, weft__rng_next(&s->rng), order), got = 0;
     for (uint32_t i = 0; i < n && !got; i++)
         got = steal_from(s, g->all[order[i]], now);
     return got;
@@ -266,7 +266,7 @@ static bool steal(struct weft__sched *s, uint64_t now)
 static void balance(struct weft__sched *s, uint32_t mine, uint64_t now)
 {
     struct weft__group *g = s->group;
-    uint32_t n = (uint32_t)g->n, draw = weft__rng_next(&s->rng);
+    uint32_t n = (uint32_t)weft__group_seats(g), draw = weft__rng_next(&s->rng);
     struct weft__sched *victim = g->all[g->places ? weft__place_draw(g->places, n, s->id, draw) : draw % n];
     if (victim == s)
         return;
@@ -312,8 +312,8 @@ static bool somebody_else_serves(struct weft__worker *w, uint64_t now)
     struct weft__group *g = w->sched.group;
     if (weft__idle_parked(&g->idle) > 0)
         return true;
-    for (int i = 0; i < g->n; i++)
-        if (g->all[i] != &w->sched && !weft__sched_absent(g->all[i], now))
+    for (int i = 0, seats = weft__group_seats(g); i < seats; i++)
+        if (g->all[i] != &w->sched && !ati_load(&g->all[i]->resting) && !weft__sched_absent(g->all[i], now))
             return true;
     return false;
 }
@@ -395,7 +395,7 @@ static enum found find(struct weft__worker *w, bool poller, uint64_t now)
 static bool somebody_is_absent(struct weft__worker *w, uint64_t now)
 {
     struct weft__group *g = w->sched.group;
-    for (int i = 0; i < g->n; i++)
+    for (int i = 0, seats = weft__group_seats(g); i < seats; i++)
         if (weft__sched_absent(g->all[i], now))
             return true;
     return false;
@@ -432,7 +432,7 @@ static bool work_in_sight(struct weft__worker *w, uint64_t now, int *absent_work
     struct weft__group *g = s->group;
     bool work = weft__group_has_work(g) || at_load(&s->pinned.count) > 0 || ati_load(&w->rt->stopping);
     *absent_workers = 0;
-    for (int i = 0; i < g->n; i++) {
+    for (int i = 0, seats = weft__group_seats(g); i < seats; i++) {
         struct weft__sched *v = g->all[i];
         bool absent = weft__sched_absent(v, now);
         *absent_workers += absent;
@@ -451,9 +451,13 @@ static void park(struct weft__worker *w)
     int absent;
     give_up_role(w);
     weft__idle_announce(s); /* P1, P2 */
-    if (work_in_sight(w, weft__sched_ticks(s), &absent) && weft__idle_retract(s))
-        return; /* P3, U */
-    if (absent + (int)weft__idle_parked(&s->group->idle) >= s->group->n)
+    if (work_in_sight(w, weft__sched_ticks(s), &absent)) { /* P3 */
+        if (weft__sched_dismissed(s))
+            weft__idle_notify(s->group); /* who relied on this one finds another */
+        else if (weft__idle_retract(s))
+            return; /* U */
+    }
+    if (weft__group_awake_absent(s->group, absent))
         weft__poller_arm(&w->rt->poller); /* P4 */
     if (weft__timers_earliest(&w->timers) < (int64_t)at_load(&w->rt->io_until))
         weft__poller_kick(&w->rt->poller); /* T3 */
@@ -483,6 +487,26 @@ static struct weft__task *next(struct weft__worker *w, bool *is_new)
     return t;
 }
 
+/* Z4: a spare that is not wanted any more keeps only what was spawned on it, until that has begun. */
+static void shed(struct weft__worker *w, uint64_t now)
+{
+    struct weft__sched *s = &w->sched;
+    struct weft__group *g = s->group;
+    uint64_t next = weft__private_take(&s->next);
+    uint32_t index;
+    expire_due(w, false, now);
+    push_yielder(s, now);
+    if (own(s->picked) && !own(s->picked_new)) {
+        weft__sched_push(s, own(s->picked), now);
+        own_set(s->picked, NULL);
+    }
+    if (next != 0)
+        weft__group_put(g, weft__task_at((uint32_t)next - 1));
+    while (weft__ready_pop(&s->ring, &index))
+        weft__group_put(g, weft__task_at(index));
+    set_loop_due(w, now);
+}
+
 static void loop(struct weft__worker *w)
 {
     struct weft__sched *s = &w->sched;
@@ -490,7 +514,9 @@ static void loop(struct weft__worker *w)
         bool is_new;
         uint64_t now = weft__sched_ticks(s);
         struct weft__task *t = NULL;
-        if (!own(s->picked))
+        if (weft__sched_dismissed(s))
+            shed(w, now);
+        else if (!own(s->picked))
             look_around(w, now);
         else
             push_yielder(s, now);
@@ -505,7 +531,7 @@ static void loop(struct weft__worker *w)
         if (ati_load(&w->rt->stopping))
             return;
         at_store(&s->since, 0);
-        if (!search(w))
+        if (weft__sched_dismissed(s) || !search(w))
             park(w);
     }
 }
@@ -520,6 +546,7 @@ void *weft__worker_thread(void *worker)
     weft__errno_shared();
     weft__fork_mask_use(&w->rt->mask);
     weft__self_set(&w->sched);
+    weft__spares_know(w);
     loop(w);
     weft__idle_found(&w->sched);
     weft__self_set(NULL);

@@ -6,6 +6,7 @@
 #include <signal.h>
 #include <weft/runtime.h>
 
+#include "engine/spare.h"
 #include "engine/stall.h"
 #include "engine/trim.h"
 #include "event/offload.h"
@@ -18,6 +19,7 @@ struct weft__worker {
     struct weft__timers timers;
     struct weft_runtime *rt;
     pthread_t thread;
+    at_int tid, cpu_clock; /* the thread's, and its clockid_t; 0: not known yet (engine/spare.c) */
     /* The polling rules' memory; the worker's own. */
     uint64_t polled_at;
     int64_t looked_at; /* ns; loop_due is at most a millisecond later */
@@ -54,6 +56,7 @@ struct weft_runtime {
     uint64_t *seen_turns;
     struct weft__trim trim;
     struct weft__stall stall;
+    struct weft__spares spares;
 };
 
 extern weft_runtime *weft__runtimes; /* for debuggers (coord/gdb.c), and engine/stall.c */
@@ -87,6 +90,8 @@ static inline int64_t weft__worker_left_alone(const struct weft__worker *w, uint
 
 /* engine/io.c */
 void *weft__io_thread(void *runtime);
+/* The I/O thread, where no worker moves: harvests for them. Whether anything waits now. */
+bool weft__io_attend(struct weft_runtime *rt);
 
 /* engine/crash.c */
 void weft__crash_install(void);

@@ -52,15 +52,16 @@ int weft_stats(weft_runtime *rt, weft_worker_stats *out, int n)
     struct weft__group *g = group_of(rt);
     if (!g || n < 0 || (!out && n > 0))
         return -EINVAL;
-    for (int i = 0; i < n && i < g->n; i++)
+    int seats = weft__group_seats(g);
+    for (int i = 0; i < n && i < seats; i++)
         fill(&out[i], g->all[i]);
-    return g->n;
+    return seats;
 }
 
 static uint64_t timers_of(const struct weft__group *g)
 {
     uint64_t n = 0;
-    for (int i = 0; i < g->n; i++)
+    for (int i = 0, seats = weft__group_seats(g); i < seats; i++)
         n += ati_load(&weft__worker_of(g->all[i])->timers.pending);
     return n;
 }
@@ -81,6 +82,7 @@ int weft_stats_all(weft_runtime *rt, weft_runtime_stats *out)
     const weft_runtime *of = weft__runtime_of(g);
     *out = (weft_runtime_stats){
         .workers = (uint64_t)g->n,
+        .spares = weft__idle_spares(&g->idle),
         .parked = weft__idle_parked(&g->idle),
         .searching = weft__idle_searching(&g->idle),
         .shared = weft__inject_len(&g->inject),

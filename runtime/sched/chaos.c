@@ -380,7 +380,7 @@ static uint32_t steal_private(struct weft__sched *s, struct weft__chaos *c, stru
 uint32_t weft__chaos_steal(struct weft__sched *s)
 {
     struct weft__chaos *c = own(s->chaos);
-    uint32_t n = (uint32_t)s->group->n, got = 0;
+    uint32_t n = (uint32_t)weft__group_seats(s->group), got = 0;
     if (n < 2)
         return 0;
     uint32_t first = draw(c, n), queue = draw(c, 3);

@@ -30,6 +30,10 @@
  * The I/O thread ticks whenever somebody is awake. It blocks without a tick only when all are parked, and
  * whoever wakes a worker then kicks it (S6 against T1/T2 in engine/io.c).
  *
+ * A spare worker (engine/spare.c) goes out of play by P1 to P5, too, but is on no stack and never counted as parked: no S4
+ * takes it, only the I/O thread, by weft__idle_claim_worker. In play it is counted: all are parked when n are, and no
+ * spare is in play.
+ *
  * No more workers are woken than there are cores, unless those that are awake do not get to the work (the
  * tick's business): 64 workers on two cores would only take turns.
  *
@@ -40,15 +44,15 @@
 
 #include "sched/sched.h"
 
-enum { PARKED = 1, SEARCHING = 1 << 16 };
+#define PARKED UINT64_C(1)
+#define SEARCHING (UINT64_C(1) << 16)
+#define SPARE (UINT64_C(1) << 32)
 
 static bool worth_waking(struct weft__group *g, bool anyway)
 {
     uint64_t w = at_load(&g->idle.word);
-    unsigned parked = (unsigned)(w & 0xffff);
-    if (parked == 0 || (w >> 16 & 0xffff) != 0)
-        return false;
-    return anyway || g->n - (int)parked < g->cores;
+    int parked = (int)(w & 0xffff), spares = (int)(w >> 32);
+    return weft__idle_worth_waking(w) && (anyway || g->n - parked + spares < g->cores);
 }
 
 static bool notify(struct weft__group *g, bool anyway)
@@ -80,15 +84,20 @@ struct weft__sched *weft__idle_claim(struct weft__group *g)
     unsigned parked = weft__idle_parked(&g->idle);
     if (parked > 0) {
         s = g->idle.stack[parked - 1];
-        at_add(&g->idle.word, (uint64_t)SEARCHING - PARKED); /* S4 */
+        at_add(&g->idle.word, SEARCHING - PARKED); /* S4 */
     }
     weft__unlock(&g->idle.lock);
     return s;
 }
 
-/* Takes `s` out of the middle of the stack. Under the lock. */
+/* Takes `s` out of the middle of the stack, or brings it into play. Under the lock. */
 static bool take_off(struct weft__group *g, struct weft__sched *s)
 {
+    if (ati_load(&s->resting)) {
+        ati_store(&s->resting, 0);
+        at_add(&g->idle.word, SPARE + SEARCHING);
+        return true;
+    }
     unsigned parked = weft__idle_parked(&g->idle), i = 0;
     while (i < parked && g->idle.stack[i] != s)
         i++;
@@ -96,7 +105,7 @@ static bool take_off(struct weft__group *g, struct weft__sched *s)
         return false;
     for (; i + 1 < parked; i++)
         g->idle.stack[i] = g->idle.stack[i + 1];
-    at_add(&g->idle.word, (uint64_t)SEARCHING - PARKED);
+    at_add(&g->idle.word, SEARCHING - PARKED);
     return true;
 }
 
@@ -106,6 +115,16 @@ bool weft__idle_claim_worker(struct weft__group *g, struct weft__sched *s)
     bool mine = take_off(g, s);
     weft__unlock(&g->idle.lock);
     return mine;
+}
+
+void weft__idle_spare_begins(struct weft__group *g)
+{
+    at_add(&g->idle.word, SPARE);
+}
+
+void weft__idle_spare_fails(struct weft__group *g)
+{
+    at_add(&g->idle.word, 0 - SPARE);
 }
 
 void weft__idle_wake(struct weft__group *g, struct weft__sched *s)
@@ -140,7 +159,7 @@ void weft__idle_found(struct weft__sched *s)
     if (!own(s->searching))
         return;
     own_set(s->searching, false);
-    uint64_t old = at_add(&i->word, (uint64_t)0 - SEARCHING); /* F1 */
+    uint64_t old = at_add(&i->word, 0 - SEARCHING); /* F1 */
     if ((old >> 16 & 0xffff) != 1)
         return;
     at_fence_full(); /* F2, meets S2 of who relied on us */
@@ -151,11 +170,16 @@ void weft__idle_found(struct weft__sched *s)
 void weft__idle_announce(struct weft__sched *s)
 {
     struct weft__group *g = s->group;
-    uint64_t change = own(s->searching) ? (uint64_t)PARKED - SEARCHING : (uint64_t)PARKED;
+    uint64_t change = own(s->searching) ? 0 - SEARCHING : 0;
     own_set(s->searching, false);
     weft__lock(&g->idle.lock);
-    unsigned parked = weft__idle_parked(&g->idle);
-    g->idle.stack[parked] = s;
+    if (weft__sched_is_spare(s)) {
+        ati_store(&s->resting, 1);
+        change -= SPARE;
+    } else {
+        g->idle.stack[weft__idle_parked(&g->idle)] = s;
+        change += PARKED;
+    }
     at_add(&g->idle.word, change); /* P1 */
     weft__unlock(&g->idle.lock);
     at_fence_full(); /* P2, meets S2 */

@@ -8,7 +8,7 @@ struct weft__sched;
 struct weft__group;
 
 struct weft__idle {
-    _Alignas(128) at_word word;  /* {searching : 16 | parked : 16} */
+    _Alignas(128) at_word word;  /* {spares in play : 16 | searching : 16 | parked : 16} */
     at_int io_blocked;           /* the I/O thread sleeps without a tick */
     void (*kick)(void *io);      /* gets it out of that sleep */
     void *io;
@@ -25,6 +25,16 @@ static inline unsigned weft__idle_searching(const struct weft__idle *i)
     return (unsigned)(at_load(&i->word) >> 16 & 0xffff);
 }
 
+static inline unsigned weft__idle_spares(const struct weft__idle *i)
+{
+    return (unsigned)(at_load(&i->word) >> 32);
+}
+/* S3, of a look at the word: somebody is parked, and nobody searches. */
+static inline bool weft__idle_worth_waking(uint64_t word)
+{
+    return (word & 0xffff) != 0 && (word & 0xffff0000) == 0;
+}
+
 /* S2 to S6: work was published; wakes one worker if nobody searches and cores are free. True if it did. */
 bool weft__idle_notify(struct weft__group *g);
 /* The same although all cores are taken: somebody who is awake does not get to it. */
@@ -33,9 +43,13 @@ bool weft__idle_notify_anyway(struct weft__group *g);
 /* S4 alone: takes the last parked worker off the stack, counted as searching, or NULL. The caller owns its ring
  * until it calls weft__idle_wake, which is S5 and S6. */
 struct weft__sched *weft__idle_claim(struct weft__group *g);
-/* The same for one worker; false if it is not parked. */
+/* The same for one worker; false if it is not parked, or, a spare, not out of play. */
 bool weft__idle_claim_worker(struct weft__group *g, struct weft__sched *s);
 void weft__idle_wake(struct weft__group *g, struct weft__sched *s);
+
+/* A spare is in play before its thread begins; and is not, after all, because that failed. */
+void weft__idle_spare_begins(struct weft__group *g);
+void weft__idle_spare_fails(struct weft__group *g);
 
 /* A worker begins to search; false if enough do. */
 bool weft__idle_search(struct weft__sched *s);

@@ -38,7 +38,7 @@ int weft__places_init(struct weft__group *g)
 {
     if (g->n < CHOICE_LEAST || !(g->topology = weft__topology()))
         return 0;
-    g->places = weft__mem_zeroed((size_t)g->n * sizeof g->places[0]);
+    g->places = weft__mem_zeroed((size_t)g->room * sizeof g->places[0]);
     return g->places ? 0 : -ENOMEM;
 }
 

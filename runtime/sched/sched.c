@@ -350,7 +350,7 @@ static __attribute__((noinline)) void wake_for_rest(struct weft__sched *s, struc
 static inline void begin_turn(struct weft__sched *s, struct weft__task *t, bool is_new, bool slow, uint64_t now)
 {
     uint64_t w = at_load(&s->group->idle.word);
-    if ((w & 0xffff) != 0 && w >> 16 == 0) /* somebody is parked, and nobody searches */
+    if (weft__idle_worth_waking(w))
         wake_for_rest(s, t, is_new, now);
     own_set(s->began, now);
     own_set(s->first_turn, is_new);

@@ -176,6 +176,7 @@ struct weft__sched {
     struct weft__private newest;             /* the id of the last task it spawned; those before it are in the deque */
     _Alignas(128) at_int wake;  /* futex word of the parked worker: 1 it was woken */
     at_int asleep;              /* it is parked; by the worker, for reports */
+    at_int resting;             /* a spare that is out of play; under the lock of the idle word, but read by anyone */
     struct weft__inject pinned; /* ready tasks that only this worker may run */
 
     struct weft__ready_ring ring;
@@ -185,7 +186,10 @@ struct weft__sched {
 /* The workers of one runtime, and what they share. */
 struct weft__group {
     int n, cores;
-    struct weft__sched **all;
+    int room;               /* n, and the spares that may be started (engine/spare.c) */
+    at_int seats;           /* n, and the spares that were started */
+    at_int wanted;          /* of the spares only so many are to go on */
+    struct weft__sched **all; /* `room` of them */
     const struct weft__sched_ops *ops;
     const struct weft__topology *topology; /* of whoever has places */
     at_int *places; /* of each worker, by whom it is written: where it runs (sched/place.c); NULL: there is no choice */
@@ -283,6 +287,32 @@ static inline uint64_t weft__group_ticks(const struct weft__group *g)
 {
     const struct weft__sched *s = g->all[0];
     return g->n == 1 && g->clock.is_virtual ? at_load(&s->since) : weft__ticks();
+}
+/* All whose queues and timers are to be looked at. */
+static inline int weft__group_seats(const struct weft__group *g)
+{
+    return (int)ati_load_acquire(&g->seats); /* meets the start of a spare */
+}
+static inline bool weft__sched_is_spare(const struct weft__sched *s)
+{
+    return s->id >= (uint32_t)s->group->n;
+}
+/* It hands over what it has, and goes out of play. */
+static inline bool weft__sched_dismissed(const struct weft__sched *s)
+{
+    return weft__sched_is_spare(s) && s->id - (uint32_t)s->group->n >= ati_load(&s->group->wanted);
+}
+/* Every worker sleeps, and has told so; acquire: meets P1. */
+static inline bool weft__group_all_parked(const struct weft__group *g)
+{
+    uint64_t w = at_load_acquire(&g->idle.word);
+    return (int)(w & 0xffff) == g->n && w >> 32 == 0;
+}
+/* Nobody is awake but `absent` ones. */
+static inline bool weft__group_awake_absent(const struct weft__group *g, int absent)
+{
+    uint64_t w = at_load(&g->idle.word);
+    return absent + (int)(w & 0xffff) >= g->n + (int)(w >> 32);
 }
 /* Whether somebody has looked too long at one task for its queue to be left alone (R1). */
 static inline bool weft__sched_absent(const struct weft__sched *s, uint64_t now)
