@@ -54,11 +54,22 @@ END_TEST
 
 /* ---- a worker that does not come back to what it has spawned or woken */
 
+enum { BUSY = 5 };
+
 struct stuck {
     atomic_bool ran;
     bool in_time;
     weft_event *event;
+    atomic_bool computing;
+    atomic_int elsewhere; /* of BUSY ones that run on another worker */
+    int others;
 };
+
+static int does_nothing(void *arg)
+{
+    (void)arg;
+    return 0;
+}
 
 static int mark(void *arg)
 {
@@ -90,6 +101,50 @@ START_TEST(the_newest_task_of_a_worker_that_computes_is_run_by_another)
 {
     struct stuck s = { .in_time = false };
     ck_assert_int_eq(weft_run(spawns_and_computes, &s, &(weft_options){ .workers = 2 }), 0);
+    ck_assert(s.in_time);
+}
+END_TEST
+
+/* ---- and the other worker never has nothing to do */
+
+static int yields_until_it_ran(void *arg)
+{
+    struct stuck *s = arg;
+    int64_t end = weft_after(weft_ms(20000));
+    bool counted = false;
+    while (!atomic_load(&s->ran) && weft_now() < end) {
+        if (atomic_load(&s->computing) && !counted) {
+            atomic_fetch_add(&s->elsewhere, 1);
+            counted = true;
+        }
+        weft_ignore(weft_yield());
+    }
+    return 0;
+}
+
+/* The last one is the newest, which it keeps to itself; the others are in its deque. */
+static int beside_busy_ones(void *arg)
+{
+    struct stuck *s = arg;
+    weft_scope scope;
+    weft_scope_begin(&scope, WEFT_NEVER);
+    for (int i = 0; i < BUSY; i++)
+        weft_spawn(&scope, yields_until_it_ran, s);
+    atomic_store(&s->computing, true);
+    int64_t end = weft_after(weft_ms(20000));
+    while (atomic_load(&s->elsewhere) < BUSY && weft_now() < end)
+        continue; /* until the other worker has them all */
+    for (int i = 0; i < s->others; i++)
+        weft_spawn(&scope, does_nothing, NULL);
+    weft_spawn(&scope, mark, s);
+    s->in_time = until_it_ran(s);
+    return weft_scope_end(&scope, atomic_load(&s->elsewhere) == BUSY ? 0 : -ETIME);
+}
+
+START_TEST(what_one_that_computes_has_spawned_is_run_by_a_busy_one)
+{
+    struct stuck s = { .others = 3 * _i };
+    ck_assert_int_eq(weft_run(beside_busy_ones, &s, &(weft_options){ .workers = 2, .spares = -1 }), 0);
     ck_assert(s.in_time);
 }
 END_TEST
@@ -143,6 +198,7 @@ int main(void)
     tcase_add_loop_test(tc, an_item_may_come_again_after_it_was_stolen, 0, 2);
     tc = add_case(s, "a worker");
     tcase_add_test(tc, the_newest_task_of_a_worker_that_computes_is_run_by_another);
+    tcase_add_loop_test(tc, what_one_that_computes_has_spawned_is_run_by_a_busy_one, 0, 2);
     tcase_add_test(tc, a_task_that_was_woken_by_one_that_computes_is_run_by_another);
     return run_suite(s);
 }

@@ -261,25 +261,34 @@ static bool steal(struct weft__sched *s, uint64_t now)
     return got > 0;
 }
 
+/* One that may have something: a spare out of play has not. */
+static struct weft__sched *draw_other(struct weft__group *g, uint32_t me, uint32_t draw)
+{
+    uint32_t n = (uint32_t)weft__group_seats(g);
+    struct weft__sched *v = g->all[g->places ? weft__place_draw(g->places, n, me, draw) : draw % n];
+    return ati_load(&v->resting) ? g->all[draw % (uint32_t)g->n] : v;
+}
+
 /* R13: a busy worker looks at one other now and then, and takes half of what is more than its own: a queue that is
- * longer for long would mean longer tails. So would one whose worker does not move: its thread may not be running. */
+ * longer for long would mean longer tails. So would one whose worker does not move: its thread may not be running, or it is
+ * held; and what it has spawned, nobody would ever get to as long as all others have enough of their own. */
 static void balance(struct weft__sched *s, uint32_t mine, uint64_t now)
 {
-    struct weft__group *g = s->group;
-    uint32_t n = (uint32_t)weft__group_seats(g), draw = weft__rng_next(&s->rng);
-    struct weft__sched *victim = g->all[g->places ? weft__place_draw(g->places, n, s->id, draw) : draw % n];
+    struct weft__sched *victim = draw_other(s->group, s->id, weft__rng_next(&s->rng));
     if (victim == s)
         return;
     uint32_t theirs = weft__ready_len(&victim->ring), got = 0;
     uint64_t since = at_load(&victim->since);
     bool longer = theirs > 2 * mine && (mine == 0 || theirs > 16);
-    bool stranded = theirs > 0 && since != 0 && (int64_t)(now - since) > (int64_t)weft__us_to_ticks(WEFT__AGE_US);
+    bool stranded = since != 0 && (int64_t)(now - since) > (int64_t)weft__us_to_ticks(WEFT__AGE_US);
     if (s->group->chaos_seed != 0)
         got = weft__chaos_balance(s);
-    else if (longer || stranded)
+    else if (longer || (stranded && theirs > 0))
         got = steal_ring(s, victim);
-    else if (mine == 0 && theirs == 0 && weft__deque_size(&victim->deque) > 1)
+    else if (stranded || (mine == 0 && theirs == 0 && weft__deque_size(&victim->deque) > 1))
         got = steal_deque(s, victim);
+    if (stranded && got == 0)
+        got = steal_private(s, victim, now);
     weft__count(&s->count.stolen, got);
 }
 
