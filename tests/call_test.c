@@ -2,6 +2,8 @@
  */
 #include "support.h"
 
+#include "coord/scope.h"
+
 static const int worker_counts[] = { 1, 2, 4 };
 
 /* -- soon, and at a time -- */
@@ -150,6 +152,94 @@ START_TEST(several_callers_lose_nothing)
     struct calls c = { .end = 1 };
     ck_assert_int_eq(weft_run(many_callers, &c, ON(worker_counts[_i])), 0);
     ck_assert_int_eq(atomic_load(&c.log.n), CALLS);
+}
+END_TEST
+
+/* So many callers, each with a callback that is still to come: a search for one's entry (coord/call.c, Q3) looks at few. */
+enum { PUTS = 3, STEPS = 16 };
+struct putter {
+    struct crowd *crowd;
+    weft_task pending; /* the last: each one replaces the one before */
+    atomic_int running;
+    int n;
+    struct turn {
+        struct putter *of;
+        int number;
+    } turns[PUTS];
+};
+struct crowd {
+    weft_scope s;
+    struct putter *putters;
+    int putters_n;
+    atomic_int armed, done, wrong;
+    int steps[2], end;
+    bool all[2];
+};
+
+static void never_called(void *arg)
+{
+    atomic_fetch_add(&((struct putter *)arg)->crowd->wrong, 1);
+}
+
+static void in_turn(void *arg)
+{
+    struct turn *t = arg;
+    struct putter *p = t->of;
+    bool alone = atomic_fetch_add(&p->running, 1) == 0;
+    if (!alone || p->n++ != t->number)
+        atomic_fetch_add(&p->crowd->wrong, 1);
+    weft_ignore(weft_yield());
+    atomic_fetch_sub(&p->running, 1);
+    atomic_fetch_add(&p->crowd->done, 1);
+}
+
+/* A callback, too. */
+static void put_in_turn(void *arg)
+{
+    struct putter *p = arg;
+    struct crowd *c = p->crowd;
+    p->n = 0;
+    for (int i = 0; i < PUTS; i++) {
+        weft_task_cancel(p->pending, NULL);
+        p->pending = weft_call_at(&c->s, WEFT_NEVER, never_called, p);
+        p->turns[i] = (struct turn){ p, i };
+        weft_call_soon(&c->s, in_turn, &p->turns[i]);
+        weft_ignore(i % 2 ? weft_yield() : 0);
+    }
+    atomic_fetch_add(&c->armed, 1);
+}
+
+static int put_in_a_crowd(void *arg)
+{
+    struct crowd *c = arg;
+    weft_scope_begin(&c->s, WEFT_NEVER);
+    for (int round = 0; round < 2; round++) {
+        for (int i = 0; i < c->putters_n; i++)
+            weft_call_at(&c->s, weft_now() + i, put_in_turn, &c->putters[i]);
+        int armed = (round + 1) * c->putters_n;
+        c->all[round] = wait_for(&c->armed, armed) && wait_for(&c->done, armed * PUTS);
+        c->steps[round] = weft__callers_steps(weft__scope_extra(weft__scope_of(&c->s)));
+    }
+    for (int i = 0; i < c->putters_n; i++)
+        weft_task_cancel(c->putters[i].pending, NULL);
+    c->end = weft_scope_end(&c->s, 0);
+    return 0;
+}
+
+START_TEST(the_calls_of_one_among_many_look_at_few_others)
+{
+    struct crowd c = { .end = 1, .putters_n = SCALED(10000, 3000, 500) };
+    c.putters = calloc((size_t)c.putters_n, sizeof *c.putters);
+    ck_assert_ptr_nonnull(c.putters);
+    for (int i = 0; i < c.putters_n; i++)
+        c.putters[i].crowd = &c;
+    ck_assert_int_eq(weft_run(put_in_a_crowd, &c, ON(worker_counts[_i])), 0);
+    ck_assert(c.all[0] && c.all[1]);
+    ck_assert_int_eq(c.end, 0);
+    ck_assert_int_eq(atomic_load(&c.wrong), 0);
+    for (int round = 0; round < 2; round++)
+        ck_assert_int_le(c.steps[round], STEPS);
+    free(c.putters);
 }
 END_TEST
 
@@ -359,6 +449,7 @@ int main(void)
     tcase_add_loop_test(tc, a_cancelled_callback_is_never_called_and_the_others_keep_their_order, 0, n);
     tcase_add_loop_test(tc, in_a_cancelled_scope_no_callback_is_called, 0, n);
     tcase_add_loop_test(tc, several_callers_lose_nothing, 0, n);
+    tcase_add_loop_test(tc, the_calls_of_one_among_many_look_at_few_others, 0, n);
     tcase_add_test(tc, callbacks_come_at_their_time_and_never_early);
     tcase_add_test(tc, bad_arguments_are_refused);
     tc = add_case(s, "end");

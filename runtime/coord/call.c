@@ -6,6 +6,13 @@
  *               meanwhile, and then looks whether it was told. A chain of joins, so the end of a link counts however it
  *               came, and a chain never begins with a task that was not spawned.
  *           Q2  an entry is its caller's alone while `busy`; free for another when its last tasks have ended.
+ *           Q3  entries are a tree, with up to four below each. A caller's number, two bits at a time, is the way down to its
+ *               entry. One that is free becomes that of any caller on whose way it lies, and stays where it is: the ways of
+ *               those below it lead through it whosever it is.
+ * Steps     each callback that puts in another is a caller, so there may be as many entries as callbacks. A search looks at one
+ *           on each level: a logarithm of how many there are, 32 at most, and there is no table that would have to grow under
+ *           the lock. Of the free ones on its way it takes the lowest, since those above lie on the ways of more callers; so
+ *           there are about three times as many entries as were needed at once, which go with the scope.
  * Order     tasks of several workers begin in any order. That of one caller is kept by Q1; the queue they go through, which
  *           is first in, first out, sees to it that few have to wait. For all callers together there is none to be kept.
  * Tested    tests/call_test.c */
@@ -19,8 +26,10 @@
 #include "coord/await.h"
 #include "coord/policy.h"
 
+enum { DIGIT_BITS = 2 };
+
 struct weft__caller {
-    struct weft__caller *next;
+    struct weft__caller *below[1 << DIGIT_BITS];
     uint64_t id;
     bool busy;          /* its caller is just in a call */
     weft_task soon;     /* the last; 0 none */
@@ -66,42 +75,50 @@ static bool over(weft_task t)
     return t == 0 || !weft_task_alive(t);
 }
 
-/* The caller's own entry, else one that is free for it; NULL. */
-static struct weft__caller *find(struct weft__scope_extra *x, uint64_t id)
+/* Spread over the tree. The factor is odd: two ids have two numbers, so their ways part at one of the digits. */
+static uint64_t number_of(uint64_t id)
 {
-    struct weft__caller *unused = NULL;
-    for (struct weft__caller *e = x->callers; e; e = e->next) {
+    return id * UINT64_C(0x9e3779b97f4a7c15);
+}
+
+/* Q3. Where the caller's own entry hangs, else one that is free for it, else where a new one is to. */
+static struct weft__caller **find(struct weft__scope_extra *x, uint64_t id)
+{
+    struct weft__caller **unused = NULL, **place = &x->callers;
+    for (uint64_t way = number_of(id); *place; way <<= DIGIT_BITS) {
+        struct weft__caller *e = *place;
         if (e->id == id)
-            return e;
+            return place;
         if (!e->busy && over(e->soon) && over(e->timed))
-            unused = e;
+            unused = place;
+        place = &e->below[way >> (64 - DIGIT_BITS)];
     }
-    if (unused) {
-        unused->id = id;
-        unused->soon = unused->timed = 0;
-    }
-    return unused;
+    return unused ? unused : place;
+}
+
+static void take(struct weft__caller *e, uint64_t id)
+{
+    if (e->id != id)
+        e->soon = e->timed = 0; /* another's, and over */
+    e->id = id;
+    e->busy = true;
 }
 
 /* Q2. NULL: no memory. */
 static struct weft__caller *enter(struct weft__scope_extra *x, uint64_t id)
 {
     struct weft__caller *fresh = NULL, *e;
-    for (;;) {
+    do {
         weft__lock(&x->callers_lock);
-        e = find(x, id);
-        if (!e && (e = fresh) != NULL) {
-            e->id = id;
-            e->next = x->callers;
-            x->callers = e;
+        struct weft__caller **place = find(x, id);
+        if (!*place) {
+            *place = fresh;
             fresh = NULL;
         }
-        if (e)
-            e->busy = true;
+        if ((e = *place) != NULL)
+            take(e, id);
         weft__unlock(&x->callers_lock);
-        if (e || !(fresh = weft__mem_zeroed(sizeof *fresh)))
-            break;
-    }
+    } while (!e && (fresh = weft__mem_zeroed(sizeof *fresh)) != NULL);
     weft__mem_free(fresh); /* one became free meanwhile */
     return e;
 }
@@ -119,13 +136,39 @@ static void leave(struct weft__scope_extra *x, struct weft__caller *e, const str
     weft__unlock(&x->callers_lock);
 }
 
+/* As deep as the tree: 32 calls at most. */
+static void free_from(struct weft__caller *e)
+{
+    if (!e)
+        return;
+    for (int i = 0; i < 1 << DIGIT_BITS; i++)
+        free_from(e->below[i]);
+    weft__mem_free(e);
+}
+
 void weft__callers_free(struct weft__scope_extra *x)
 {
-    while (x->callers) {
-        struct weft__caller *e = x->callers;
-        x->callers = e->next;
-        weft__mem_free(e);
+    free_from(x->callers);
+}
+
+static int longest_from(const struct weft__caller *e)
+{
+    int longest = 0;
+    if (!e)
+        return 0;
+    for (int i = 0; i < 1 << DIGIT_BITS; i++) {
+        int steps = longest_from(e->below[i]);
+        longest = steps > longest ? steps : longest;
     }
+    return longest + 1;
+}
+
+int weft__callers_steps(struct weft__scope_extra *x)
+{
+    weft__lock(&x->callers_lock);
+    int steps = longest_from(x->callers);
+    weft__unlock(&x->callers_lock);
+    return steps;
 }
 
 /* ---- the calls */

@@ -212,6 +212,8 @@ void weft__hard_overdue(struct weft__frame *f);
 /* ---- coord/call.c */
 
 void weft__callers_free(struct weft__scope_extra *x);
+/* Tests only: how many entries the search for one looks at, at most. */
+int weft__callers_steps(struct weft__scope_extra *x);
 
 /* ---- coord/child.c */
 
