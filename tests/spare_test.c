@@ -374,7 +374,7 @@ END_TEST
 
 START_TEST(none_is_left_when_the_runtime_has_ended)
 {
-    int before = threads_now();
+    int before = threads_before();
     for (int i = 0; i < 10; i++) {
         struct held h = { .holders = 3 };
         ck_assert_int_eq(weft_run(many_block, &h, ON(2)), 0);

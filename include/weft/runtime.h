@@ -77,11 +77,12 @@ typedef struct weft_options {
     uint64_t chaos_seed;  /* not 0: this seed perturbs the schedule, for tests; 0: WEFT_CHAOS from the environment, else
                              none. docs/testing.md */
     int clock;            /* enum weft_clock */
-    int spares;           /* so many workers more at most, started one by one and only while tasks that compute for
+    int spares;           /* so many workers more at most, started one by one, and only while tasks that compute for
                              long or block in a call of their own hold all workers up, or leave a processor unused:
-                             then others go on within 4 ms. Of those that only compute there are never more than
-                             processors. 0: 64, but none if one worker was asked for: of its tasks no two run at once.
-                             -1: none. There are none on a virtual clock. Once started, they stay, and sleep */
+                             then others go on within 4 ms; behind more that do so, each takes 2 ms more. No more
+                             spares compute at once than there are processors, or workers. 0: 64, but none if one
+                             worker was asked for: of its tasks no two run at once. -1: none. None on a virtual clock.
+                             They stay once they are started, and sleep */
     uint64_t reserved[8]; /* zero */
 } weft_options;
 

@@ -14,33 +14,37 @@
  *     the I/O thread, once a tick, unless a worker is parked or searches
  *     Z1  nobody moves (all in play are held): harvests, since nobody else does; no event came: arms
  *     Z2  work waits, and
- *             those that are not blocked are fewer than cores, or
- *             nobody moves, and there are not more than `cores` spares in play that compute:
+ *             those that are not blocked are fewer than `width`, the workers or the processors if those are fewer, or
+ *             nobody moves, and fewer than `width` of the spares compute:
  *         one more: wanted = in play + 1; the first wanted one that rests is woken, counted as searching like any worker
  *         that is claimed (sched/idle.c), or a thread is started
- *     Z3  one is superfluous (a worker is parked; or more than one moves, and more than cores are not blocked) in three
- *         looks in a row: wanted = in play - 1
+ *     Z3  for three ticks there was one too many (a worker is parked; or several move, and more than width are not
+ *         blocked; or one moves, and more than width + 1 are not): wanted = the number of the last that is not blocked
  *
  *     a spare
- *     Z4  its number is not below wanted: puts what it has where all find it, takes nothing any more, and goes
+ *     Z4  its number is not below wanted, and what was spawned on it has begun: it puts what it has where all find it,
+ *         takes nothing any more, and goes. Until then it is a worker like any other
  *     Z5  has nothing to do, or goes: P1 to P5 of sched/idle.c. It is on no stack, and nobody claims it but Z2
  *
- * So nothing waits longer than two ticks while all workers are held, where a thread gets a processor; with a processor that
- * is free because a task blocks, no longer than three before it is used again. Who only computes is not multiplied: a
- * spare may take up a long turn itself, so one after the other is added, until there are twice as many threads that compute
- * as processors. Handing the held worker's place to another thread, as Go does, would save the second set of queues, and
+ * So nobody waits longer than two ticks because all workers are held, where a thread gets a processor, unless others that
+ * hold one, too, are before it: each of them gets the next spare, a tick later. A processor that is free because a task
+ * blocks is used again after three. Who only computes is not multiplied: a spare may take up a long turn itself, so one
+ * after the other is added, until as many spares compute as there are processors. Handing the held worker's place to another thread, as Go does, would save the second set of queues, and
  * cost each system call two atomic operations; here a call that blocks costs nothing before it has lasted a tick.
  *
  * A thread that is ready to run and has no processor uses none either: what tells it from one that sleeps is its state in
- * /proc, 8 us to read; so it is read only of those that use none, and no more of them than matters. Where there is no /proc
- * nobody is blocked, and spares come only when nobody moves.
+ * /proc, 8 us to read; so it is read only of those that use none, of each until it is seen to sleep, and of four in one look.
+ * Where there is no /proc nobody is blocked, and spares come only when nobody moves.
  *
  * A spare is never ended before its runtime: it sleeps, as those do that have no work, and is the first to be used again.
  * Its queues and timers are looked at like those of every worker (group.seats). Nothing is pinned to it.
  *
- * Forbidden (Z2/Z5): a spare that goes is counted in play by Z2, which therefore brings none. Then the next tick sees it.
+ * Who is blocked uses no processor: that, too, is how many cores are free for whoever wakes a worker (group.blocked,
+ * sched/idle.c). A look later it may be wrong; then there is a thread too many, or one is woken by the next tick.
+ *
+ * (Z2/Z5) A spare that goes is counted in play by Z2, which therefore brings none. The next tick sees it.
  * Source    Go's handoffp and sysmon for when; thread-per-held-worker without moving the queues is ours.
- * Tested    tests/spare_test.c, stress/spare.c, tests/explore/idle.c */
+ * Tested    tests/spare_test.c, tests/explore/idle.c */
 #include "engine/spare.h"
 
 #include <errno.h>
@@ -58,7 +62,9 @@
 #include "engine/runtime.h"
 #include "engine/worker.h"
 
-enum { CALM_LOOKS = 3, IDLE_SHARE = 8, AGAIN_MS = 1000 };
+enum { CALM_TICKS = 3, IDLE_SHARE = 8, CLOSER_LOOKS = 4, AGAIN_MS = 10, AGAIN_MOST_MS = 1000 };
+
+#define MS INT64_C(1000000)
 
 /* Of a worker that was held, when it was seen last. */
 struct weft__spare_sight {
@@ -68,7 +74,11 @@ struct weft__spare_sight {
 };
 
 struct sights {
-    int spares, moving, held, blocked;
+    int spares, moving, blocked; /* of those in play */
+    int computing;               /* spares that are held and not blocked */
+    int running;                 /* those that are not blocked */
+    int last;                    /* spare of these, counted from 1; 0: there is none */
+    bool work;                   /* one that is held has some */
 };
 
 int weft__spares_init(struct weft_runtime *rt)
@@ -113,8 +123,8 @@ static bool sleeps(struct weft__worker *w)
     return behind && (behind[2] == 'S' || behind[2] == 'D');
 }
 
-/* It is held. */
-static bool is_blocked(struct weft__worker *w, struct weft__spare_sight *seen, bool matters)
+/* It is held. `closer`: how many more may be asked for their state. */
+static bool is_blocked(struct weft__worker *w, struct weft__spare_sight *seen, int *closer)
 {
     struct weft__spare_sight now = { .turns = at_load(&w->sched.count.ran), .at = weft__now(), .cpu = cpu_time(w) };
     bool same = seen->at != 0 && seen->turns == now.turns;
@@ -122,30 +132,50 @@ static bool is_blocked(struct weft__worker *w, struct weft__spare_sight *seen, b
     if (same && passed < 500 * (int64_t)WEFT__TICK_US)
         return seen->slept; /* too short a time to say */
     if (same && IDLE_SHARE * (now.cpu - seen->cpu) < passed)
-        now.slept = seen->slept || (matters && sleeps(w));
+        now.slept = seen->slept || (*closer > 0 && (*closer)-- > 0 && sleeps(w));
     *seen = now;
     return now.slept;
 }
 
-/* As many as there are cores need no closer look: that many are not blocked. */
+static int width(const struct weft__group *g)
+{
+    return g->n < g->cores ? g->n : g->cores;
+}
+
+static void look_at(struct weft_runtime *rt, int i, uint64_t now, int *closer, struct sights *c)
+{
+    struct weft__sched *s = rt->group.all[i];
+    uint64_t since = at_load(&s->since);
+    bool held = since != 0 && (int64_t)(now - since) >= (int64_t)weft__us_to_ticks(WEFT__TICK_US);
+    int spare = i - rt->group.n + 1;
+    if (ati_load(&s->resting))
+        return;
+    c->spares += spare > 0;
+    c->moving += !held;
+    c->work |= held && weft__sched_has_work(s);
+    if (!held)
+        rt->spares.sights[i].at = 0;
+    if (held && is_blocked(rt->workers[i], &rt->spares.sights[i], closer)) {
+        c->blocked++;
+        return;
+    }
+    c->running++;
+    c->computing += held && spare > 0;
+    if (spare > c->last)
+        c->last = spare;
+}
+
+/* The next look begins with those for whom this one had no closer look left. */
 static struct sights look(struct weft_runtime *rt)
 {
     struct sights c = { 0 };
     uint64_t now = weft__group_ticks(&rt->group);
-    for (int i = 0, seats = weft__group_seats(&rt->group); i < seats; i++) {
-        struct weft__sched *s = rt->group.all[i];
-        uint64_t since = at_load(&s->since);
-        if (ati_load(&s->resting))
-            continue;
-        c.spares += weft__sched_is_spare(s);
-        if (since == 0 || (int64_t)(now - since) < (int64_t)weft__us_to_ticks(WEFT__TICK_US)) {
-            rt->spares.sights[i].at = 0;
-            c.moving++;
-        } else {
-            bool matters = c.moving + c.held - c.blocked < rt->group.n + rt->group.cores;
-            c.held++;
-            c.blocked += is_blocked(rt->workers[i], &rt->spares.sights[i], matters);
-        }
+    int closer = CLOSER_LOOKS, seats = weft__group_seats(&rt->group), first = rt->spares.first;
+    for (int k = 0; k < seats; k++) {
+        int i = (first + k) % seats;
+        look_at(rt, i, now, &closer, &c);
+        if (closer > 0)
+            rt->spares.first = i;
     }
     return c;
 }
@@ -154,22 +184,22 @@ static struct sights look(struct weft_runtime *rt)
 static void start(struct weft_runtime *rt)
 {
     struct weft__group *g = &rt->group;
+    struct weft__spares *p = &rt->spares;
     int seat = weft__group_seats(g);
-    if (weft__now() < rt->spares.again)
-        return;
-    rt->spares.again = weft__now() + 1000000 * (int64_t)AGAIN_MS; /* if it fails */
-    if (weft__runtime_seat(rt, seat) < 0)
+    if (weft__now() < p->again || weft__runtime_seat(rt, seat) < 0)
         return;
     weft__idle_spare_begins(g);
-    ati_store_release(&g->seats, (uint32_t)seat + 1);
     if (weft__thread_start(&rt->workers[seat]->thread, weft__worker_thread, rt->workers[seat]) == 0) {
-        rt->spares.again = 0;
+        ati_store_release(&g->seats, (uint32_t)seat + 1);
+        p->pause = 0;
         return;
     }
-    ati_store_release(&g->seats, (uint32_t)seat);
     weft__idle_spare_fails(g);
+    p->pause = p->pause == 0 ? AGAIN_MS * MS : p->pause < AGAIN_MOST_MS * MS ? 2 * p->pause : p->pause;
+    p->again = weft__now() + p->pause;
 }
 
+/* Z2 */
 static void one_more(struct weft_runtime *rt, int in_play)
 {
     struct weft__group *g = &rt->group;
@@ -184,10 +214,23 @@ static void one_more(struct weft_runtime *rt, int in_play)
         start(rt);
 }
 
-static bool seats_have_work(const struct weft__group *g)
+/* Z3 */
+static void one_less(struct weft_runtime *rt, int last)
+{
+    int64_t now = weft__now();
+    if (rt->spares.calm_since == 0)
+        rt->spares.calm_since = now;
+    if (now - rt->spares.calm_since < CALM_TICKS * 1000 * (int64_t)WEFT__TICK_US)
+        return;
+    rt->spares.calm_since = 0;
+    ati_store(&rt->group.wanted, last > 0 ? (uint32_t)last - 1 : 0);
+}
+
+/* What any worker may take that is free; of one that moves, not what it keeps to itself. */
+static bool work_to_take(const struct weft__group *g)
 {
     for (int i = 0, seats = weft__group_seats(g); i < seats; i++)
-        if (weft__sched_has_work(g->all[i]))
+        if (weft__ready_len(&g->all[i]->ring) > 0 || weft__deque_size(&g->all[i]->deque) > 0)
             return true;
     return false;
 }
@@ -195,27 +238,23 @@ static bool seats_have_work(const struct weft__group *g)
 void weft__spares_look(struct weft_runtime *rt, bool work)
 {
     struct weft__group *g = &rt->group;
-    if (g->room == g->n)
-        return;
-    if (weft__idle_parked(&g->idle) > 0 && weft__idle_spares(&g->idle) == 0)
-        return;
-    struct sights c = look(rt);
-    int running = c.moving + c.held - c.blocked;
     bool parked = weft__idle_parked(&g->idle) > 0;
-    bool nobody = c.moving == 0 && !parked && weft__idle_searching(&g->idle) == 0;
-    bool more = c.moving == 0 ? running < g->n + g->cores : running < g->cores;
-    if (nobody && weft__io_attend(rt)) /* Z1 */
-        work = true;
-    if (!parked && more && weft__idle_searching(&g->idle) == 0) {
-        rt->spares.calm = 0;
-        if (work || seats_have_work(g))
-            one_more(rt, c.spares);
-    } else if (c.spares > 0 && (parked || (c.moving > 1 && running > g->cores))) {
-        if (++rt->spares.calm >= CALM_LOOKS) {
-            rt->spares.calm = 0;
-            ati_store(&g->wanted, (uint32_t)c.spares - 1);
-        }
-    } else {
-        rt->spares.calm = 0;
+    if (g->room == g->n || (parked && weft__idle_spares(&g->idle) == 0)) {
+        ati_store(&g->blocked, 0);
+        return;
     }
+    struct sights c = look(rt);
+    ati_store(&g->blocked, (uint32_t)c.blocked);
+    bool away = parked || weft__idle_searching(&g->idle) > 0;
+    if (c.moving == 0 && !away && weft__io_attend(rt)) /* Z1 */
+        work = true;
+    bool few = c.running < width(g) || (c.moving == 0 && c.computing < width(g));
+    bool many = parked || (c.moving > 1 && c.running > width(g)) || (c.moving > 0 && c.running > width(g) + 1);
+    if (c.spares > 0 && many && !few) {
+        one_less(rt, c.last);
+        return;
+    }
+    rt->spares.calm_since = 0;
+    if (few && !away && (work || c.work || work_to_take(g)))
+        one_more(rt, c.spares);
 }

@@ -10,8 +10,9 @@ struct weft__worker;
 
 struct weft__spares {
     struct weft__spare_sight *sights; /* of each seat, when it was last looked at */
-    int calm;                         /* looks in a row in which there was one too many */
-    int64_t again;                    /* ns: no thread could be started; not before then */
+    int first;                        /* seat to be looked at first */
+    int64_t calm_since;               /* ns: all looks since then found one too many; 0: the last did not */
+    int64_t again, pause;             /* ns: no thread could be started; not before then, and after how long */
 };
 
 /* 0; -ENOMEM. */

@@ -339,29 +339,36 @@ static void push_yielder(struct weft__sched *s, uint64_t now)
     weft__sched_push(s, y, now);
 }
 
+/* `slow`: after a task that held it up; `idle`: with none but the one that has just yielded. */
+static void take_from_others(struct weft__sched *s, bool slow, bool idle, uint64_t now)
+{
+    uint32_t ready = weft__ready_len(&s->ring);
+    if (slow && ready == 0)
+        steal(s, now); /* R11: what it finds goes before that task */
+    else
+        balance(s, idle ? ready : ready + (uint32_t)weft__spawned_count(s) + 1, now);
+}
+
 static void look_around(struct weft__worker *w, uint64_t now)
 {
     struct weft__sched *s = &w->sched;
     struct weft__task *y = own(s->yielder);
     bool slow = y && weft__task_slow(y);
-    bool spare = slow && somebody_else_serves(w, now); /* R11 */
+    bool served = slow && somebody_else_serves(w, now); /* R11 */
+    bool leaves = weft__sched_dismissed(s); /* and steals nothing that it could not hand over (Z4) */
     bool alone = weft__ready_len(&s->ring) == 0;
 
     if (s->group->places)
         weft__place_look(s);
     expire_due(w, false, now);
-    if (!spare) {
+    if (!served) {
         take_share(s, now);
         if (errand_is_due(w, now) && weft__errand_run(s->group))
             w->errand_at = now;
         if ((slow || poll_is_due(w, now)) && may_poll(w, now))
             poll_into_ring(w);
-        if (slow && weft__ready_len(&s->ring) == 0)
-            steal(s, now); /* R11: what it finds goes before the task that held us up */
-        else if (y && alone)
-            balance(s, weft__ready_len(&s->ring), now);
-        else
-            balance(s, weft__ready_len(&s->ring) + (uint32_t)weft__spawned_count(s) + 1, now);
+        if (!leaves)
+            take_from_others(s, slow, y && alone, now);
     }
     if (own(s->first_turn) && now - own(s->began) > weft__us_to_ticks(LOOP_US)) /* R14 */
         own_set(s->ring_first, (int)weft__ready_len(&s->ring));
@@ -461,7 +468,7 @@ static void park(struct weft__worker *w)
     give_up_role(w);
     weft__idle_announce(s); /* P1, P2 */
     if (work_in_sight(w, weft__sched_ticks(s), &absent)) { /* P3 */
-        if (weft__sched_dismissed(s))
+        if (weft__sched_dismissed(s) && !ati_load(&w->rt->stopping))
             weft__idle_notify(s->group); /* who relied on this one finds another */
         else if (weft__idle_retract(s))
             return; /* U */
@@ -496,7 +503,12 @@ static struct weft__task *next(struct weft__worker *w, bool *is_new)
     return t;
 }
 
-/* Z4: a spare that is not wanted any more keeps only what was spawned on it, until that has begun. */
+/* Z4. What was spawned on it cannot be handed over, only stolen; until that has begun it does all that a worker does. */
+static bool goes(const struct weft__sched *s)
+{
+    return weft__sched_dismissed(s) && weft__spawned_count(s) == 0;
+}
+
 static void shed(struct weft__worker *w, uint64_t now)
 {
     struct weft__sched *s = &w->sched;
@@ -523,7 +535,7 @@ static void loop(struct weft__worker *w)
         bool is_new;
         uint64_t now = weft__sched_ticks(s);
         struct weft__task *t = NULL;
-        if (weft__sched_dismissed(s))
+        if (goes(s))
             shed(w, now);
         else if (!own(s->picked))
             look_around(w, now);
@@ -540,7 +552,7 @@ static void loop(struct weft__worker *w)
         if (ati_load(&w->rt->stopping))
             return;
         at_store(&s->since, 0);
-        if (weft__sched_dismissed(s) || !search(w))
+        if (goes(s) || !search(w))
             park(w);
     }
 }

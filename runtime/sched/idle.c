@@ -52,7 +52,7 @@ static bool worth_waking(struct weft__group *g, bool anyway)
 {
     uint64_t w = at_load(&g->idle.word);
     int parked = (int)(w & 0xffff), spares = (int)(w >> 32);
-    return weft__idle_worth_waking(w) && (anyway || g->n - parked + spares < g->cores);
+    return weft__idle_worth_waking(w) && (anyway || g->n - parked + spares - (int)ati_load(&g->blocked) < g->cores);
 }
 
 static bool notify(struct weft__group *g, bool anyway)

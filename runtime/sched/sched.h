@@ -189,6 +189,7 @@ struct weft__group {
     int room;               /* n, and the spares that may be started (engine/spare.c) */
     at_int seats;           /* n, and the spares that were started */
     at_int wanted;          /* of the spares only so many are to go on */
+    at_int blocked;         /* of those in play, at the last look: they use no core */
     struct weft__sched **all; /* `room` of them */
     const struct weft__sched_ops *ops;
     const struct weft__topology *topology; /* of whoever has places */

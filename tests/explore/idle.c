@@ -9,6 +9,8 @@ static struct weft__group g;
 static struct weft__sched s[WORKERS];
 static struct weft__sched *all[WORKERS], *parked[WORKERS];
 static unsigned char ran[TASKS], all_ran, wanted;
+static unsigned char sleeping;             /* bits of workers */
+static unsigned char published, io_blocks; /* there is something to see; the I/O thread waits without a tick */
 static bool long_task;  /* task 0 runs until all others have run */
 static unsigned char kicks;
 
@@ -25,6 +27,7 @@ static void setup(unsigned char tasks, bool with_long, int cores)
     memset(s, 0, sizeof s);
     memset(ran, 0, sizeof ran);
     all_ran = kicks = 0;
+    sleeping = published = io_blocks = 0;
     wanted = tasks;
     long_task = with_long;
     g.n = WORKERS;
@@ -35,12 +38,16 @@ static void setup(unsigned char tasks, bool with_long, int cores)
     for (int i = 0; i < WORKERS; i++) {
         all[i] = &s[i];
         s[i].group = &g;
+        s[i].id = (uint32_t)i;
         if (weft__deque_init(&s[i].deque, 2) < 0)
             abort();
     }
     ex_ghost(ran, sizeof ran);
     ex_ghost(&all_ran, sizeof all_ran);
     ex_ghost(&kicks, sizeof kicks);
+    ex_ghost(&sleeping, sizeof sleeping);
+    ex_ghost(&published, sizeof published);
+    ex_ghost(&io_blocks, sizeof io_blocks);
 }
 
 static void one_task(void)
@@ -56,10 +63,37 @@ static void a_long_one(void)
     setup(2, true, 2);
 }
 
+/* s[0] is the only worker, s[1] its spare, in play. */
+static void a_spare(void)
+{
+    setup(1, false, 2);
+    g.n = 1;
+    g.room = 2;
+    ati_store(&g.seats, 2);
+    ati_store(&g.wanted, 1);
+    weft__idle_spare_begins(&g);
+}
+static void a_dismissed_spare(void)
+{
+    a_spare();
+    ati_store(&g.wanted, 0);
+}
+static void a_spare_and_a_long_one(void)
+{
+    a_spare();
+    wanted = 2;
+    long_task = true;
+}
+static void a_spare_alone(void)
+{
+    a_spare();
+    weft__idle_announce(&s[0]);
+}
+
 static bool others_ran(int unused)
 {
     (void)unused;
-    return all_ran == wanted - 1;
+    return all_ran >= wanted - 1;
 }
 
 static bool all_have_run(void)
@@ -99,12 +133,18 @@ static void worker(struct weft__sched *me)
     for (;;) {
         while (take(me))
             ;
-        if (weft__idle_search(me) && take(me))
+        if (!weft__sched_dismissed(me) && weft__idle_search(me) && take(me))
             continue;
         weft__idle_announce(me);
-        if (in_sight(me) && weft__idle_retract(me))
-            continue;
+        if (in_sight(me)) {
+            if (weft__sched_dismissed(me))
+                weft__idle_notify(&g);
+            else if (weft__idle_retract(me))
+                continue;
+        }
+        sleeping = (unsigned char)(sleeping | 1 << me->id);
         weft__idle_sleep(me);
+        sleeping = (unsigned char)(sleeping & ~(1 << me->id));
     }
 }
 
@@ -197,6 +237,71 @@ static void blocks(int me)
     }
 }
 
+/* A spare goes while a publisher relies on its search, or on there being somebody; a dismissed one takes nothing along. */
+static void spare_goes(int me)
+{
+    if (me == 1 && weft__sched_dismissed(&s[1]))
+        own_set(s[1].searching, weft__idle_search(&s[1])); /* it was told so only then */
+    if (me < 2)
+        worker(&s[me]);
+    else
+        put(0);
+}
+
+static bool tick_is_due(int unused)
+{
+    (void)unused;
+    return others_ran(0) || (published && (sleeping & 2) != 0);
+}
+
+/* Z2 against Z5: the worker is held, and the spare goes or has gone when a task comes. The I/O thread looks as often as there
+ * may be something to see. */
+static void spare_comes(int me)
+{
+    if (me == 0) {
+        run(0);
+    } else if (me == 1) {
+        worker(&s[1]);
+    } else if (me == 2) {
+        put(1);
+        published = 1;
+    } else {
+        while (!others_ran(0)) {
+            ex_until(tick_is_due, 0, "a task, and a spare that sleeps");
+            at_fence_full(); /* a tick later it sees what was put before */
+            if (weft__inject_len(&g.inject) > 0 && weft__idle_claim_worker(&g, &s[1])) {
+                sleeping = 0;
+                weft__idle_wake(&g, &s[1]);
+            }
+        }
+    }
+}
+
+/* As `blocks`; the worker sleeps, and who finds the task at P3 is the spare. */
+static void spare_blocks(int me)
+{
+    if (me == 0) {
+        weft__idle_announce(&s[1]);
+        if (!(in_sight(&s[1]) && weft__idle_retract(&s[1])))
+            weft__idle_sleep(&s[1]);
+    } else if (me == 1) {
+        put(0);
+    } else if (weft__group_all_parked(&g)) {
+        ati_store_release(&g.idle.io_blocked, 1); /* T1 */
+        at_fence_full();
+        if (weft__group_all_parked(&g)) { /* T2 */
+            io_blocks = 1;
+            ex_until(kicked, 0, "a kick, in a wait without a tick, behind a spare that is in play");
+        }
+    }
+}
+
+/* The spare may sleep, if the worker was woken. */
+static bool nobody_blocks(void)
+{
+    return !io_blocks || kicks > 0;
+}
+
 const struct ex_scenario idle_scenarios[] = {
     { "idle", "one_worker", 3, two_tasks, one_worker, NULL, 2, "one worker, two publishers", all_have_run },
     { "idle", "pinned", 2, one_task, pinned, NULL, -1, "a pinned task", all_have_run },
@@ -204,5 +309,9 @@ const struct ex_scenario idle_scenarios[] = {
     { "idle", "two_workers", 3, one_task, two_workers, NULL, 2, "two workers, one task", all_have_run },
     { "idle", "long", 4, a_long_one, two_workers, NULL, 1, "two workers, two publishers, one long task", all_have_run },
     { "idle", "blocks", 3, one_task, blocks, NULL, -1, "the I/O thread blocks while a worker is woken", NULL },
+    { "idle", "spare_goes", 3, a_spare, spare_goes, NULL, 2, "a worker and a spare, one task", all_have_run },
+    { "idle", "spare_dismissed", 3, a_dismissed_spare, spare_goes, NULL, 2, "a worker and a spare that has to go", all_have_run },
+    { "idle", "spare_comes", 4, a_spare_and_a_long_one, spare_comes, NULL, 1, "a spare is brought back", all_have_run },
+    { "idle", "spare_blocks", 3, a_spare_alone, spare_blocks, NULL, -1, "the I/O thread blocks while a spare goes", nobody_blocks },
     { 0 },
 };
