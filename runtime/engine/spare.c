@@ -7,15 +7,17 @@
  * but if nobody is left, all of it waits, and so do events and timers. Then the I/O thread brings a spare into play: a
  * worker like any other, with a ring, a deque and timers, which goes on as long as it is of use.
  *
- *           a worker is held     its turn has lasted a tick (1.9 ms)
- *           it is blocked        it is held, since the last look its thread has used less than an eighth of a processor,
- *                                and in this turn it was once seen to sleep
+ *           a worker moves       its turn has lasted less than a tick (1.9 ms), or began after the last look; else
+ *                                it is held:
+ *           it computes          since the last look its thread has had more than an eighth of a processor
+ *           it is blocked        it has had less, and in this turn it was seen to sleep
+ *           it starves           it has had less, and would run: somebody else has its processor. No spare would help
  *
  *     the I/O thread, once a tick, unless a worker is parked or searches
- *     Z1  nobody moves (all in play are held): harvests, since nobody else does; no event came: arms
+ *     Z1  nobody moves or starves: harvests, since nobody else does; no event came: arms
  *     Z2  work waits, and
  *             those that are not blocked are fewer than `width`, the workers or the processors if those are fewer, or
- *             nobody moves, and fewer than `width` of the spares compute:
+ *             nobody moves or starves, and fewer than `width` of the spares compute:
  *         one more: wanted = in play + 1; the first wanted one that rests is woken, counted as searching like any worker
  *         that is claimed (sched/idle.c), or a thread is started
  *     Z3  for three ticks there was one too many (a worker is parked; or several move, and more than width are not
@@ -32,9 +34,8 @@
  * after the other is added, until as many spares compute as there are processors. Handing the held worker's place to another thread, as Go does, would save the second set of queues, and
  * cost each system call two atomic operations; here a call that blocks costs nothing before it has lasted a tick.
  *
- * A thread that is ready to run and has no processor uses none either: what tells it from one that sleeps is its state in
- * /proc, 8 us to read; so it is read only of those that use none, of each until it is seen to sleep, and of four in one look.
- * Where there is no /proc nobody is blocked, and spares come only when nobody moves.
+ * What tells a thread that starves from one that sleeps is its state in /proc, 8 us to read; so it is read only of those that
+ * use no processor, of each until it is seen to sleep, and of four in one look. Without /proc nobody is said to starve.
  *
  * A spare is never ended before its runtime: it sleeps, as those do that have no work, and is the first to be used again.
  * Its queues and timers are looked at like those of every worker (group.seats). Nothing is pinned to it.
@@ -66,19 +67,20 @@ enum { CALM_TICKS = 3, IDLE_SHARE = 8, CLOSER_LOOKS = 4, AGAIN_MS = 10, AGAIN_MO
 
 #define MS INT64_C(1000000)
 
-/* Of a worker that was held, when it was seen last. */
+enum does { MOVES, COMPUTES, STARVES, BLOCKED };
+
+/* Of a worker in play, when it was looked at last. */
 struct weft__spare_sight {
-    uint64_t turns;  /* of it; the sight is of the present turn if they are the same */
-    int64_t at, cpu; /* ns; at 0: it was not held */
-    bool slept;      /* in this turn */
+    uint64_t turns;  /* of it: whether this was in the present one */
+    int64_t at, cpu; /* ns; at 0: never */
+    enum does does;
 };
 
 struct sights {
-    int spares, moving, blocked; /* of those in play */
-    int computing;               /* spares that are held and not blocked */
-    int running;                 /* those that are not blocked */
-    int last;                    /* spare of these, counted from 1; 0: there is none */
-    bool work;                   /* one that is held has some */
+    int does[BLOCKED + 1]; /* how many of those in play */
+    int spares, computing; /* how many of them are spares, and of those compute */
+    int last;              /* spare that is not blocked, counted from 1; 0: there is none */
+    bool work;             /* one that is held has some */
 };
 
 int weft__spares_init(struct weft_runtime *rt)
@@ -120,21 +122,25 @@ static bool sleeps(struct weft__worker *w)
         close(fd);
     text[n > 0 ? n : 0] = 0;
     const char *behind = strrchr(text, ')');
-    return behind && (behind[2] == 'S' || behind[2] == 'D');
+    return !behind || behind[2] == 'S' || behind[2] == 'D';
 }
 
-/* It is held. `closer`: how many more may be asked for their state. */
-static bool is_blocked(struct weft__worker *w, struct weft__spare_sight *seen, int *closer)
+/* `closer`: how many more may be asked for their state. */
+static enum does seen_to(struct weft__worker *w, struct weft__spare_sight *seen, bool held, int *closer)
 {
-    struct weft__spare_sight now = { .turns = at_load(&w->sched.count.ran), .at = weft__now(), .cpu = cpu_time(w) };
-    bool same = seen->at != 0 && seen->turns == now.turns;
-    int64_t passed = now.at - seen->at;
-    if (same && passed < 500 * (int64_t)WEFT__TICK_US)
-        return seen->slept; /* too short a time to say */
-    if (same && IDLE_SHARE * (now.cpu - seen->cpu) < passed)
-        now.slept = seen->slept || (*closer > 0 && (*closer)-- > 0 && sleeps(w));
+    struct weft__spare_sight now = { .turns = at_load(&w->sched.count.ran), .at = weft__now(), .does = MOVES };
+    held = held && seen->turns == now.turns; /* since the last look, too */
+    if (held && now.at - seen->at < 500 * (int64_t)WEFT__TICK_US)
+        return seen->does; /* too short a time to say more */
+    now.cpu = cpu_time(w);
+    if (held && IDLE_SHARE * (now.cpu - seen->cpu) >= now.at - seen->at)
+        now.does = COMPUTES;
+    else if (held && seen->does == BLOCKED)
+        now.does = BLOCKED;
+    else if (held)
+        now.does = *closer > 0 && (*closer)-- > 0 && sleeps(w) ? BLOCKED : STARVES;
     *seen = now;
-    return now.slept;
+    return now.does;
 }
 
 static int width(const struct weft__group *g)
@@ -150,18 +156,12 @@ static void look_at(struct weft_runtime *rt, int i, uint64_t now, int *closer, s
     int spare = i - rt->group.n + 1;
     if (ati_load(&s->resting))
         return;
+    enum does does = seen_to(rt->workers[i], &rt->spares.sights[i], held, closer);
+    c->does[does]++;
     c->spares += spare > 0;
-    c->moving += !held;
+    c->computing += spare > 0 && does == COMPUTES;
     c->work |= held && weft__sched_has_work(s);
-    if (!held)
-        rt->spares.sights[i].at = 0;
-    if (held && is_blocked(rt->workers[i], &rt->spares.sights[i], closer)) {
-        c->blocked++;
-        return;
-    }
-    c->running++;
-    c->computing += held && spare > 0;
-    if (spare > c->last)
+    if (does != BLOCKED && spare > c->last)
         c->last = spare;
 }
 
@@ -244,12 +244,13 @@ void weft__spares_look(struct weft_runtime *rt, bool work)
         return;
     }
     struct sights c = look(rt);
-    ati_store(&g->blocked, (uint32_t)c.blocked);
-    bool away = parked || weft__idle_searching(&g->idle) > 0;
-    if (c.moving == 0 && !away && weft__io_attend(rt)) /* Z1 */
+    int moving = c.does[MOVES], running = moving + c.does[STARVES] + c.does[COMPUTES];
+    bool away = parked || weft__idle_searching(&g->idle) > 0, nobody = moving + c.does[STARVES] == 0;
+    ati_store(&g->blocked, (uint32_t)c.does[BLOCKED]);
+    if (nobody && !away && weft__io_attend(rt)) /* Z1 */
         work = true;
-    bool few = c.running < width(g) || (c.moving == 0 && c.computing < width(g));
-    bool many = parked || (c.moving > 1 && c.running > width(g)) || (c.moving > 0 && c.running > width(g) + 1);
+    bool few = running < width(g) || (nobody && c.computing < width(g));
+    bool many = parked || (moving > 1 && running > width(g)) || (moving > 0 && running > width(g) + 1);
     if (c.spares > 0 && many && !few) {
         one_less(rt, c.last);
         return;
