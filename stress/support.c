@@ -29,8 +29,8 @@ static int failed;
 static void dump_workers(weft_runtime *rt)
 {
     uint64_t now = weft__ticks(), word = at_load(&rt->group.idle.word);
-    fprintf(stderr, "  parked %u searching %u io_blocked %u armed %u role %llu inject %llu now %lld\n",
-            (unsigned)(word & 0xffff), (unsigned)(word >> 16), ati_load(&rt->group.idle.io_blocked),
+    fprintf(stderr, "  parked %u searching %u spares %u io_blocked %u armed %u role %llu inject %llu now %lld\n",
+            (unsigned)(word & 0xffff), (unsigned)(word >> 16 & 0xffff), (unsigned)(word >> 32), ati_load(&rt->group.idle.io_blocked),
             ati_load(&rt->poller.armed), (unsigned long long)at_load(&rt->poller.role),
             (unsigned long long)weft__inject_len(&rt->group.inject), (long long)weft_now());
     weft_worker_stats st[1024];
