@@ -903,7 +903,7 @@ START_TEST(a_raced_wait_completes_or_takes_nothing)
     for (int workers = 1; workers <= 3; workers++) {
         struct race r = { .kind = kind,
             .cause = raced[_i % COUNT(raced)],
-            .rounds = fewer(12, SCALED(300, 150, 100)),
+            .rounds = fewer(12, SCALED(300, 150, 60)),
             .seed = (uint64_t)_i * 977 + (uint64_t)workers };
         r.cells = malloc((size_t)r.rounds * sizeof *r.cells);
         int rc = weft_run(race_rounds, &r, QUIETLY_ON(workers)), drops = 0;

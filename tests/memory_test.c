@@ -380,7 +380,7 @@ START_TEST(a_trim_may_be_broken_off_at_any_time)
     uint64_t seed = 7;
     int64_t end = weft_after(LIMIT); /* as many of them as there is time for */
     ati_store(&weft__trim_quiet_us, 1000);
-    for (int r = 0; r < fewer(20, many(300, 50, 20)) && weft_now() < end; r++) {
+    for (int r = 0; r < fewer(20, many(300, 50, 10)) && weft_now() < end; r++) {
         struct burst b = { .n = many(10000, 3000, 1000), .at_once = r % 3 == 0, .deep = r % 2 ? 20000 : 0 };
         if (b.at_once)
             b.n = many(2000, 1000, 500);

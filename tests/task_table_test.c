@@ -290,7 +290,7 @@ START_TEST(of_several_claimers_one_wins)
 {
     struct claims c = { .ready = 0 };
     pthread_t t[THREADS];
-    int rounds = SCALED(3000, 1000, 500), wrong = 0;
+    int rounds = SCALED(3000, 1000, 250), wrong = 0;
     setup();
     for (int i = 0; i < THREADS; i++)
         t[i] = thread_start(claimer, &c);
@@ -369,7 +369,7 @@ static void *churner(void *arg)
 
 START_TEST(a_block_is_in_one_place_at_a_time)
 {
-    struct churn c = { .turns = SCALED(200000, 50000, 10000) };
+    struct churn c = { .turns = SCALED(200000, 50000, 5000) };
     pthread_t t[THREADS], trim[2];
     int trimmers = _i;
     setup();

@@ -182,7 +182,7 @@ static int short_sleep(void *arg)
 static int leave_early(void *arg)
 {
     struct seen *p = arg;
-    for (int round = 0; round < SCALED(200, 50, 20); round++) {
+    for (int round = 0; round < SCALED(200, 50, 12); round++) {
         weft_scope s, inner;
         weft_scope_begin(&s, WEFT_NEVER);
         weft_scope_begin(&inner, WEFT_NEVER);

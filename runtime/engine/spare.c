@@ -31,8 +31,10 @@
  * So nobody waits longer than two ticks because all workers are held, where a thread gets a processor, unless others that
  * hold one, too, are before it: each of them gets the next spare, a tick later. A processor that is free because a task
  * blocks is used again after three. Who only computes is not multiplied: a spare may take up a long turn itself, so one
- * after the other is added, until as many spares compute as there are processors. Handing the held worker's place to another thread, as Go does, would save the second set of queues, and
- * cost each system call two atomic operations; here a call that blocks costs nothing before it has lasted a tick.
+ * after the other is added, until as many spares compute as there are processors.
+ *
+ * Handing a held worker's queues to another thread, as Go does, would save the second set of them, and cost each system call
+ * two atomic operations; here a call that blocks costs nothing before it has lasted a tick.
  *
  * What tells a thread that starves from one that sleeps is its state in /proc, 8 us to read; so it is read only of those that
  * use no processor, of each until it is seen to sleep, and of four in one look. Without /proc nobody is said to starve.
@@ -235,18 +237,26 @@ static bool work_to_take(const struct weft__group *g)
     return false;
 }
 
+static void tell_blocked(struct weft__group *g, int blocked)
+{
+    if ((uint32_t)blocked != ati_load(&g->blocked)) /* its line is everybody's */
+        ati_store(&g->blocked, (uint32_t)blocked);
+}
+
 void weft__spares_look(struct weft_runtime *rt, bool work)
 {
     struct weft__group *g = &rt->group;
     bool parked = weft__idle_parked(&g->idle) > 0;
-    if (g->room == g->n || (parked && weft__idle_spares(&g->idle) == 0)) {
-        ati_store(&g->blocked, 0);
+    if (g->room == g->n)
+        return;
+    if (parked && weft__idle_spares(&g->idle) == 0) {
+        tell_blocked(g, 0);
         return;
     }
     struct sights c = look(rt);
     int moving = c.does[MOVES], running = moving + c.does[STARVES] + c.does[COMPUTES];
     bool away = parked || weft__idle_searching(&g->idle) > 0, nobody = moving + c.does[STARVES] == 0;
-    ati_store(&g->blocked, (uint32_t)c.does[BLOCKED]);
+    tell_blocked(g, c.does[BLOCKED]);
     if (nobody && !away && weft__io_attend(rt)) /* Z1 */
         work = true;
     bool few = running < width(g) || (nobody && c.computing < width(g));
