@@ -102,7 +102,7 @@ static int travel(void *arg)
         pthread_t now = thread_now();
         if (!pthread_equal(now, on) != (after != before))
             t->wrong_worker++;
-        if (!pthread_equal(weft__worker_of(after)->thread, now))
+        if ((int)ati_load(&weft__worker_of(after)->tid) != thread_id())
             t->wrong_thread++;
         if (weft_task_self() != t->self || own(after->frame)->id != t->self || own(after->frame)->arg == NULL)
             t->wrong_self++;
@@ -125,7 +125,7 @@ static int travel_inline(void *arg)
     int rc = weft_task_join(weft_spawn(&s, travel, arg));
     struct weft__sched *w = weft__self();
     struct travel_arg *a = arg;
-    if (own(w->frame)->id != weft_task_self() || !pthread_equal(weft__worker_of(w)->thread, thread_now()))
+    if (own(w->frame)->id != weft_task_self() || (int)ati_load(&weft__worker_of(w)->tid) != thread_id())
         a->t->wrong_worker++;
     return weft_scope_end(&s, rc);
 }

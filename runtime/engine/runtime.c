@@ -238,8 +238,9 @@ static void stop_threads(weft_runtime *rt)
     weft__poller_kick(&rt->poller);
     if (rt->io_started)
         pthread_join(rt->io_thread, NULL);
-    for (int i = rt->group.n; i < weft__group_seats(&rt->group); i++) { /* nobody else wakes them now, and none sleeps twice */
-        weft__idle_wake(&rt->group, &rt->workers[i]->sched);
+    for (int i = rt->group.n; i < weft__group_seats(&rt->group); i++) {
+        (void)weft__idle_claim_worker(&rt->group, &rt->workers[i]->sched);
+        weft__idle_wake(&rt->group, &rt->workers[i]->sched); /* in play, too, in case it is about to sleep */
         pthread_join(rt->workers[i]->thread, NULL);
     }
     weft__pool_fini(&rt->pool);

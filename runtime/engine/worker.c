@@ -246,7 +246,8 @@ static __attribute__((noinline)) uint32_t steal_near_first(struct weft__sched *s
 {
     uint16_t order[WEFT__WORKERS_MOST];
     struct weft__group *g = s->group;
-    uint32_t n = weft__place_order(g->places, (uint32_t)weft__group_seats(g), s->id, weft__rng_next(&s->rng), order), got = 0;
+    uint32_t seats = (uint32_t)weft__group_seats(g), got = 0;
+    uint32_t n = weft__place_order(g->places, seats, s->id, weft__rng_next(&s->rng), order);
     for (uint32_t i = 0; i < n && !got; i++)
         got = steal_from(s, g->all[order[i]], now);
     return got;
@@ -509,6 +510,7 @@ static bool goes(const struct weft__sched *s)
     return weft__sched_dismissed(s) && weft__spawned_count(s) == 0;
 }
 
+/* All that waits here goes where everybody finds it. */
 static void shed(struct weft__worker *w, uint64_t now)
 {
     struct weft__sched *s = &w->sched;

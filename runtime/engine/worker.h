@@ -19,7 +19,7 @@ struct weft__worker {
     struct weft__timers timers;
     struct weft_runtime *rt;
     pthread_t thread;
-    at_int tid, cpu_clock; /* the thread's, and its clockid_t; 0: not known yet (engine/spare.c) */
+    at_int tid, cpu_clock; /* the thread's, and its clockid_t, by itself; 0: not known yet (engine/spare.c) */
     /* The polling rules' memory; the worker's own. */
     uint64_t polled_at;
     int64_t looked_at; /* ns; loop_due is at most a millisecond later */
