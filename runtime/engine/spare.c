@@ -182,7 +182,7 @@ static struct sights look(struct weft_runtime *rt)
     return c;
 }
 
-/* A thread for the next seat. It is in play before it begins. */
+/* A thread for the next seat. It is in play, and looked at by all, before it begins; who looked in vain has lost nothing. */
 static void start(struct weft_runtime *rt)
 {
     struct weft__group *g = &rt->group;
@@ -191,11 +191,12 @@ static void start(struct weft_runtime *rt)
     if (weft__now() < p->again || weft__runtime_seat(rt, seat) < 0)
         return;
     weft__idle_spare_begins(g);
+    ati_store_release(&g->seats, (uint32_t)seat + 1);
     if (weft__thread_start(&rt->workers[seat]->thread, weft__worker_thread, rt->workers[seat]) == 0) {
-        ati_store_release(&g->seats, (uint32_t)seat + 1);
         p->pause = 0;
         return;
     }
+    ati_store_release(&g->seats, (uint32_t)seat);
     weft__idle_spare_fails(g);
     p->pause = p->pause == 0 ? AGAIN_MS * MS : p->pause < AGAIN_MOST_MS * MS ? 2 * p->pause : p->pause;
     p->again = weft__now() + p->pause;
