@@ -25,7 +25,7 @@ enum { GROUPS = sizeof groups / sizeof groups[0] };
 
 /* At most so many runs of a scenario: of one that is to pass, of one that is to fail, of each where an order is not
  * needed. Those that are not bounded otherwise are complete within that. */
-enum { GOOD_RUNS = 1000000, BAD_RUNS = 300000, NEEDLESS_RUNS = 60000, CHANCE_RUNS = 20000 };
+enum { GOOD_RUNS = 1000000, BAD_RUNS = 300000, NEEDLESS_RUNS = 20000, CHANCE_RUNS = 20000 };
 
 enum { ACQUIRE = EX_ACQUIRE, RELEASE = EX_RELEASE, FENCE = EX_FENCE, STEP = EX_STEP };
 
