@@ -106,7 +106,7 @@ static int hold_all(struct held *h, weft_fn *holder, weft_fn *waiter)
 }
 
 static int which; /* of the two tables */
-static int crowd_all(void *arg)
+static int as_the_tables_say(void *arg)
 {
     return hold_all(arg, holders[which % COUNT(holders)], waiters[which / COUNT(holders)]);
 }
@@ -119,7 +119,7 @@ START_TEST(what_waits_goes_on_while_all_workers_are_held)
     which = _i;
     ck_assert_int_eq(socketpair(AF_UNIX, SOCK_STREAM | SOCK_NONBLOCK, 0, h.end), 0);
     ck_assert_int_eq(pthread_create(&thread, NULL, writes, &h), 0);
-    ck_assert_int_eq(weft_run(crowd_all, &h, ON(2)), 0);
+    ck_assert_int_eq(weft_run(as_the_tables_say, &h, ON(2)), 0);
     pthread_join(thread, &wrote);
     ck_assert_ptr_nonnull(wrote);
     ck_assert(h.in_time);

@@ -33,7 +33,8 @@ typedef struct weft_worker_stats {
 /* Fills out[0 .. n-1] with the first n workers' numbers: those that the runtime was started with, then spares that were
  * started since (weft_options.spares). `rt` NULL is the caller's own runtime.
  *
- * returns    the number of workers, which may be more than n, and more than the last time; -EINVAL, also for NULL outside of a runtime */
+ * returns    the number of workers, which may be more than n, and more than the last time; -EINVAL, also for NULL outside
+ *            of a runtime */
 WEFT_API int weft_stats(weft_runtime *rt, weft_worker_stats *out, int n);
 
 /* What a whole runtime has before it just now. Each number is kept by whoever changes it, and read here one by one without
@@ -55,7 +56,7 @@ typedef struct weft_runtime_stats {
     uint64_t files_running;
     uint64_t names_queued;   /* and of the names' (dns.h) */
     uint64_t names_running;
-    uint64_t spares;         /* workers more than those, in play now because tasks hold those up (weft_options.spares) */
+    uint64_t spares;         /* in play now, beside those workers: weft_options.spares */
     uint64_t reserved[2];    /* 0 */
 } weft_runtime_stats;
 

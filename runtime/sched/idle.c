@@ -38,7 +38,7 @@
  * tick's business): 64 workers on two cores would only take turns.
  *
  * Source    Go's proc.c header comment and Tokio's idle.rs, for the two fences and the last searcher; throttling
- *           in time is ours (IO rules R1 to R14).
+ *           in time is ours (IO rules R1 to R15).
  * Tested    tests/models/idle.pml; tests/explore; stress/idle.c */
 #include "sched/idle.h"
 
