@@ -23,7 +23,7 @@ NOINLINE static uint64_t sum_of_kept(void)
 {
     uint64_t kept = 0;
     struct weft__group *g = weft__self()->group;
-    for (int i = 0; i < g->n; i++)
+    for (int i = 0, seats = weft__group_seats(g); i < seats; i++)
         kept += at_load(&g->all[i]->chaos->kept);
     return kept;
 }
