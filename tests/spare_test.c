@@ -344,6 +344,38 @@ END_TEST
 
 /* ---- trouble */
 
+enum { CROWD = 16 };
+static atomic_int crowd_goes;
+
+static void *wants_the_processor(void *arg)
+{
+    while (!atomic_load(&crowd_goes))
+        continue;
+    return arg;
+}
+
+/* So many others want the one processor that no worker has an eighth of it at any look. */
+START_TEST(holders_that_starve_are_held_all_the_same)
+{
+    struct held h = { .holders = 2 };
+    pthread_t crowd[CROWD];
+    cpu_set_t one;
+    CPU_ZERO(&one);
+    CPU_SET((size_t)sched_getcpu(), &one);
+    ck_assert_int_eq(sched_setaffinity(0, sizeof one, &one), 0);
+    for (int i = 0; i < CROWD; i++)
+        ck_assert_int_eq(pthread_create(&crowd[i], NULL, wants_the_processor, NULL), 0);
+    which = 0;
+    int rc = weft_run(as_the_tables_say, &h, &(weft_options){ .workers = 2, .spares = 2 });
+    atomic_store(&crowd_goes, 1);
+    for (int i = 0; i < CROWD; i++)
+        pthread_join(crowd[i], NULL);
+    ck_assert_int_eq(rc, 0);
+    ck_assert(h.in_time);
+    ck_assert_int_gt(h.seats, 2);
+}
+END_TEST
+
 static int no_thread(void *arg)
 {
     struct held *h = arg;
@@ -400,6 +432,7 @@ int main(void)
     tcase_add_test(tc, a_spare_goes_when_workers_are_free);
     tcase_add_test(tc, a_spare_is_used_again);
     tc = add_case(s, "trouble");
+    tcase_add_test(tc, holders_that_starve_are_held_all_the_same);
     tcase_add_test(tc, a_thread_that_cannot_be_started_is_done_without);
     tcase_add_test(tc, none_is_left_when_the_runtime_has_ended);
     return run_suite(s);

@@ -11,7 +11,9 @@
  *                                it is held:
  *           it computes          since the last look its thread has had more than an eighth of a processor
  *           it is blocked        it has had less, and in this turn it was seen to sleep
- *           it starves           it has had less, and would run: somebody else has its processor. No spare would help
+ *           it starves           it has had less, and would run: somebody else has its processor. A spare would have to wait,
+ *                                too; but from STARVE_TICKS on it is taken for one that computes, since a turn that needs
+ *                                little may last for ever where many others want the processors
  *
  *     the I/O thread, once a tick, unless a worker is parked or searches
  *     Z1  nobody moves or starves: harvests, since nobody else does; no event came: arms
@@ -48,7 +50,7 @@
  *
  * (Z2/Z5) A spare that goes is counted in play by Z2, which therefore brings none. The next tick sees it.
  * Source    Go's handoffp and sysmon for when; thread-per-held-worker without moving the queues is ours.
- * Tested    tests/spare_test.c, tests/explore/idle.c */
+ * Tested    tests/spare_test.c, tests/explore/idle.c, stress/spare.c */
 #include "engine/spare.h"
 
 #include <errno.h>
@@ -66,7 +68,7 @@
 #include "engine/runtime.h"
 #include "engine/worker.h"
 
-enum { CALM_TICKS = 3, IDLE_SHARE = 8, CLOSER_LOOKS = 4, AGAIN_MS = 10, AGAIN_MOST_MS = 1000 };
+enum { CALM_TICKS = 3, STARVE_TICKS = 8, IDLE_SHARE = 8, CLOSER_LOOKS = 4, AGAIN_MS = 10, AGAIN_MOST_MS = 1000 };
 
 #define MS INT64_C(1000000)
 
@@ -155,11 +157,14 @@ static void look_at(struct weft_runtime *rt, int i, uint64_t now, int *closer, s
 {
     struct weft__sched *s = rt->group.all[i];
     uint64_t since = at_load(&s->since);
-    bool held = since != 0 && (int64_t)(now - since) >= (int64_t)weft__us_to_ticks(WEFT__TICK_US);
+    int64_t tick = (int64_t)weft__us_to_ticks(WEFT__TICK_US), lasted = since != 0 ? (int64_t)(now - since) : 0;
+    bool held = lasted >= tick;
     int spare = i - rt->group.n + 1;
     if (ati_load(&s->resting))
         return;
     enum does does = seen_to(rt->workers[i], &rt->spares.sights[i], held, closer);
+    if (does == STARVES && lasted >= STARVE_TICKS * tick)
+        does = COMPUTES;
     c->does[does]++;
     c->spares += spare > 0;
     c->computing += spare > 0 && does == COMPUTES;
