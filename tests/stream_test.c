@@ -292,6 +292,36 @@ START_TEST(what_is_written_is_kept_until_it_is_sent)
 }
 END_TEST
 
+/* What is kept grows with what is written, up to the default of 16384 bytes. */
+static int kept_longer(void *arg)
+{
+    struct t *t = arg;
+    static const size_t lengths[] = { 1, 500, 11, 1, 600, 5000, 0, 300, 9970 };
+    static char out[16384], back[16384];
+    size_t n = 0;
+    weft_scope s;
+    for (size_t i = 0; i < sizeof out; i++)
+        out[i] = (char)(i * 7 + i / 256);
+    EXPECT(open_both(t, NULL) == 0);
+    for (int i = 0; i < COUNT(lengths); n += lengths[i++])
+        EXPECT(weft_stream_write(t->a, out + n, lengths[i]) == 0);
+    EXPECT(n == sizeof out - 1 && weft_stream_write(t->a, out + n, 1) == 0);
+    weft_scope_begin(&s, weft_ms(2));
+    int rc = weft_stream_read(t->b, back, sizeof back);
+    EXPECT(weft_scope_end(&s, rc) == -ETIMEDOUT); /* nothing was sent */
+    EXPECT(weft_stream_write(t->a, "m", 1) == 0); /* there is no room: now it is */
+    EXPECT(weft_stream_read_all(t->b, back, sizeof back, NULL) == 1 && memcmp(out, back, sizeof out) == 0);
+    EXPECT(weft_stream_flush(t->a) == 0);
+    EXPECT(weft_stream_read(t->b, back, sizeof back) == 1 && back[0] == 'm');
+    return close_both(t);
+}
+
+START_TEST(what_is_kept_grows)
+{
+    run_everywhere(kept_longer, _i);
+}
+END_TEST
+
 static int answer(void *arg)
 {
     struct t *t = arg;
@@ -857,7 +887,7 @@ static int all_of_it(struct t *t)
     if (rc == 0)
         rc = weft_stream_printf(t->a, "%.600s\n", big);
     if (rc == 0)
-        rc = weft_stream_write_frame(t->a, 2, big, sizeof big);
+        rc = weft_stream_write_frame(t->a, 2, big, sizeof big); /* what is kept grows */
     if (rc == 0)
         rc = weft_stream_flush(t->a);
     if (rc == 0)
@@ -1166,6 +1196,7 @@ int main(void)
     tcase_add_loop_test(tc, a_second_reader_is_refused, 0, IN_TASKS);
     tc = add_case(s, "writing");
     tcase_add_loop_test(tc, what_is_written_is_kept_until_it_is_sent, 0, EVERYWHERE);
+    tcase_add_loop_test(tc, what_is_kept_grows, 0, EVERYWHERE);
     tcase_add_loop_test(tc, a_dialogue_needs_no_flush, 0, IN_TASKS);
     tcase_add_loop_test(tc, a_writer_waits_for_its_reader_and_loses_nothing_when_called_off, 0, IN_TASKS);
     tcase_add_loop_test(tc, a_frame_that_was_cut_ends_the_writing, 0, COUNT(workers));

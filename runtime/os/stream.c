@@ -9,8 +9,9 @@
  *               both wait for the other to read.
  *           T3  out[sent .. kept) was taken from calls that have returned 0. A cancelled write leaves it there, and what
  *               the carrier has taken is gone from it.
- * Memory    4 KiB for reading, which grow to read_limit and a separator if a line or a frame is long; write_buffer for
- *           writing. What is longer than that is sent from where it lies, together with what is kept.
+ * Memory    4 KiB for reading, which grow to read_limit and a separator if a line or a frame is long; 512 bytes for
+ *           writing, which grow to write_buffer. What is longer than that is sent from where it lies, together with what is
+ *           kept. Of many streams buffers of whole pages would all begin at the same few sets of a cache.
  * Source    asyncio's StreamReader and StreamWriter, for what they offer; a write waits where theirs grows.
  * Tested    tests/stream_test.c */
 #include "os/stream.h"
@@ -90,7 +91,7 @@ int weft__stream_make(weft_stream **out, const weft_carrier *c, const weft_strea
         return -ENOMEM;
     s->carrier = *c;
     s->limit = o->read_limit > 0 ? o->read_limit : WEFT__STREAM_LIMIT;
-    s->out_size = o->write_buffer > 0 ? o->write_buffer : WEFT__STREAM_KEEP;
+    s->out_max = o->write_buffer > 0 ? o->write_buffer : WEFT__STREAM_KEEP;
     *out = s;
     return 0;
 }
@@ -337,15 +338,31 @@ static int send_kept(weft_stream *s)
 
 static size_t room(const weft_stream *s)
 {
-    return s->out_size - at_load(&s->kept);
+    return s->out_max - at_load(&s->kept);
+}
+
+/* So that `out` has place for so many bytes, which are no more than out_max. */
+static int make_place(weft_stream *s, size_t bytes)
+{
+    size_t size = s->out_size == 0 ? WEFT__STREAM_FIRST_KEPT : 2 * s->out_size;
+    size = size < bytes ? bytes : size > s->out_max ? s->out_max : size;
+    char *out = weft__mem_alloc(size);
+    if (!out)
+        return -ENOMEM;
+    if (s->out)
+        memcpy(out, s->out, at_load(&s->kept));
+    weft__mem_free(s->out);
+    s->out = out;
+    s->out_size = size;
+    return 0;
 }
 
 /* There is room. */
-static int keep(weft_stream *s, const struct iovec *v, int n)
+static int keep(weft_stream *s, const struct iovec *v, int n, size_t bytes)
 {
-    if (!s->out && !(s->out = weft__mem_alloc(s->out_size)))
-        return -ENOMEM;
     size_t kept = at_load(&s->kept);
+    if (kept + bytes > s->out_size && make_place(s, kept + bytes) < 0)
+        return -ENOMEM;
     for (int i = 0; i < n; i++) {
         if (v[i].iov_len > 0)
             memcpy(s->out + kept, v[i].iov_base, v[i].iov_len);
@@ -360,12 +377,12 @@ static int put(weft_stream *s, const struct iovec *v, int n, size_t bytes, bool 
 {
     int rc = s->broken;
     size_t done = 0;
-    if (rc == 0 && bytes > room(s) && bytes < s->out_size)
+    if (rc == 0 && bytes > room(s) && bytes < s->out_max)
         rc = send_kept(s);
     if (rc < 0)
         return rc;
     if (bytes <= room(s))
-        return keep(s, v, n);
+        return keep(s, v, n, bytes);
     rc = send_all(s, v, n, &done);
     if (rc == -ECANCELED && whole && done > 0)
         weft_ignore(fail(s, -EPIPE));

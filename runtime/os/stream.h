@@ -11,6 +11,7 @@
 enum {
     WEFT__STREAM_LIMIT = 65536,
     WEFT__STREAM_KEEP = 16384,
+    WEFT__STREAM_FIRST_KEPT = 512,
     WEFT__STREAM_FIRST = 4096, /* bytes of the first buffer for reading; and more than the longest separator */
 };
 
@@ -24,7 +25,7 @@ struct weft_stream {
     /* Under `writing`. */
     weft_mutex writing;
     char *out; /* out[sent .. kept) is to be sent */
-    size_t out_size, sent;
+    size_t out_size, out_max, sent;
     at_word kept; /* T2 */
     at_word by;   /* T2: who has kept something last, by its number, which no later task has */
     int broken;   /* what every write returns; 0: it goes on */
