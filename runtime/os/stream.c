@@ -11,7 +11,7 @@
  *               the carrier has taken is gone from it.
  * Memory    4 KiB for reading, which grow to read_limit and a separator if a line or a frame is long; 512 bytes for
  *           writing, which grow to write_buffer. What is longer than that is sent from where it lies, together with what is
- *           kept. Of many streams buffers of whole pages would all begin at the same few sets of a cache.
+ *           kept. (All of write_buffer at once took 3.6 KiB more of each stream that had answered something short.)
  * Source    asyncio's StreamReader and StreamWriter, for what they offer; a write waits where theirs grows.
  * Tested    tests/stream_test.c */
 #include "os/stream.h"
@@ -159,6 +159,19 @@ int weft__stream_enter(weft_stream *s)
     return ati_cas(&s->reading, 0, 1) ? 0 : -EBUSY;
 }
 
+/* Gives *buf, of which so many bytes are in use, another size. 0; -ENOMEM, and it is as it was. */
+static int resize(char **buf, size_t used, size_t size)
+{
+    char *to = weft__mem_alloc(size);
+    if (!to)
+        return -ENOMEM;
+    if (used > 0)
+        memcpy(to, *buf, used);
+    weft__mem_free(*buf);
+    *buf = to;
+    return 0;
+}
+
 /* Room behind `end`, in a buffer for `most` bytes at least. */
 static int make_room(weft_stream *s, size_t most)
 {
@@ -173,13 +186,8 @@ static int make_room(weft_stream *s, size_t most)
         return 0;
     size_t size = s->in_size > 0 ? 2 * s->in_size : WEFT__STREAM_FIRST;
     size = size < most ? most : size;
-    char *in = weft__mem_alloc(size + 1);
-    if (!in)
+    if (resize(&s->in, s->end, size + 1) < 0)
         return -ENOMEM;
-    if (s->end > 0)
-        memcpy(in, s->in, s->end);
-    weft__mem_free(s->in);
-    s->in = in;
     s->in_size = size;
     return 0;
 }
@@ -346,13 +354,8 @@ static int make_place(weft_stream *s, size_t bytes)
 {
     size_t size = s->out_size == 0 ? WEFT__STREAM_FIRST_KEPT : 2 * s->out_size;
     size = size < bytes ? bytes : size > s->out_max ? s->out_max : size;
-    char *out = weft__mem_alloc(size);
-    if (!out)
+    if (resize(&s->out, at_load(&s->kept), size) < 0)
         return -ENOMEM;
-    if (s->out)
-        memcpy(out, s->out, at_load(&s->kept));
-    weft__mem_free(s->out);
-    s->out = out;
     s->out_size = size;
     return 0;
 }

@@ -24,7 +24,7 @@ struct weft_stream {
     bool reset; /* what it has sent before reading met -ECONNRESET: the end is none */
     /* Under `writing`. */
     weft_mutex writing;
-    char *out; /* out[sent .. kept) is to be sent */
+    char *out; /* out[sent .. kept) is to be sent; out_size bytes, which may become out_max */
     size_t out_size, out_max, sent;
     at_word kept; /* T2 */
     at_word by;   /* T2: who has kept something last, by its number, which no later task has */
