@@ -6,7 +6,7 @@
  * Beside it others compute, block, sleep and spawn for a while.
  *
  * Law       no main stands still: what holds the workers is released by the task that waited (the watchdog, else).
- *           What was spawned runs, once. A runtime has no more spares than it was allowed, and leaves no thread. */
+ *           As many children run as were spawned. A runtime has no more spares than it was allowed, and leaves no thread. */
 #include <poll.h>
 
 #include "support.h"

@@ -354,7 +354,7 @@ static void *wants_the_processor(void *arg)
     return arg;
 }
 
-/* So many others want the one processor that no worker has an eighth of it at any look. */
+/* So many others want the one processor that at hardly any look both workers have had an eighth of it. */
 START_TEST(holders_that_starve_are_held_all_the_same)
 {
     struct held h = { .holders = 2 };

@@ -79,10 +79,10 @@ typedef struct weft_options {
     int clock;            /* enum weft_clock */
     int spares;           /* so many workers more at most, started one by one, and only while tasks that compute for
                              long or block in a call of their own hold all workers up, or leave a processor unused:
-                             then others go on within 4 ms; behind more that do so, each takes 2 ms more. No more
-                             spares compute at once than there are processors, or workers. 0: 64, but none if one
-                             worker was asked for: of its tasks no two run at once. -1: none. None on a virtual clock.
-                             They stay once they are started, and sleep */
+                             then others go on within 4 ms, later where other programs want the processors; behind
+                             more that do so, each takes 2 ms more. No more spares compute at once than there are
+                             processors, or workers. 0: 64, but none if one worker was asked for: of its tasks no two
+                             run at once. -1: none. None on a virtual clock. They stay once they are started, and sleep */
     uint64_t reserved[8]; /* zero */
 } weft_options;
 

@@ -30,10 +30,11 @@
  *         takes nothing any more, and goes. Until then it is a worker like any other
  *     Z5  has nothing to do, or goes: P1 to P5 of sched/idle.c. It is on no stack, and nobody claims it but Z2
  *
- * So nobody waits longer than two ticks because all workers are held, where a thread gets a processor, unless others that
- * hold one, too, are before it: each of them gets the next spare, a tick later. A processor that is free because a task
- * blocks is used again after three. Who only computes is not multiplied: a spare may take up a long turn itself, so one
- * after the other is added, until as many spares compute as there are processors.
+ * So nobody waits longer than two ticks because all workers are held, or STARVE_TICKS and two if one of them starves, and
+ * then for a processor, unless others that hold a worker, too, are before it: each of them gets the next spare, a tick
+ * later. A processor that is free because a task blocks is used again after three ticks. Who only computes is not
+ * multiplied: a spare may take up a long turn itself, so one after the other is added, until as many spares compute as
+ * there are processors.
  *
  * Handing a held worker's queues to another thread, as Go does, would save the second set of them, and cost each system call
  * two atomic operations; here a call that blocks costs nothing before it has lasted a tick.
