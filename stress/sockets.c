@@ -45,6 +45,21 @@ static int own_listener(void)
     return fd;
 }
 
+static struct weft__slot *slot_of(int fd)
+{
+    struct weft__slot *slot;
+    CHECK(weft__slot_enter(fd, &slot) == 0, "slot");
+    weft__slot_leave(slot);
+    return slot;
+}
+
+/* How many calls are on it. One that begins after a close would meet another's descriptor, under the same number: so all
+ * have to be in before one closes it. */
+static int calls_on(struct weft__slot *slot)
+{
+    return (int)(at_load(&slot->life) & UINT32_MAX);
+}
+
 /* ---- sessions: one end is closed while calls are in flight on it */
 
 struct call {
@@ -133,11 +148,9 @@ static void one_session(int listener, struct chance *c)
     static atomic_uint tags;
     int fds[2], readers = (int)chance_below(c, READERS) + 1, writers = (int)chance_below(c, 3), rc = 0;
     unsigned char tag = (unsigned char)(atomic_fetch_add(&tags, 1) % 251);
-    struct weft__slot *slot;
     weft_scope s;
     link_up(listener, chance_one_in(c, 2), fds);
-    CHECK(weft__slot_enter(fds[0], &slot) == 0, "slot");
-    weft__slot_leave(slot);
+    struct weft__slot *slot = slot_of(fds[0]);
     struct call here = { .fd = fds[0], .tag = tag }, there[2] = {
         { .fd = fds[1], .tag = tag, .chance = chance_bits(c) }, { .fd = fds[1], .tag = tag, .chance = chance_bits(c) }
     };
@@ -149,10 +162,10 @@ static void one_session(int listener, struct chance *c)
     weft_spawn(&s, pour, &there[0]);
     weft_spawn(&s, drain, &there[1]);
     /* All are in their one call, or some have ended already: then there is nothing to be seen. */
-    for (int i = 0; i < 500 && (int)(at_load(&slot->life) & UINT32_MAX) < readers + writers && rc == 0; i++)
+    for (int i = 0; i < 500 && calls_on(slot) < readers + writers && rc == 0; i++)
         rc = weft_sleep(20000);
     CHECK(rc == 0, "sleep");
-    bool all_in = (int)(at_load(&slot->life) & UINT32_MAX) == readers + writers;
+    bool all_in = calls_on(slot) == readers + writers;
     if (all_in) {
         if (chance_one_in(c, 2))
             weft_ignore(weft_sleep(chance_below(c, 500000)));
@@ -160,7 +173,7 @@ static void one_session(int listener, struct chance *c)
             stutter(c);
         atomic_fetch_add(&n_under, 1);
         CHECK(weft_close(fds[0]) == 0, "weft_close");
-    } else { /* a call that begins after a close would meet another's descriptor */
+    } else {
         atomic_store(&here.shut, true);
         weft_ignore(weft_shutdown(fds[0], SHUT_RDWR));
         weft_ignore(weft_shutdown(fds[1], SHUT_RDWR)); /* TCP tells a writer nothing while its peer's window is shut */
@@ -258,6 +271,8 @@ static int bursts(void *arg)
         atomic_fetch_add(&n_bursts, 1);
         CHECK(weft_sleep(chance_below(&c, 4000000)) == 0, "sleep"); /* and the ports last */
     }
+    for (struct weft__slot *slot = slot_of(b.listener); calls_on(slot) < ACCEPTORS;) /* the last one answered is back soon */
+        CHECK(weft_sleep(20000) == 0, "sleep");
     CHECK(weft_close(b.listener) == 0, "weft_close");
     return weft_scope_end(&s, 0);
 }

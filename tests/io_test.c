@@ -1598,6 +1598,7 @@ static int many_accepters(void *arg)
     for (int i = 0; i < a->clients; i++)
         weft_spawn(&clients, be_client, a);
     int rc = weft_scope_end(&clients, 0);
+    wait_for(&a->parked, rc == 0 ? a->clients + 8 : 8); /* who came after the close could meet another's descriptor */
     weft_close(a->l);
     return weft_scope_end(&servers, rc);
 }
@@ -1631,6 +1632,7 @@ static int many_accepters_of_others(void *arg)
     for (int i = 0; i < a->clients; i++)
         weft_spawn(&clients, be_client, a);
     int rc = weft_scope_end(&clients, 0);
+    wait_for(&a->parked, rc == 0 ? a->clients + 8 : 8);
     weft_close(l);
     return weft_scope_end(&servers, rc);
 }
