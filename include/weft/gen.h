@@ -31,7 +31,8 @@
  *     0          the body has returned 0 or more; so it is from then on
  *     negative   the body has returned that, or weft_gen_throw had it before it began; so it is from then on. (Python says
  *                it once, and then that the end has come. Here a second consumer could take that for a clean end.)
- *     -EBUSY     it is running, in this task or another
+ *     -EBUSY     it is running, in this task or another; or another has had it before, and a filter of system calls that
+ *                was set up since then forbids membarrier(2)
  *     -EINVAL    `bytes` is not the size of its items; g is NULL, or was closed
  *
  * Results of another kind go through the body's argument.
@@ -67,7 +68,7 @@ typedef struct weft_gen_options {
 WEFT_CHECK WEFT_API int weft_gen_create(
         weft_gen **out, weft_gen_fn *body, void *arg, size_t item_bytes, const weft_gen_options *o);
 
-/* Closes it, and gives it up; *g is NULL then. Aborts if it is running.
+/* Closes it, and gives it up; *g is NULL then. Aborts where the others say -EBUSY.
  *
  * context    task: suspends, not a cancellation point; plain thread: blocks it. Only if the body does. A plain thread for
  *            which there is no memory, and a forked child, leave it as it is */
@@ -80,7 +81,8 @@ WEFT_API void weft_gen_destroy(weft_gen **g);
  * context    task: suspends, cancellation point (the body says what is lost); plain thread: blocks it. Only if the body
  *            calls what does: otherwise it is none, and never waits
  * ordering   what was written before is visible to the body, and what the body wrote on return
- * source     two context switches, coord/gen.c */
+ * source     two context switches, and a biased lock: who takes the first item takes all others without an atomic
+ *            operation; the first item of another costs some microseconds (coord/gen.c, base/biased.h) */
 WEFT_CHECK WEFT_API int weft_gen_next(weft_gen *g, void *item, size_t bytes);
 
 /* The same; the body finds `value` by weft_gen_sent, until the next call.

@@ -66,15 +66,11 @@ struct weft__frame *weft__thread_known(void)
     return !weft__forked && ati_load_acquire(&thread_key_made) ? pthread_getspecific(thread_key) : NULL;
 }
 
-struct weft__frame *weft__thread_frame(void)
+static struct weft__frame *make_thread_frame(void)
 {
-    if (weft__forked)
+    struct weft__frame *f = NULL;
+    if (weft__forked || !have_key() || weft__task_table_init() < 0)
         return NULL;
-    if (!have_key() || weft__task_table_init() < 0)
-        return NULL;
-    struct weft__frame *f = pthread_getspecific(thread_key);
-    if (f)
-        return f;
     struct weft__task *t = weft__task_alloc(NULL);
     if (!t || !(f = weft__mem_zeroed(sizeof *f)) || !keep_frame(f)) {
         if (t)
@@ -92,6 +88,12 @@ struct weft__frame *weft__thread_frame(void)
     at_store(&t->life, 0);
     at_store_release(&t->state, weft__state(at_load(&t->ticket), 0, 0, WEFT__RUNNING));
     return f;
+}
+
+struct weft__frame *weft__thread_frame(void)
+{
+    struct weft__frame *f = weft__thread_known();
+    return f ? f : make_thread_frame();
 }
 
 uint64_t weft__id_of_thread(const struct weft__frame *f)

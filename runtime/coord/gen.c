@@ -2,7 +2,8 @@
  *
  * Owns      the generator, which lies in the room of its stack, as a task's frame does in that of its own.
  * Callers   advance and destroy: any task or plain thread, one at a time. yield: the body. close: the end of an owner.
- * Holds     G1  who advances it has claimed it, {NEW, PAUSED} -> RUNNING, and gives it back when its context is saved.
+ * Holds     G1  who advances it has claimed it (base/biased.h: as a rule it is the same task each time), and gives it back
+ *               when its context is saved. One that has ended stays claimed.
  *           G2  while the body runs, the consumer's frame is the running one, and says that it runs on the generator's
  *               stack. So all that a frame stands for is the consumer's; what suspends saves the body's registers in the
  *               frame, is resumed there on whatever worker, and knows nothing of generators; what is left of the stack,
@@ -18,7 +19,7 @@
  *     saves `back`, takes up `there`  ------> goes on from its yield
  *                                             ... waits and moves with the frame ...
  *     f->stack is its own again       <------ yield: copies the item, saves `there`, takes up `back`
- *     PAUSED, or ENDED
+ *     given back, or ENDED
  *
  * Stacks    of a pool of their own (machine/stack.h): a stack's resident loop runs one body after the other, and that of
  *           tasks runs nothing else.
@@ -32,6 +33,7 @@
 #include <string.h>
 #include <weft/gen.h>
 
+#include "base/biased.h"
 #include "base/fork.h"
 #include "base/list.h"
 #include "base/mem.h"
@@ -40,16 +42,18 @@
 #include "coord/side.h"
 #include "engine/hooks.h"
 
-enum { NEW, PAUSED, RUNNING, ENDED };
+enum { NEW, PAUSED, ENDED };
 
 enum { REFUSALS = 1000, ADDRESS_BITS = 48, DEFAULT_STACK = 65536 };
 
 struct weft__gen {
-    at_int state;     /* G1 */
-    bool closing;     /* what follows is by who has claimed it, or the body meanwhile */
-    int result;       /* of a body that has ended */
-    int refused;
+    struct weft__biased claim; /* G1 */
+    at_int *claimed;  /* the word of it to give it back by; what follows is by who has claimed it, or the body meanwhile */
     at_word life;     /* G5; 0: none */
+    at_int state;     /* ENDED is seen by anybody */
+    bool closing;
+    int refused;
+    int result;       /* of a body that has ended */
     at_word consumer; /* struct weft__frame *; 0 while it does not run */
     size_t item_bytes;
     void *item;       /* where the next one goes */
@@ -189,17 +193,18 @@ static inline int run(struct weft__gen *g, struct weft__frame *f, void *sent, in
     g->back_home = here ? here : weft__stack_here();
     at_store(&g->consumer, (uint64_t)(uintptr_t)f);
     own_set(f->stack, g->home); /* G2 */
-    return weft__context_hand(&g->back, &g->there, g->home, &g->state, RUNNING, thrown);
+    return weft__context_hand(&g->back, &g->there, g->home, g->claimed, 1, thrown);
 }
 
 /* Goes back to the consumer from the context `from`, which advance saved last; G1: its caller is not the one who has it
- * any more. */
-static inline int go_back(struct weft__gen *g, struct weft__context *from, struct weft__frame *f, uint32_t state, int rc)
+ * any more once *word is `value`. */
+static inline int go_back(struct weft__gen *g, struct weft__context *from, struct weft__frame *f, at_int *word,
+        uint32_t value, int rc)
 {
     own_set(f->stack, g->back_stack);
     at_store(&g->consumer, 0);
-    /* release: meets the acquire in claim. Relaxed, the next consumer could find the body's registers half saved. */
-    return weft__context_hand(from, &g->back, g->back_home, &g->state, state, rc);
+    /* release: meets the acquire of the next claim. Relaxed, the next could find the body's registers half saved. */
+    return weft__context_hand(from, &g->back, g->back_home, word, value, rc);
 }
 
 static void body_ended(struct weft__gen *g, int rc)
@@ -220,25 +225,40 @@ static void resident(void *arg)
     for (;;) {
         weft__hb_acquire(&g->there); /* meets the release in weft__context_hand */
         body_ended(g, g->body(handle_of(g), g->arg));
-        (void)go_back(g, &k->resident, weft__current(), ENDED, g->result);
+        (void)go_back(g, &k->resident, weft__current(), &g->state, ENDED, g->result);
     }
 }
 
-/* G1. What it was. RUNNING: somebody else has it. ENDED: it stays that, and nobody needs to have it. */
-static inline uint32_t claim(struct weft__gen *g)
+/* It stays that, and nobody needs to claim it. acquire: meets the release in go_back, or in not_begun. */
+static inline bool has_ended(const struct weft__gen *g)
 {
-    for (;;) {
-        uint32_t was = ati_load_acquire(&g->state);
-        /* acquire, both: meets the releases in go_back and give_back; what the body and its last consumer wrote is seen */
-        if (was == RUNNING || was == ENDED || ati_cas(&g->state, was, RUNNING))
-            return was;
-    }
+    return ati_load_acquire(&g->state) == ENDED;
 }
 
-static inline int give_back(struct weft__gen *g, uint32_t state, int rc)
+/* G1. False: somebody has it. */
+static inline bool claim(struct weft__gen *g, const struct weft__frame *f)
 {
-    ati_store_release(&g->state, state); /* release: meets the acquire in claim */
-    return rc;
+    at_int *word = weft__biased_try(&g->claim, (uint64_t)(uintptr_t)f);
+    if (!word)
+        return false;
+    g->claimed = word;
+    return true;
+}
+
+/* Claimed, and about to begin, if it is to. Negative: it is not, and not claimed any more. */
+static int not_begun(struct weft__gen *g, const void *sent, int thrown)
+{
+    if (thrown < 0) {
+        g->result = thrown;
+        ati_store_release(&g->state, ENDED); /* meets the acquire in has_ended */
+        return thrown;
+    }
+    if (sent) {
+        ati_store_release(g->claimed, 0); /* meets the acquire of the next claim */
+        return -EINVAL;
+    }
+    ati_store(&g->state, PAUSED);
+    return 0;
 }
 
 /* The common way of next, send and throw. */
@@ -251,16 +271,14 @@ static inline __attribute__((always_inline)) int advance(
     struct weft__frame *f = weft__current();
     if (!f)
         return weft__no_frame();
-    uint32_t was = claim(g);
-    if (was == RUNNING)
-        return -EBUSY;
-    if (was == ENDED)
+    if (has_ended(g))
         return thrown < 0 ? thrown : g->result;
-    if (was == NEW && sent)
-        return give_back(g, NEW, -EINVAL);
-    if (was == NEW && thrown < 0) {
-        g->result = thrown;
-        return give_back(g, ENDED, thrown);
+    if (!claim(g, f))
+        return -EBUSY;
+    if (__builtin_expect(ati_load(&g->state) == NEW, 0)) {
+        int rc = not_begun(g, sent, thrown);
+        if (rc < 0)
+            return rc;
     }
     return run(g, f, sent, thrown, item);
 }
@@ -308,7 +326,7 @@ int weft_gen_yield(weft_gen *handle, const void *item, size_t bytes)
         return -EINVAL;
     }
     copy_item(g->item, item, bytes);
-    return go_back(g, &g->there, f, PAUSED, 1); /* what was thrown */
+    return go_back(g, &g->there, f, g->claimed, 0, 1); /* what was thrown */
 }
 
 void *weft_gen_sent(weft_gen *handle)
@@ -351,6 +369,7 @@ static int check_options(const struct weft__frame *f, const weft_gen_options *o,
 static struct weft__gen *set_up(struct weft__stack *k, weft_gen_fn *body, void *arg, size_t item_bytes, const char *name)
 {
     struct weft__gen *g = (struct weft__gen *)(void *)k->room;
+    weft__biased_init(&g->claim);
     ati_store(&g->state, NEW);
     g->closing = false;
     g->refused = g->result = 0;
@@ -376,10 +395,13 @@ int weft_gen_create(weft_gen **out, weft_gen_fn *body, void *arg, size_t item_by
     struct weft__gens *owner;
     if (!out || !body)
         return -EINVAL;
+    int rc = weft__register(); /* weft__fences_init */
+    if (rc < 0)
+        return rc;
     struct weft__frame *f = weft__current();
     if (!f)
         return weft__no_frame();
-    int rc = check_options(f, o, &class_index);
+    rc = check_options(f, o, &class_index);
     if (rc < 0 || (rc = owner_of(f, &owner)) < 0)
         return rc;
     struct weft__stack *k = take_stack(class_index);
@@ -404,10 +426,9 @@ static void cleanup_failed(const struct weft__gen *g, struct weft__frame *f, int
 /* The end of one that its owner has no more, by the running frame. It may suspend. */
 static void end(struct weft__gen *g, struct weft__frame *f)
 {
-    uint32_t was = claim(g);
-    if (was == RUNNING)
+    if (!has_ended(g) && !claim(g, f))
         misused(g, "is to end while it runs");
-    if (was == PAUSED) {
+    if (ati_load(&g->state) == PAUSED) {
         g->closing = true;
         int rc = run(g, f, NULL, -ECANCELED, NULL);
         if (rc < 0 && rc != -ECANCELED)

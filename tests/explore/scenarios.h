@@ -7,9 +7,9 @@
 
 #include "explore.h"
 
-extern const struct ex_scenario deque_scenarios[], private_scenarios[], ready_scenarios[], claim_scenarios[], wait_scenarios[],
-        cancel_scenarios[], walk_scenarios[], scope_scenarios[], idle_scenarios[], slot_scenarios[], lock_scenarios[],
-        sync_scenarios[], select_scenarios[], policy_scenarios[], hard_scenarios[],
+extern const struct ex_scenario deque_scenarios[], private_scenarios[], biased_scenarios[], ready_scenarios[],
+        claim_scenarios[], wait_scenarios[], cancel_scenarios[], walk_scenarios[], scope_scenarios[], idle_scenarios[],
+        slot_scenarios[], lock_scenarios[], sync_scenarios[], select_scenarios[], policy_scenarios[], hard_scenarios[],
         meet_scenarios[], pool_scenarios[];
 
 /* ---- stubs.c */
@@ -20,6 +20,9 @@ struct weft_scope;
 struct weft_runtime;
 
 enum { PEOPLE = 5 };
+
+/* A heavy fence is not to be had. In setup. */
+extern bool fence_refused;
 
 /* weft__mem_alloc takes from here, at the same addresses in each run. */
 void arena_reset(void);

@@ -45,9 +45,12 @@ uint64_t weft__chaos_ticks(const struct weft__sched *s)
 
 /* Both halves are full fences, which order no more than they do; mutations take them away. */
 bool weft__fence_is_free;
+bool fence_refused;
 
 bool weft__fence_heavy(void)
 {
+    if (fence_refused)
+        return false;
     at_fence_full();
     return true;
 }
