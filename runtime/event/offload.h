@@ -12,7 +12,10 @@
 /* Lies in the waiting call's frame, or on the heap with its copied argument. */
 struct weft__job {
     struct weft__link link;
-    void (*run)(struct weft__job *job); /* on a pool thread; calls weft__pool_coming; the job may be gone when it returns */
+    /* On a pool thread, both. The first does what may block, and says what the second is to know; the second tells who
+     * waits, and the job may be gone when it returns. */
+    uint64_t (*run)(struct weft__job *job);
+    void (*tell)(struct weft__job *job, uint64_t ran);
 };
 
 /* How many threads the pools of a runtime may have, each of its own. */
@@ -31,9 +34,8 @@ struct weft__pool {
     struct weft__link jobs; /* first in, first out */
     struct weft__link resting; /* threads that have nothing to do; who came last is called first */
     int idle;                  /* how many these are */
-    at_int coming; /* threads on the way to look at the queue: called, started, or done with their job. Those done add
-                      themselves without the lock */
-    at_int busy; /* threads with a job that may block: not done with it, and not coming */
+    int coming; /* threads on the way to look at the queue: called, started, or about to tell of their last job */
+    int busy;   /* threads with a job that may block: not done with it, and not coming */
     at_int open; /* submitted, and not yet run to the end or withdrawn */
     at_int threads, queued; /* like `open` written under the lock, and read by report/stats.c without it */
     bool stopping;
@@ -52,9 +54,6 @@ void weft__pool_fini(struct weft__pool *p);
 
 /* 0; -EAGAIN there is no thread and none could be started, or no room in the queue. */
 int weft__pool_submit(struct weft__pool *p, struct weft__job *job);
-/* By a job that is done with what may block, before it tells who waits for it: should that one submit another, nobody need
- * be called for that. */
-void weft__pool_coming(struct weft__pool *p);
 /* Takes it back. False: it has begun. */
 bool weft__pool_withdraw(struct weft__pool *p, struct weft__job *job);
 

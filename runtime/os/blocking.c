@@ -57,12 +57,18 @@ static int call(struct call *c, void *arg)
     return rc;
 }
 
-static void run_borrowed(struct weft__job *job)
+static uint64_t run_borrowed(struct weft__job *job)
+{
+    struct call *c = container_of(job, struct call, job);
+    c->rc = call(c, c->arg);
+    return 0;
+}
+
+static void tell_borrowed(struct weft__job *job, uint64_t ran)
 {
     struct call *c = container_of(job, struct call, job);
     weft_runtime *lent = c->lent;
-    c->rc = call(c, c->arg);
-    weft__pool_coming(c->pool);
+    (void)ran;
     if (lent)
         at_add(&lent->group.visitors, 1);
     weft__fire(at_swap(&c->word, DONE), WEFT__CAUSE_EVENT); /* c may be gone after the swap */
@@ -80,15 +86,20 @@ static void let_go(struct copied *c)
     weft__mem_free(c);
 }
 
-static void run_copied(struct weft__job *job)
+/* Says what the word was; c may be gone after the swap. */
+static uint64_t run_copied(struct weft__job *job)
 {
     struct copied *c = container_of(container_of(job, struct call, job), struct copied, call);
     c->call.rc = call(&c->call, c->data);
-    struct weft__pool *pool = c->call.pool; /* c may be gone after the swap */
     uint64_t found = at_swap(&c->call.word, DONE);
     if (found == GONE)
         let_go(c); /* drop may block, too */
-    weft__pool_coming(pool);
+    return found;
+}
+
+static void tell_copied(struct weft__job *job, uint64_t found)
+{
+    (void)job;
     if (found != GONE)
         weft__fire(found, WEFT__CAUSE_EVENT);
 }
@@ -145,7 +156,7 @@ static int borrow(enum weft__lane_kind kind, struct weft__pool *lane, weft_fn *f
     if (!f || weft__is_thread(f))
         return fn(arg);
     weft_runtime *rt = weft__runtime_of(f->group);
-    struct call c = { .job.run = run_borrowed, .pool = lane ? lane : weft__lane_pool(rt, kind),
+    struct call c = { .job = { .run = run_borrowed, .tell = tell_borrowed }, .pool = lane ? lane : weft__lane_pool(rt, kind),
         .kind = kind, .lent = lane ? rt : NULL, .fn = fn, .arg = arg };
     int rc = submit(f, &c);
     if (rc < 0)
@@ -183,6 +194,7 @@ int weft__lane_call_copy(enum weft__lane_kind kind, weft_fn *fn, void *arg, size
         return -ENOMEM;
     memset(c, 0, sizeof *c);
     c->call.job.run = run_copied;
+    c->call.job.tell = tell_copied;
     c->call.pool = weft__lane_pool(weft__runtime_of(f->group), kind);
     c->call.kind = kind;
     c->call.fn = fn;

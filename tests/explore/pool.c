@@ -1,4 +1,4 @@
-/* pool.c - event/offload: each job is run once, or withdrawn, and the pool ends when its threads have. P1, P2, P3. */
+/* pool.c - event/offload: each job is run once, or withdrawn, and the pool ends when its threads have. P1, P2, P3, P5. */
 #include "steps.h"
 
 #include <pthread.h>
@@ -17,7 +17,7 @@
 static struct weft__pool pool;
 static struct weft__job first, second;
 static at_word started;
-static unsigned char ran[2];
+static unsigned char ran[2], told[2];
 static int result[2];
 
 /* The one thread that it may have is the explorer's number 1. */
@@ -33,20 +33,25 @@ void weft__fork_mask_use(const sigset_t *mask)
     (void)mask;
 }
 
-static void run_first(struct weft__job *job)
+static uint64_t run_first(struct weft__job *job)
 {
-    ex_expect(job == &first);
+    ex_expect(job == &first && told[0] == 0);
     ex_write(&result[0], "what a job wrote");
-    ran[0]++;
-    weft__pool_coming(&pool);
+    return ++ran[0];
 }
 
-static void run_second(struct weft__job *job)
+static uint64_t run_second(struct weft__job *job)
 {
-    ex_expect(job == &second);
+    ex_expect(job == &second && told[1] == 0);
     ex_write(&result[1], "what a job wrote");
-    ran[1]++;
-    weft__pool_coming(&pool);
+    return ++ran[1];
+}
+
+/* Until then its call is one that the runtime has to wait for. */
+static void tell(struct weft__job *job, uint64_t ran_before)
+{
+    ex_expect(ran_before == 1 && ati_load(&pool.open) > 0);
+    told[job == &second]++;
 }
 
 static void setup(void)
@@ -54,12 +59,14 @@ static void setup(void)
     people_reset();
     memset(&pool, 0, sizeof pool);
     weft__pool_init(&pool, "pool", 1, NULL);
-    first = (struct weft__job){ .run = run_first };
-    second = (struct weft__job){ .run = run_second };
+    first = (struct weft__job){ .run = run_first, .tell = tell };
+    second = (struct weft__job){ .run = run_second, .tell = tell };
     started = 0;
     memset(ran, 0, sizeof ran);
+    memset(told, 0, sizeof told);
     weft__pool_threads = 0;
     ex_ghost(ran, sizeof ran);
+    ex_ghost(told, sizeof told);
 }
 
 static void serve(void)
@@ -84,7 +91,7 @@ static void withdrawn(int me)
     ex_expect(weft__pool_submit(&pool, &first) == 0);
     bool mine = weft__pool_withdraw(&pool, &first);
     over();
-    ex_expect(ran[0] == (mine ? 0 : 1));
+    ex_expect(ran[0] == (mine ? 0 : 1) && told[0] == ran[0]);
     if (!mine)
         ex_read(&result[0], "what a job wrote");
 }
@@ -99,7 +106,7 @@ static void one_by_one(int me)
     ex_expect(weft__pool_submit(&pool, &first) == 0);
     ex_expect(weft__pool_submit(&pool, &second) == 0);
     over();
-    ex_expect(ran[0] == 1 && ran[1] == 1);
+    ex_expect(ran[0] == 1 && ran[1] == 1 && told[0] == 1 && told[1] == 1);
     ex_read(&result[0], "what a job wrote");
     ex_read(&result[1], "what a job wrote");
 }
