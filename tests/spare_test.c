@@ -2,6 +2,8 @@
  * without a spare nothing would move before LIMIT. B-005, B-076, C-01. */
 #include "support.h"
 
+#include <limits.h>
+
 #include "base/fault.h"
 
 enum { MANY = 12 };
@@ -381,7 +383,7 @@ static int no_thread(void *arg)
     struct held *h = arg;
     weft_scope s;
     weft_scope_begin(&s, WEFT_NEVER);
-    weft__fault_set(WEFT__FAULT_THREAD, 1, 1, -EAGAIN);
+    weft__fault_set(WEFT__FAULT_THREAD, 1, LONG_MAX / 2, -EAGAIN); /* it is tried again after a while */
     for (int i = 0; i < h->holders; i++)
         weft_spawn(&s, computes, h);
     int64_t end = weft_after(LIMIT);
@@ -389,9 +391,9 @@ static int no_thread(void *arg)
     while (weft__fault_failed(WEFT__FAULT_THREAD) == 0 && weft_now() < end)
         continue;
     bool failed = weft__fault_failed(WEFT__FAULT_THREAD) > 0;
-    weft__fault_clear();
     h->seats = weft_stats(NULL, NULL, 0);
     atomic_store(&h->open, 1);
+    weft__fault_clear();
     return weft_scope_end(&s, failed && h->seats == 2 ? 0 : -EIO);
 }
 
