@@ -184,6 +184,20 @@ void weft__deadline_disarm(struct weft__scope *s)
     weft__timer_disarm(&s->timer);
 }
 
+int weft__deadline_rearm(struct weft__scope *s)
+{
+    int64_t at;
+    do {
+        weft__deadline_disarm(s);
+        int rc = weft__deadline_arm(s);
+        if (rc < 0)
+            return rc;
+        at = (int64_t)at_load(&s->deadline);
+        /* Another that attached it may have armed it for the old time between the two. */
+    } while (at_load(&s->timer.armed) != 0 && at != INT64_MAX && s->timer.at != at);
+    return 0;
+}
+
 void weft__deadline_struck(struct weft__timer *timer)
 {
     if (timer->user == 0) { /* no scope's: those are nested at level 1 or deeper */
@@ -203,16 +217,11 @@ void weft_scope_set_deadline(weft_scope *ps, int64_t at)
     at_store(&s->deadline, (uint64_t)at);
     if (s->owner)
         s->owner->epoch_ok = 0;
+    at_fence_full(); /* meets that of attach_scope (coord/tree.c): one of the two sees what the other has stored */
     if (!ati_load_acquire(&s->attached))
         return; /* whoever first waits under it arms it */
-    do {
-        weft__deadline_disarm(s);
-        if (weft__deadline_arm(s) < 0) { /* no memory; and what sleeps under it would never be told */
-            weft__scope_fail(s, 0, NULL, -ENOMEM, "no memory for its deadline");
-            return;
-        }
-        /* Another that attached it may have armed it for the old time between the two. */
-    } while (at_load(&s->timer.armed) != 0 && at != INT64_MAX && s->timer.at != at);
+    if (weft__deadline_rearm(s) < 0) /* no memory; and what sleeps under it would never be told */
+        weft__scope_fail(s, 0, NULL, -ENOMEM, "no memory for its deadline");
 }
 
 int64_t weft_scope_deadline(const weft_scope *s)

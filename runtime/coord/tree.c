@@ -67,6 +67,7 @@ static void attach_frame(struct weft__frame *f)
 static int attach_scope(struct weft__scope *s)
 {
     struct weft__scope *o = parent(s);
+    uint64_t deadline = at_load(&s->deadline);
     int rc = weft__deadline_arm(s); /* first: a scope that is attached keeps its deadline */
     if (rc < 0)
         return rc;
@@ -85,7 +86,8 @@ static int attach_scope(struct weft__scope *s)
     } else {
         ati_swap(&s->attached, 1);
     }
-    return 0;
+    at_fence_full(); /* meets that of weft_scope_set_deadline, which arms nothing where it finds nobody attached */
+    return at_load(&s->deadline) == deadline ? 0 : weft__deadline_rearm(s);
 }
 
 int weft__attach(struct weft__frame *f)
