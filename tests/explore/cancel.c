@@ -9,7 +9,7 @@ static weft_scope outer, inner;
 static at_word box;
 static weft__token token;
 static unsigned char fired_event;
-enum { OWNER = 4, CANCELLER = 1, EVENT = 2 };
+enum { OWNER = 4, CANCELLER = 1, EVENT = 2, OLD = 2000, NEW = 1000 };
 
 static void setup(void)
 {
@@ -41,6 +41,17 @@ static void setup_shield(void)
 {
     setup();
     weft_scope_begin_shield(&inner, WEFT_NEVER);
+}
+
+/* Thread 1 owns `outer`, whose deadline is OLD yet. */
+static void setup_deadline(void)
+{
+    people_reset();
+    memset(&outer, 0, sizeof outer);
+    person(1, NULL);
+    weft_scope_begin(&outer, OLD);
+    weft__scope_of(&outer)->spawned = 1;
+    person(0, &outer);
 }
 
 static struct weft__frame *waiter(void)
@@ -178,6 +189,21 @@ static void setup_tree(void)
     person(EVENT, &inner);
 }
 
+/* A deadline is moved while a child that is about to wait attaches its scope. */
+static void moved(int me)
+{
+    if (me == 0)
+        ex_expect(weft__attach(waiter()) == 0);
+    else
+        weft_scope_set_deadline(&outer, NEW);
+}
+
+static void armed_for_the_new_one(void)
+{
+    if (!timer_armed || timer_armed->at != NEW)
+        ex_fail("nobody will be told at the new deadline");
+}
+
 const struct ex_scenario cancel_scenarios[] = {
     { "cancel", "lone", 2, setup, lone, check, -1, "a wait that only the cancel ends", NULL },
     { "cancel", "own_scope", 2, setup_inner, own_scope, check, -1, "the waiter's own scope, which then ends", NULL },
@@ -185,5 +211,7 @@ const struct ex_scenario cancel_scenarios[] = {
     { "cancel", "shielded", 3, setup_shield, shielded, check, -1, "a cancel from outside a shield", NULL },
     { "cancel", "both", 3, setup_child, both, check, 2, "two scopes cancelled at once", NULL },
     { "cancel", "tree", 3, setup_tree, tree, check, 1, "the waiter and the child that it waits for", NULL },
+    { "cancel", "deadline_moved", 2, setup_deadline, moved, armed_for_the_new_one, 3,
+        "a deadline moved beside who attaches its scope", NULL },
     { 0 },
 };

@@ -310,7 +310,7 @@ static void timer_reset(void)
 
 int weft__timer_arm(struct weft__timers *t, struct weft__timer *timer, int64_t at, bool *first)
 {
-    (void)t, (void)at;
+    (void)t;
     *first = false;
     if (timer_refused)
         return -ENOMEM;
@@ -318,6 +318,7 @@ int weft__timer_arm(struct weft__timers *t, struct weft__timer *timer, int64_t a
         ex_fail("two timers");
     weft__lock(&heap);
     timer_armed = timer;
+    timer->at = at;
     at_store_release(&timer->armed, 1);
     weft__unlock(&heap);
     return 0;
