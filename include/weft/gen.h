@@ -82,7 +82,7 @@ WEFT_API void weft_gen_destroy(weft_gen **g);
  *            calls what does: otherwise it is none, and never waits
  * ordering   what was written before is visible to the body, and what the body wrote on return
  * source     two context switches, and a biased lock: who takes the first item takes all others without an atomic
- *            operation; the first item of another costs some microseconds (coord/gen.c, base/biased.h) */
+ *            operation; the first item of another costs a membarrier(2) (coord/gen.c, base/biased.h) */
 WEFT_CHECK WEFT_API int weft_gen_next(weft_gen *g, void *item, size_t bytes);
 
 /* The same; the body finds `value` by weft_gen_sent, until the next call.
