@@ -480,10 +480,71 @@ START_TEST(the_call_returns_what_the_table_says)
 }
 END_TEST
 
+/* -- a cancel that found nobody to tell -- */
+
+static struct missed {
+    _Atomic weft_task waiter;
+    weft_scope *scope;
+    bool tells;    /* the waiter's scope, and not another one somewhere */
+    bool shielded; /* from that */
+    int hooked, slept;
+} missed;
+
+/* What a cancel leaves behind whose walk came before the wait (coord/cancel.c, C1 and C2). */
+static void leave_mark(struct weft__frame *f)
+{
+    if (f->id == 0 || f->id != atomic_load(&missed.waiter))
+        return;
+    missed.hooked++;
+    if (missed.tells) {
+        struct weft__scope *s = weft__scope_of(missed.scope);
+        at_store(&s->mark, at_load(&s->mark) | WEFT__MARK_CANCEL | WEFT__MARK_WALKED);
+    }
+    at_add(&weft__cancel_epoch, 1);
+}
+
+static int sleep_on(void *arg)
+{
+    struct missed *m = arg;
+    weft_scope s;
+    if (m->shielded)
+        weft_scope_begin_shield(&s, WEFT_NEVER);
+    atomic_store(&m->waiter, weft_task_self());
+    m->slept = weft_sleep(m->tells && !m->shielded ? LIMIT : weft_ms(1));
+    atomic_store(&m->waiter, 0);
+    if (m->shielded)
+        weft_ignore(weft_scope_end(&s, 0));
+    return 0;
+}
+
+static int miss(void *arg)
+{
+    struct missed *m = arg;
+    weft_scope s;
+    weft_scope_begin(&s, WEFT_NEVER);
+    m->scope = &s;
+    weft_spawn(&s, sleep_on, m);
+    return weft_scope_end(&s, 0);
+}
+
+START_TEST(what_a_walk_has_missed_the_wait_finds_itself)
+{
+    missed = (struct missed){ .tells = _i > 0, .shielded = _i > 1 };
+    weft__await_hook = leave_mark;
+    int rc = weft_run(miss, &missed, ON(2));
+    weft__await_hook = NULL;
+    ck_assert_int_eq(rc, 0);
+    ck_assert_int_eq(missed.slept, _i == 1 ? -ECANCELED : 0);
+    ck_assert_int_eq(missed.hooked, 1);
+}
+END_TEST
+
 int main(void)
 {
     Suite *s = suite_create("commit");
     TCase *tc = add_case(s, "between publish and sleep");
     tcase_add_loop_test(tc, the_call_returns_what_the_table_says, 0, KINDS * CAUSES);
+    tc = add_case(s, "a cancel that found nobody to tell");
+    tcase_add_loop_test(tc, what_a_walk_has_missed_the_wait_finds_itself, 0, 3);
     return run_suite(s);
 }

@@ -1,7 +1,7 @@
-/* wait_test.c - one suspended wait and who may end it: sched/wait.h, W1 to W5 and F1 to F3. */
+/* wait_test.c - one suspended wait and who may end it: sched/wait.h, W1 to W6 and F1 to F3. */
 #include "support.h"
 
-#include "sched/wait.h"
+#include "sched/sched.h"
 
 /* A block that runs, as a task that is about to wait. */
 static struct weft__task *running(void)
@@ -187,6 +187,96 @@ START_TEST(a_cancel_is_too_late_for_what_does_not_wait)
 }
 END_TEST
 
+/* -- a cancel that may have missed it -- */
+
+static struct {
+    int asked;
+    bool answer, fires;
+    weft__token token;
+} look;
+
+static bool told(struct weft__frame *f)
+{
+    look.asked++;
+    ck_assert_int_eq(phase(f->task), WEFT__PREPARING); /* nobody runs it meanwhile */
+    if (look.fires)
+        ck_assert_int_eq(weft__wait_claim(look.token, WEFT__CAUSE_CLOSED), WEFT__FIRED_NOW);
+    f->epoch_ok = at_load(&weft__cancel_epoch);
+    return look.answer;
+}
+
+/* W1 to W6, with a cancel somewhere after W2. */
+static bool sleeps(struct weft__task *t, unsigned shield, bool told_to, bool fires)
+{
+    struct weft__frame f = { .task = t, .epoch_ok = at_load(&weft__cancel_epoch) };
+    look.asked = 0;
+    look.answer = told_to;
+    look.fires = fires;
+    look.token = weft__wait_begin(t, shield);
+    at_add(&weft__cancel_epoch, 1);
+    return weft__wait_sleep(&f, told);
+}
+
+START_TEST(a_cancel_that_applies_ends_it_behind_its_back)
+{
+    struct weft__task *t = running();
+    ck_assert(!sleeps(t, 0, true, false));
+    ck_assert_int_eq(look.asked, 1);
+    ck_assert_int_eq(phase(t), WEFT__READY);
+    ck_assert_int_eq(weft__wait_claim(look.token, WEFT__CAUSE_EVENT), WEFT__TOO_LATE);
+    ck_assert_int_eq(weft__wait_cause(t), WEFT__CAUSE_CANCEL);
+    done_with(t);
+}
+END_TEST
+
+START_TEST(one_that_does_not_apply_leaves_it_asleep)
+{
+    struct weft__task *t = running();
+    ck_assert(sleeps(t, 3, false, false));
+    ck_assert_int_eq(look.asked, 1);
+    ck_assert_int_eq(phase(t), WEFT__WAITING);
+    ck_assert_uint_eq(level(t), 3);
+    ck_assert_int_eq(weft__wait_claim(look.token, WEFT__CAUSE_EVENT), WEFT__FIRED_ENQUEUE);
+    ck_assert_int_eq(weft__wait_cause(t), WEFT__CAUSE_EVENT);
+    done_with(t);
+}
+END_TEST
+
+START_TEST(who_fires_it_during_the_look_has_won)
+{
+    for (int answer = 0; answer < 2; answer++) {
+        struct weft__task *t = running();
+        ck_assert(!sleeps(t, 0, answer != 0, true));
+        ck_assert_int_eq(look.asked, 1);
+        ck_assert_int_eq(phase(t), WEFT__READY);
+        ck_assert_int_eq(weft__wait_cause(t), WEFT__CAUSE_CLOSED);
+        done_with(t);
+    }
+}
+END_TEST
+
+START_TEST(who_was_fired_or_hears_of_no_cancel_is_not_looked_at)
+{
+    struct weft__task *t = running();
+    ck_assert(sleeps(t, WEFT__LEVEL_NONE, true, false));
+    ck_assert_int_eq(look.asked, 0);
+    ck_assert_int_eq(phase(t), WEFT__WAITING);
+    uint64_t asleep = at_load(&t->state);
+    struct weft__frame f = { .task = t };
+    ck_assert_int_eq(weft__wait_claim(look.token, WEFT__CAUSE_EVENT), WEFT__FIRED_ENQUEUE);
+    ck_assert(weft__wait_look_again(&f, t, asleep, told));
+    ck_assert_int_eq(look.asked, 0);
+    ck_assert_int_eq(weft__wait_cause(t), WEFT__CAUSE_EVENT);
+    /* It waits again already: that is another wait. */
+    look.token = weft__wait_begin(t, 0);
+    ck_assert(weft__wait_commit(t));
+    ck_assert(weft__wait_look_again(&f, t, asleep, told));
+    ck_assert_int_eq(look.asked, 0);
+    ck_assert_int_eq(phase(t), WEFT__WAITING);
+    done_with(t);
+}
+END_TEST
+
 /* -- late tokens -- */
 
 START_TEST(a_token_of_an_earlier_wait_does_nothing)
@@ -354,6 +444,11 @@ int main(void)
     tcase_add_test(tc, a_cancel_ends_only_waits_that_no_shield_hides);
     tcase_add_test(tc, no_cancel_applies_to_a_wait_of_level_none);
     tcase_add_test(tc, a_cancel_is_too_late_for_what_does_not_wait);
+    tc = add_case(s, "a cancel that may have missed it");
+    tcase_add_test(tc, a_cancel_that_applies_ends_it_behind_its_back);
+    tcase_add_test(tc, one_that_does_not_apply_leaves_it_asleep);
+    tcase_add_test(tc, who_fires_it_during_the_look_has_won);
+    tcase_add_test(tc, who_was_fired_or_hears_of_no_cancel_is_not_looked_at);
     tc = add_case(s, "late tokens");
     tcase_add_test(tc, a_token_of_an_earlier_wait_does_nothing);
     tcase_add_test(tc, a_token_of_an_earlier_life_does_nothing);

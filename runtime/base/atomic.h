@@ -4,7 +4,7 @@
  *           base/atomic.h in front of this one and explores our deque, ring, wait and slot code with it.
  * Words     at_word is as wide as a pointer (64 bits); at_int is 32 bits, for futex words.
  * Orders    A read-modify-write is acq_rel, or what its name says, and no more: on AArch64 it is no StoreLoad fence. A handshake that
- *           stores, then loads, says at_fence_full() between the two, on both sides.
+ *           stores, then loads, says at_fence_full() between the two, on both sides, or at_fence_behind_rmw().
  *           ThreadSanitizer does not see fences, so whatever is published has an acquire and a release of
  *           its own; a fence only ever decides who wakes whom.
  */
@@ -126,6 +126,16 @@ static inline void at_fence_full(void)
 {
 #if defined(__x86_64__)
     __asm__ volatile("lock; orq $0,(%%rsp)" ::: "memory", "cc");
+#else
+    AO_nop_full();
+#endif
+}
+
+/* The same where the access before it was a read-modify-write, which is that fence already on x86-64. */
+static inline void at_fence_behind_rmw(void)
+{
+#if defined(__x86_64__)
+    __asm__ volatile("" ::: "memory");
 #else
     AO_nop_full();
 #endif

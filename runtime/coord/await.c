@@ -192,8 +192,10 @@ int weft__await_begin(struct weft__frame *f, weft__token *token)
     if (rc < 0)
         return rc;
     *token = weft__wait_begin(f->task, f->shield);
-    if (weft__is_thread(f))
+    if (weft__is_thread(f)) {
+        at_fence_full(); /* before W2; of a task W6 does what it would do */
         weft__strike_overdue(f);
+    }
     if (!weft__told(f)) {
         f->refusals = 0;
         return 0;

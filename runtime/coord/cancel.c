@@ -5,17 +5,20 @@
  *
  *     the canceller                                a task about to wait
  *     C1  set the mark                             W0  attach: every scope around it is in the tree
- *     C2  epoch + 1 (RMW)                          W1  state = PREPARING
- *         -- full fence --                             -- full fence --
- *     C3  not attached? nobody waits under it      W2  epoch as when it last looked? not told. Else look at
- *     C4  walk the tree (coord/tree.c),                the marks, from the innermost scope outwards to the
- *         claim the waits                              first shield
+ *     C2  epoch + 1 (RMW)                          W1  state = PREPARING; of a plain thread: and a full fence
+ *         -- full fence --                         W2  epoch as when it last looked? not told. Else look at
+ *     C3  not attached? nobody waits under it          the marks, from the innermost scope outwards to the
+ *     C4  walk the tree (coord/tree.c),                first shield
+ *         claim the waits                          W4  state = WAITING (RMW)
+ *                                                      -- full fence --
+ *                                                  W6  the epoch has moved since W2? W2 again, on its behalf
  *
- * Forbidden: C3/C4 miss the task and W2 misses the epoch. If the walk missed the attaching, it held that lock
- * before, and so C2 came before W2.
+ * Forbidden: C3/C4 miss the task and W6 misses the epoch. If the walk missed the attaching, it held that lock before, and so
+ * C2 came before W6; if it missed the state, its fence came before the one of the task. A call that need not wait, and
+ * gives up, may miss a cancel that comes at the same time.
  *
  * Holds     K1  a mark is never taken back, nor is a task's. So under a scope that was walked once, for whatever reason,
- *               all waits that come later are refused by W2, and no second walk is needed.
+ *               all waits that come later are refused by W2 or ended by W6, and no second walk is needed.
  *           K2  a wait carries the nesting level of its innermost shield; a cancel of a scope at level L ends it
  *               if that is not above L. What comes from outside the task has level 0.
  *           K3  the same once more for a cancel that breaks shields (coord/hard.c): its mark is HARD, its walk goes into
@@ -28,8 +31,6 @@
 #include "base/clock.h"
 #include "coord/await.h"
 #include "coord/scope.h"
-
-at_word weft__cancel_epoch = 1;
 
 static unsigned marks(const struct weft__scope *s)
 {
@@ -77,7 +78,7 @@ bool weft__told_slow(struct weft__frame *f)
     struct weft__frame *task;
     if (teller(f, &task) || task)
         return true;
-    f->epoch_ok = epoch;
+    own_set(f->epoch_ok, epoch);
     return false;
 }
 
@@ -194,8 +195,6 @@ bool weft__cancel_scope(struct weft__scope *s, unsigned why)
 /* The caller holds the task's life, so it is a member of its scope until then. */
 void weft__cancel_task(struct weft__frame *f)
 {
-    at_add(&weft__cancel_epoch, 1); /* C2; C1 is the task's flag */
-    at_fence_full();
     if (ati_load_acquire(&f->attached))
         weft__wake_member(f);
 }

@@ -270,7 +270,7 @@ static inline void frame_begin(struct weft__frame *f, struct weft__task *t, stru
     f->below = below;
     f->id = (weft_task)(at_load(&t->life) & WEFT__LIFE_ID);
     f->inner = NULL;
-    f->epoch_ok = 0;
+    own_set(f->epoch_ok, 0);
     f->level = f->shield = 0;
     f->read_in = 0;
     f->budget = WEFT__BUDGET;
@@ -432,7 +432,7 @@ void weft__run_inline(struct weft__sched *w, struct weft__scope *s, struct weft_
     struct weft__frame f, *joiner = own(w->frame);
     frame_begin(&f, t, joiner->group, joiner->stack, joiner);
     /* The same scopes apply; its own cancel does not to the joiner. */
-    f.epoch_ok = at_load_acquire(&t->life) & WEFT__LIFE_CANCELLED ? 0 : joiner->epoch_ok;
+    own_set(f.epoch_ok, at_load_acquire(&t->life) & WEFT__LIFE_CANCELLED ? 0 : own(joiner->epoch_ok));
     own_set(w->frame, &f);
     weft__count(&w->count.inlined, 1);
     int left = own(w->until_loop) - 1;

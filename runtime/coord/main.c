@@ -37,6 +37,7 @@ static void register_hooks(void)
     weft__fences_init();
     weft__hooks.sched.body = weft__child_body;
     weft__hooks.sched.no_stack = weft__child_no_stack;
+    weft__hooks.sched.told = weft__told_slow;
     weft__hooks.sched_marking = weft__hooks.sched;
     weft__hooks.sched_marking.body = weft__child_body_marking;
     weft__hooks.describe = weft__task_describe;

@@ -5,9 +5,10 @@
  * mutexes, all of them, and each waiter looks at the holder of its own and waits on if that lives.
  *
  *     who ends                                 who waits
- *     O1  the id is dead (or in `threads`)     O3  says that it waits for a mutex; then W1, with its fence
- *         -- full fence --                     O4  the holder's id is dead? does not wait
- *     O2  every wait for a mutex is ended      O5  when its wait is over it says that it waits no more
+ *     O1  the id is dead (or in `threads`)     O3  says that it waits for a mutex; then W1
+ *         -- full fence --                         -- full fence --
+ *     O2  every wait for a mutex is ended      O4  the holder's id is dead? does not wait
+ *                                              O5  when its wait is over it says that it waits no more
  *
  * Forbidden: O2 sees no wait and O4 sees the holder alive. Then nobody wakes it. O2 claims by the ticket that it saw
  * before it saw for what: a wait for something else that began meanwhile has another.

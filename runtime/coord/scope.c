@@ -54,7 +54,7 @@ static void begin(weft_scope *ps, int64_t within, unsigned mark)
         at_store(&s->deadline, (uint64_t)weft__time_add(weft__frame_now(f), within > 0 ? within : 0));
         if (within <= 0) {
             mark |= WEFT__MARK_DEADLINE;
-            f->epoch_ok = 0; /* nobody else tells it; a deadline that comes later moves the epoch (coord/cancel.c, C2) */
+            own_set(f->epoch_ok, 0); /* nobody else tells it; a deadline that comes later moves the epoch (coord/cancel.c, C2) */
         }
     }
     at_store(&s->mark, mark);
@@ -77,7 +77,7 @@ void weft_scope_begin_shield(weft_scope *s, int64_t grace)
     begin(s, grace, WEFT__MARK_SHIELD);
     struct weft__frame *f = weft__scope_of(s)->owner;
     if (f)
-        f->epoch_ok = 0; /* what applied outside does not apply inside */
+        own_set(f->epoch_ok, 0); /* what applied outside does not apply inside */
 }
 
 struct weft__scope_extra *weft__scope_extra(struct weft__scope *s)
@@ -216,7 +216,7 @@ void weft_scope_set_deadline(weft_scope *ps, int64_t at)
         return;
     at_store(&s->deadline, (uint64_t)at);
     if (s->owner)
-        s->owner->epoch_ok = 0;
+        own_set(s->owner->epoch_ok, 0);
     at_fence_full(); /* meets that of attach_scope (coord/tree.c): one of the two sees what the other has stored */
     if (!ati_load_acquire(&s->attached))
         return; /* whoever first waits under it arms it */
@@ -427,7 +427,7 @@ static void leave(struct weft__scope *s, struct weft__frame *f)
                 f->shield = weft__scope_of(o)->timer.user;
                 break;
             }
-        f->epoch_ok = 0;
+        own_set(f->epoch_ok, 0);
     }
 }
 

@@ -149,10 +149,9 @@ const char *weft__told_why(struct weft__frame *f);
 bool weft__told_hard(struct weft__frame *f);
 /* Whether something, in the scope or outside it, tells it to leave. */
 bool weft__scope_told(struct weft__scope *s);
-extern at_word weft__cancel_epoch;
 static inline bool weft__told(struct weft__frame *f)
 {
-    return f->epoch_ok != at_load_acquire(&weft__cancel_epoch) && weft__told_slow(f);
+    return own(f->epoch_ok) != at_load_acquire(&weft__cancel_epoch) && weft__told_slow(f);
 }
 
 /* Tells the scope to leave for a WEFT__MARK_ reason: marks it, and wakes every wait under it, with WEFT__MARK_HARD in shields,
@@ -160,7 +159,7 @@ static inline bool weft__told(struct weft__frame *f)
 bool weft__cancel_scope(struct weft__scope *s, unsigned why);
 /* The owner's body failed, and there is nobody to be told. */
 void weft__mark_failed(struct weft__scope *s);
-/* The same for one task, whose life is held (coord/cancel.c). */
+/* C3 and C4 for one task, whose life is held, after its mark and C2 (weft_task_cancel). */
 void weft__cancel_task(struct weft__frame *f);
 
 /* The time that counts for the frame: its runtime's, or a plain thread's. */

@@ -427,12 +427,11 @@ int weft_task_cancel(weft_task id, const char *reason)
         return rc == 0 ? -ESRCH : rc;
     keep_reason(id, reason); /* before the mark: who sees the mark finds the reason */
     mark_life(t, WEFT__LIFE_CANCELLED);
-    at_fence_full(); /* C1 before the look at STARTED, which the task sets before its W1 */
+    at_add(&weft__cancel_epoch, 1); /* C2; who is not seen as STARTED will set that before it waits, and W6 sees this */
+    at_fence_full();
     struct weft__frame *f = held_frame(t);
     if (f)
         weft__cancel_task(f);
-    else
-        at_add(&weft__cancel_epoch, 1); /* it sees the mark at its first wait */
     weft__life_release(t);
     return 0;
 }

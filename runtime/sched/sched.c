@@ -400,7 +400,7 @@ static ALWAYS_INLINE void arrived(void)
     enum weft__after after = own(s->after);
     own_set(s->after, WEFT__AFTER_NOTHING);
     if (after == WEFT__AFTER_WAIT) {
-        if (!weft__wait_commit(own(f->task)))
+        if (!weft__wait_sleep(f, s->group->ops->told))
             weft__sched_push(s, own(f->task), own(s->began));
     } else if (after == WEFT__AFTER_YIELD) {
         if (own(s->frame) == &s->loop)
@@ -417,7 +417,8 @@ static ALWAYS_INLINE void arrived(void)
 static ALWAYS_INLINE void switch_to(struct weft__sched *s, struct weft__context *from, struct weft__frame *to, struct weft__stack *home)
 {
     own_set(s->frame, to);
-    weft__hb_release(s->group); /* all that was done here comes before the end of the runtime */
+    weft__hb_release(s->group); /* all that was done here comes before the end of the runtime, */
+    weft__hb_release(from);     /* and before a look on its behalf (sched/wait.c) */
     weft__context_switch(from, &to->context, home);
     arrived();
 }

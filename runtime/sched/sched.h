@@ -55,7 +55,7 @@ struct weft__frame {
     struct weft__stack *stack; /* that it runs on: its own, its joiner's, or of the generator whose body it runs */
     struct weft__frame *below; /* the joiner on whose stack it runs, NULL if the stack is its own */
     struct weft_scope *inner;  /* innermost open scope; written and read by the task alone */
-    uint64_t epoch_ok;         /* no cancel applied to it in this epoch (coord/cancel.c) */
+    uint64_t epoch_ok;         /* own: no cancel applied to it in this epoch (coord/cancel.c) */
     uint16_t level, shield;    /* nesting of scopes, and of the innermost shield */
     uint64_t read_in; /* the turn (its `began`) in which it last read something */
     int budget;
@@ -119,6 +119,7 @@ struct weft__sched_ops {
     /* coord/child.c: runs the claimed task on stack k, in frame f, and tells its scope. */
     void (*body)(struct weft__frame *f, struct weft__task *t, struct weft__stack *k);
     void (*no_stack)(struct weft__sched *s, struct weft__task *t); /* claimed, but cannot run */
+    bool (*told)(struct weft__frame *f); /* to leave; moves its epoch_ok to what was looked at (coord/cancel.c) */
 };
 
 enum weft__after { WEFT__AFTER_NOTHING, WEFT__AFTER_WAIT, WEFT__AFTER_YIELD, WEFT__AFTER_STACK };
@@ -216,6 +217,18 @@ void weft__sched_fini(struct weft__sched *s);
 /* The control blocks in its cache go back to the table. */
 void weft__sched_return_blocks(struct weft__sched *s);
 
+/* W4 and W6 for the task of `f`, which was left just now; `told` as in struct weft__sched_ops. True: it sleeps, or is
+ * somebody else's already. False: the caller makes it runnable. */
+bool weft__wait_look_again(struct weft__frame *f, struct weft__task *t, uint64_t asleep, bool (*told)(struct weft__frame *f));
+static inline bool weft__wait_sleep(struct weft__frame *f, bool (*told)(struct weft__frame *f))
+{
+    struct weft__task *t = own(f->task);
+    uint64_t epoch = own(f->epoch_ok), asleep = weft__wait_commit(t);
+    if (asleep == 0)
+        return false;
+    at_fence_behind_rmw();
+    return at_load(&weft__cancel_epoch) == epoch || weft__wait_look_again(f, t, asleep, told);
+}
 /* Ends the turn of the running task, whose wait has begun (W1); returns when it was fired. */
 void weft__suspend(void);
 

@@ -5,15 +5,21 @@
  *
  *     waiting task                                  whoever fires it
  *     W1  state = PREPARING, a new ticket           F1  load the state; another ticket: too late
- *         -- full fence --                          F2  PREPARING -> FIRED: done, W4 sees to the rest
- *     W2  told to leave? then W5                    F3  WAITING -> READY: enqueue it
- *     W3  publish {index, ticket} in the source
+ *     W2  told to leave? then W5                    F2  PREPARING -> FIRED: done, W4 sees to the rest
+ *     W3  publish {index, ticket} in the source     F3  WAITING -> READY: enqueue it
  *     W4  on the next context, registers saved:
  *         PREPARING -> WAITING, or FIRED -> READY: enqueue it itself
+ *         -- full fence, which W4 is on x86-64 --
  *     W5  give up: PREPARING -> RUNNING, or it was FIRED: take that
+ *     W6  a cancel anywhere since W2? Take the wait back, WAITING -> PREPARING, unless it was fired; told to leave? then
+ *         fire it; and W4 again
  *
- * W1/W2 against a cancel, which sets its mark, fences, and then looks at states (coord/cancel.c):
- * Forbidden: W2 sees no mark and the cancel sees no PREPARING. Then nobody wakes the task.
+ * W1/W2 and W4/W6 against a cancel, which sets its mark, moves its epoch on, fences, and then looks at states
+ * (coord/cancel.c). Between W1 and W2 is no fence: W2 is done to refuse a call at once, W6 decides.
+ * Forbidden: W2 sees no mark, the cancel sees neither PREPARING nor WAITING, and W6 no other epoch. Then nobody wakes the
+ * task. If the cancel missed W4, its fence came before the one behind W4, and W6 sees its epoch.
+ * After W4 the task may run elsewhere: W6 touches nothing of it but the state until it has taken the wait back.
+ * A plain thread, which is its own next context, has a fence between W1 and W2 instead (coord/await.c).
  *
  * A token {index : 24 | ticket : 40} stands for one wait. It is copied, never a pointer into a stack, so it
  * can be fired at any time later, when it does nothing.
@@ -49,14 +55,12 @@ static inline struct weft__task *weft__token_task(weft__token k)
     return weft__task_at((uint32_t)(k >> 40));
 }
 
-/* W1. `level`: the innermost shield's (0 none), below which cancels do not apply; WEFT__LEVEL_NONE. The fence
- * is part of it. */
+/* W1. `level`: the innermost shield's (0 none), below which cancels do not apply; WEFT__LEVEL_NONE. */
 static inline weft__token weft__wait_begin(struct weft__task *t, unsigned level)
 {
     uint64_t ticket = (at_load(&t->ticket) + 1) & WEFT__NUMBER_MASK;
     at_store(&t->ticket, ticket);
     at_store_release(&t->state, weft__state(ticket, level, 0, WEFT__PREPARING));
-    at_fence_full();
     return weft__token_make(t, ticket);
 }
 
@@ -118,20 +122,31 @@ static inline enum weft__fired weft__wait_claim_cancel(struct weft__task *t, uns
     }
 }
 
-/* W4, on the next context (or, for a plain thread, by itself). True: it sleeps now. False: it was fired
- * meanwhile and is READY: the caller makes it runnable. */
-static inline bool weft__wait_commit(struct weft__task *t)
+/* W4, on the next context (or, for a plain thread, by itself). It sleeps now, in the state that is returned. 0: it was
+ * fired meanwhile and is READY: the caller makes it runnable. */
+static inline uint64_t weft__wait_commit(struct weft__task *t)
 {
     uint64_t s = at_load(&t->state);
-    uint64_t ticket = weft__number_of(s);
+    uint64_t ticket = weft__number_of(s), asleep = s - WEFT__PREPARING + WEFT__WAITING;
     if (weft__phase_of(s) == WEFT__PREPARING &&
             /* release: who fires it from now on finds the registers saved; meets the acquire of weft__wait_claim */
-            at_cas_release(&t->state, s, s - WEFT__PREPARING + WEFT__WAITING))
-        return true;
+            at_cas_release(&t->state, s, asleep))
+        return asleep;
     s = at_load_acquire(&t->state);
     at_store_release(&t->state,
             weft__state(ticket, 0, (unsigned)(s >> WEFT__CAUSE_SHIFT & 15), WEFT__READY));
-    return false;
+    return 0;
+}
+
+/* How many cancels there were; moved on by coord/cancel.c. */
+extern at_word weft__cancel_epoch;
+
+/* W6 of a wait that W4 has left `asleep`, where the epoch is another one than W2's. True: it is in PREPARING again, and
+ * the caller's. False: no cancel applies to it, or it was fired. */
+static inline bool weft__wait_take_back(struct weft__task *t, uint64_t asleep)
+{
+    return (asleep >> WEFT__LEVEL_SHIFT & 0xffff) != WEFT__LEVEL_NONE &&
+           at_cas(&t->state, asleep, asleep - WEFT__WAITING + WEFT__PREPARING);
 }
 
 #endif

@@ -87,7 +87,7 @@ static inline bool weft__waiter_begin_at_once(struct weft__frame *f, struct weft
         return false;
     ati_store(&w->done, 0);
     w->token = weft__wait_begin(f->task, f->shield);
-    if (f->epoch_ok == at_load_acquire(&weft__cancel_epoch)) {
+    if (own(f->epoch_ok) == at_load_acquire(&weft__cancel_epoch)) {
         f->refusals = 0;
         return true;
     }

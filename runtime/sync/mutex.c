@@ -188,6 +188,7 @@ static int wait_for(struct mutex *m, struct claimant *c)
         weft__orphan_watch(&c->watch);
     }
     c->drop = 0;
+    at_fence_full(); /* O3 before O4 */
     uint64_t w = at_load(&m->holder);
     if (holder(w) != 0 && holder(w) != c->me && has_ended(w)) /* O4; the state, if the claim fails, is looked at below */
         weft__fire(c->wait.token, WEFT__CAUSE_CLOSED);

@@ -5,7 +5,7 @@
 
 #include "coord/await.h"
 
-static weft_scope outer, inner;
+static weft_scope outer, inner, other;
 static at_word box;
 static weft__token token;
 static unsigned char fired_event;
@@ -107,6 +107,23 @@ static void lone(int me)
         ex_expect(wait(waiter(), false) != WEFT__CAUSE_EVENT);
 }
 
+/* A cancel that does not apply to the waiter, and one that does. */
+static void setup_other(void)
+{
+    setup();
+    memset(&other, 0, sizeof other);
+    person(EVENT, NULL);
+    weft_scope_begin(&other, WEFT_NEVER);
+}
+
+static void elsewhere(int me)
+{
+    if (me == EVENT)
+        cancel(&other);
+    else
+        lone(me);
+}
+
 /* Its own scope is cancelled, and then ends. */
 static void own_scope(int me)
 {
@@ -206,6 +223,7 @@ static void armed_for_the_new_one(void)
 
 const struct ex_scenario cancel_scenarios[] = {
     { "cancel", "lone", 2, setup, lone, check, -1, "a wait that only the cancel ends", NULL },
+    { "cancel", "elsewhere", 3, setup_other, elsewhere, check, -1, "two cancels, and one of them applies", NULL },
     { "cancel", "own_scope", 2, setup_inner, own_scope, check, -1, "the waiter's own scope, which then ends", NULL },
     { "cancel", "with_event", 3, setup, with_event, check, -1, "a cancel and an event", NULL },
     { "cancel", "shielded", 3, setup_shield, shielded, check, -1, "a cancel from outside a shield", NULL },

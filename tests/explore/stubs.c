@@ -265,7 +265,7 @@ void weft__suspend(void)
 {
     int me = ex_self();
     ex_write(&registers[me], "saved registers");
-    if (!weft__wait_commit(frames[me].task))
+    if (!weft__wait_sleep(&frames[me], weft__told_slow))
         weft__ready(frames[me].task);
     ex_receive(&mail[me], true);
     runnable[me]--;

@@ -75,6 +75,8 @@ void ex_relax(void);
 #define ati_swap(p, v) EX_RMW(EX_NAME, "ati_swap", ex_swap, p, 4, v, uint32_t)
 #define EX_FULL(s) __extension__({ EX_HERE(s, "at_fence_full", EX_FENCE); ex_fence(&s); })
 #define at_fence_full() EX_FULL(EX_NAME)
+#define EX_BEHIND(s) __extension__({ EX_HERE(s, "at_fence_behind_rmw", EX_FENCE); ex_fence(&s); })
+#define at_fence_behind_rmw() EX_BEHIND(EX_NAME)
 #define at_relax() ex_relax()
 #define at_prefetch(p) ((void)(p))
 
