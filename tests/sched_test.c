@@ -212,6 +212,94 @@ START_TEST(two_that_wake_each_other_do_not_starve_a_third)
 }
 END_TEST
 
+/* -- turns without a look at the clock (R16) -- */
+
+enum { SHORT_TURNS = 200, LATER_TURNS = WEFT__EXACT };
+
+struct volley {
+    weft_chan *to[2];
+    uint64_t began[SHORT_TURNS + 1 + LATER_TURNS]; /* of each turn, in their order; one is long */
+    int n;
+};
+
+struct player {
+    struct volley *v;
+    int me;
+};
+
+static int return_the_ball(void *arg)
+{
+    struct player *p = arg;
+    struct volley *v = p->v;
+    char ball;
+    int rc;
+    while ((rc = weft_chan_recv(v->to[p->me], &ball, 1)) > 0) {
+        if (v->n == COUNT(v->began)) {
+            weft_chan_close(v->to[!p->me]);
+            return 0;
+        }
+        uint64_t now = weft__ticks(), began = own(weft__self()->began);
+        v->began[v->n++] = began;
+        while (v->n == SHORT_TURNS + 1 && weft__ticks() - now < weft__us_to_ticks(2 * WEFT__LONG_US))
+            continue;
+        if ((rc = weft_chan_send(v->to[!p->me], &ball, 1)) < 0)
+            return rc;
+    }
+    return rc;
+}
+
+static int play_a_volley(void *arg)
+{
+    struct volley *v = arg;
+    struct player a = { v, 0 }, b = { v, 1 };
+    char ball = 0;
+    weft_scope s;
+    int rc = 0;
+    for (int i = 0; i < 2 && rc == 0; i++)
+        rc = weft_chan_create(&v->to[i], 1, 0, NULL);
+    if (rc < 0)
+        return rc;
+    weft_scope_begin(&s, WEFT_NEVER);
+    weft_spawn(&s, return_the_ball, &a);
+    weft_spawn(&s, return_the_ball, &b);
+    rc = weft_scope_end(&s, weft_chan_send(v->to[0], &ball, 1));
+    weft_chan_destroy(&v->to[0]);
+    weft_chan_destroy(&v->to[1]);
+    return rc;
+}
+
+/* How many turns in a row from `i` on, up to `end`, have one beginning. */
+static int together(const struct volley *v, int i, int end)
+{
+    int n = 1;
+    while (i + n < end && v->began[i + n] == v->began[i])
+        n++;
+    return n;
+}
+
+START_TEST(a_few_short_turns_go_by_one_look_at_the_clock_and_none_after_a_long_one)
+{
+    struct volley v;
+    int most = 0;
+    /* The machine may hold one worker up so often that each turn is timed. */
+    for (int tries = 0; most < 2 && again(&tries);) {
+        v.n = 0;
+        ck_assert_int_eq(weft_run(play_a_volley, &v, ON(1)), 0);
+        ck_assert_int_eq(v.n, COUNT(v.began));
+        for (int i = 0; i < SHORT_TURNS; i++) {
+            int n = together(&v, i, SHORT_TURNS);
+            ck_assert_int_le(n, WEFT__HANDED + 1);
+            most = n > most ? n : most;
+        }
+        /* Those that go with the long one, which is known then. */
+        for (int i = SHORT_TURNS + 1 + WEFT__HANDED; i < v.n; i++)
+            ck_assert_int_eq(together(&v, i, v.n), 1);
+    }
+    if (!chaos())
+        ck_assert_int_gt(most, 1);
+}
+END_TEST
+
 /* The same by the public interface: a child that cannot be inlined ends and wakes its parent, again and again. */
 static int wait_for_children(void *arg)
 {
@@ -842,6 +930,7 @@ int main(void)
     TCase *tc = add_case(s, "turns");
     tcase_add_loop_test(tc, a_ready_task_has_its_turn_while_another_joins_inline, 0, 2);
     tcase_add_test(tc, two_that_wake_each_other_do_not_starve_a_third);
+    tcase_add_test(tc, a_few_short_turns_go_by_one_look_at_the_clock_and_none_after_a_long_one);
     tcase_add_test(tc, a_parent_and_its_children_do_not_starve_a_third);
     tcase_add_test(tc, an_older_spawned_task_does_not_wait_for_ever_behind_newer_ones);
     tcase_add_test(tc, three_that_yield_on_two_workers_have_as_many_turns);

@@ -354,10 +354,24 @@ static inline void begin_turn(struct weft__sched *s, struct weft__task *t, bool 
         wake_for_rest(s, t, is_new, now);
     own_set(s->began, now);
     own_set(s->first_turn, is_new);
+    if ((is_new || slow) && own(s->hands) >= 0)
+        own_set(s->hands, -1);
     weft__count(&s->count.ran, 1);
     at_store(&s->since, slow ? now - weft__us_to_ticks(WEFT__LONG_US) - 1 : now);
 }
 
+/* R16: the turns since the last look at the clock have taken `ran`. What one of them has. */
+static __attribute__((noinline)) uint64_t look_at_hands(struct weft__sched *s, uint64_t ran)
+{
+    int hands = own(s->hands);
+    if (ran > weft__us_to_ticks(WEFT__LONG_US))
+        own_set(s->hands, -WEFT__EXACT);
+    else
+        own_set(s->hands, hands < -1 ? hands + 1 : WEFT__HANDED);
+    return hands < 0 ? ran : ran / (unsigned)(WEFT__HANDED - hands + 1);
+}
+
+/* The turn of `t` (NULL: it has no other). If some were handed on and are long together, it is the one that is slow. */
 static inline void end_turn(struct weft__sched *s, struct weft__task *t, uint64_t now)
 {
     uint64_t ran = now - own(s->began);
@@ -365,7 +379,20 @@ static inline void end_turn(struct weft__sched *s, struct weft__task *t, uint64_
     uint64_t mean = own(s->mean_run);
     if (t)
         ati_store(&t->u.run.last_run, stamp(ran));
+    if (own(s->hands) != WEFT__HANDED)
+        ran = look_at_hands(s, ran);
     own_set(s->mean_run, mean + ((ran < most ? ran : most) >> 3) - (mean >> 3));
+}
+
+/* R16: the running task hands over to whom it has just woken, and its turn is not timed: a look at the clock may cost as much as
+ * all the rest of that. */
+static ALWAYS_INLINE bool hands_on(struct weft__sched *s)
+{
+    int hands = own(s->hands);
+    if (hands <= 0 || !weft__private_has(&s->next) || own(s->chaos))
+        return false;
+    own_set(s->hands, hands - 1);
+    return true;
 }
 
 static void give_stack(struct weft__sched *s, struct weft__stack *k)
@@ -514,13 +541,23 @@ static uint64_t turn_over(struct weft__sched *s, struct weft__frame *f, enum wef
     return own(s->chaos) ? weft__chaos_turn_over(s, f, how) : weft__ticks();
 }
 
+/* Ends it; `t` as in end_turn. The time that counts. */
+static ALWAYS_INLINE uint64_t leave_turn(
+        struct weft__sched *s, struct weft__frame *f, struct weft__task *t, enum weft__chaos_over how)
+{
+    if (hands_on(s))
+        return own(s->began);
+    uint64_t now = turn_over(s, f, how);
+    end_turn(s, t, now);
+    return now;
+}
+
 void weft__suspend(void)
 {
     struct weft__sched *s = weft__self();
     struct weft__frame *f = own(s->frame);
-    uint64_t now = turn_over(s, f, WEFT__OVER_WAIT);
+    uint64_t now = leave_turn(s, f, own(f->task), WEFT__OVER_WAIT);
     bool is_new, fp = f->keep_fp;
-    end_turn(s, own(f->task), now);
     if (fp)
         fp_leave(s, f);
     own_set(s->after_frame, f);
@@ -576,9 +613,8 @@ void weft__sched_ended(struct weft__stack *k)
 {
     struct weft__sched *s = weft__self();
     struct weft__frame *f = (struct weft__frame *)(void *)k->room;
-    uint64_t now = turn_over(s, f, WEFT__OVER_END);
+    uint64_t now = leave_turn(s, f, NULL, WEFT__OVER_END);
     bool is_new;
-    end_turn(s, NULL, now);
     struct weft__task *t = loop_is_due(s, now) ? NULL : next_task(s, k, now, &is_new);
     if (t && is_new && own(s->frame) == f)
         return;

@@ -33,6 +33,8 @@ enum {
     WEFT__NEXT_STREAK = 3, /* turns in a row that a next slot may take; */
     WEFT__NEXT_SHORT = 16, /* so many, if they are short: all of them together */
     WEFT__NEXT_SHORT_US = 5, /* take less than this */
+    WEFT__HANDED = 3,      /* R16: hand-overs in a row without a look at the clock, */
+    WEFT__EXACT = 256,     /* but none for so many turns after a long one */
     WEFT__OLDEST_US = 10000, /* X3: the oldest spawned task is passed over no longer */
     WEFT__BUDGET = 128,    /* operations that did not wait, then a task yields */
     WEFT__SLICE_US = 50    /* R12: a turn longer than this ends at the next read or accept after one */
@@ -148,8 +150,9 @@ struct weft__sched {
     uint32_t id;
     int until_loop;      /* turns left before the loop is due */
     uint64_t loop_due;   /* ticks at which it is due in any case */
-    uint64_t began;      /* ticks at which the present turn began */
+    uint64_t began;      /* ticks at which the present turn began, or (R16) the first of some short ones did */
     bool first_turn;     /* it is its task's first */
+    int hands;           /* R16: so many more turns may be handed on; < 0: as many are timed, each by itself, before that */
     uint64_t mean_run;   /* running mean (1/8) of turns, in ticks, each counted as 1 ms at most */
     uint64_t rng;
     uint64_t draws; /* of its tasks: as many as they make, so with one worker a run is exact */
