@@ -31,7 +31,7 @@ enum {
     WEFT__NEXT_US = 50,    /* a next slot is stolen from an owner that has not moved for this long */
     WEFT__LOOP_TURNS = 61, /* R3: turns between two visits of the worker's loop */
     WEFT__NEXT_STREAK = 3, /* turns in a row that a next slot may take; */
-    WEFT__NEXT_SHORT = 16, /* so many, if they are short: all of them together */
+    WEFT__NEXT_SHORT = 32, /* so many, if they are short: all of them together */
     WEFT__NEXT_SHORT_US = 5, /* take less than this */
     WEFT__HANDED = 3,      /* R16: hand-overs in a row without a look at the clock, */
     WEFT__EXACT = 256,     /* but none for so many turns after a long one */
