@@ -1724,6 +1724,42 @@ START_TEST(its_stack_is_as_large_as_was_asked_for)
 }
 END_TEST
 
+/* -- closed in a scope that has failed -- */
+
+static int slept_at_the_end;
+
+static int sleeps_at_the_end(weft_gen *g, void *arg)
+{
+    int x = 1, rc = weft_gen_yield(g, &x, sizeof x);
+    (void)arg;
+    slept_at_the_end = weft_sleep(weft_ms(1));
+    return rc;
+}
+
+static int body_fails(void *arg)
+{
+    weft_scope s, other;
+    weft_gen *g;
+    int x;
+    weft_scope_begin(&s, WEFT_NEVER);
+    ck_assert_int_eq(weft_gen_create(&g, sleeps_at_the_end, NULL, sizeof x, NULL), 0);
+    ck_assert_int_eq(weft_gen_next(g, &x, sizeof x), 1);
+    ck_assert_int_eq(weft_check(), 0);
+    if (arg) { /* a cancel that has nothing to do with it */
+        weft_scope_begin(&other, WEFT_NEVER);
+        weft_scope_cancel(&other, NULL);
+        weft_ignore(weft_scope_end(&other, 0));
+    }
+    return weft_scope_end(&s, -EIO);
+}
+
+START_TEST(a_scope_that_has_failed_refuses_the_cleanup_of_its_generators)
+{
+    ck_assert_int_eq(weft_run(body_fails, _i ? &slept_at_the_end : NULL, NULL), -EIO);
+    ck_assert_int_eq(slept_at_the_end, -ECANCELED);
+}
+END_TEST
+
 int main(void)
 {
     Suite *s = suite_create("gen");
@@ -1774,5 +1810,7 @@ int main(void)
         tcase_add_loop_test(own, stacks_come_back, 0, PLACES);
     }
     tcase_add_test(own, without_memory_it_says_so);
+    TCase *failed = add_case(s, "closed in a scope that has failed");
+    tcase_add_loop_test(failed, a_scope_that_has_failed_refuses_the_cleanup_of_its_generators, 0, 2);
     return run_suite(s);
 }

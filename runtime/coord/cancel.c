@@ -15,7 +15,8 @@
  *
  * Forbidden: C3/C4 miss the task and W6 misses the epoch. If the walk missed the attaching, it held that lock before, and so
  * C2 came before W6; if it missed the state, its fence came before the one of the task. A call that need not wait, and
- * gives up, may miss a cancel that comes at the same time.
+ * gives up, may miss a cancel that comes at the same time; and an event that comes after the cancel may still win a wait
+ * that was about to begin, since W6 is its last to look.
  *
  * Holds     K1  a mark is never taken back, nor is a task's. So under a scope that was walked once, for whatever reason,
  *               all waits that come later are refused by W2 or ended by W6, and no second walk is needed.
@@ -175,6 +176,7 @@ void weft__mark_failed(struct weft__scope *s)
     bool first;
     if (mark(s, WEFT__MARK_FAILURE, 0, &first))
         weft__scope_let_go(s);
+    own_set(s->owner->epoch_ok, 0); /* the caller: what it closes at the scope's end is told, as are children from now on */
 }
 
 bool weft__cancel_scope(struct weft__scope *s, unsigned why)

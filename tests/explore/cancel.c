@@ -206,6 +206,75 @@ static void setup_tree(void)
     person(EVENT, &inner);
 }
 
+/* One scope is cancelled for two reasons: who comes second does not walk (K1). */
+static void setup_twice(void)
+{
+    setup();
+    person(EVENT, NULL);
+}
+
+static void twice(int me)
+{
+    if (me == EVENT)
+        ex_expect(weft__cancel_scope(weft__scope_of(&outer), WEFT__MARK_FAILURE));
+    else
+        lone(me);
+}
+
+/* weft_task_cancel (coord/task.c), of a task that is begun meanwhile by its joiner, as a call (coord/child.c, run_inline). */
+static void setup_by_id(void)
+{
+    setup();
+    ati_store(&weft__task_at(0)->bits, 0);
+}
+
+static void cancel_by_id(struct weft__task *t)
+{
+    uint64_t life;
+    do {
+        life = at_load(&t->life);
+    } while (!at_cas(&t->life, life, life | WEFT__LIFE_CANCELLED));
+    at_add(&weft__cancel_epoch, 1);
+    at_fence_full();
+    if (ati_load_acquire(&t->bits) & WEFT__TASK_STARTED)
+        weft__cancel_task((struct weft__frame *)(uintptr_t)at_load(&t->side));
+}
+
+static void by_id(int me)
+{
+    struct weft__task *t = weft__task_at(0);
+    if (me == CANCELLER) {
+        cancel_by_id(t);
+        return;
+    }
+    struct weft__frame *joiner = weft__scope_of(&outer)->owner, *f = waiter();
+    ex_expect(!weft__told(joiner));
+    ati_store_release(&t->bits, WEFT__TASK_STARTED);
+    f->epoch_ok = at_load_acquire(&t->life) & WEFT__LIFE_CANCELLED ? 0 : joiner->epoch_ok;
+    ex_expect(wait(f, false) != WEFT__CAUSE_EVENT);
+}
+
+/* The same, and what is cancelled is the joiner, which does not wait itself. */
+static void joiner_by_id(int me)
+{
+    if (me == CANCELLER)
+        cancel_by_id(weft__task_at(OWNER));
+    else
+        ex_expect(wait(waiter(), false) != WEFT__CAUSE_EVENT);
+}
+
+static weft_scope root;
+static void setup_joiner(void)
+{
+    setup();
+    memset(&root, 0, sizeof root);
+    ex_be(3);
+    person(3, NULL);
+    weft_scope_begin(&root, WEFT_NEVER);
+    weft__scope_of(&root)->spawned = 1;
+    at_store(&weft__task_at(OWNER)->scope, (uint64_t)(uintptr_t)&root);
+}
+
 /* A deadline is moved while a child that is about to wait attaches its scope. */
 static void moved(int me)
 {
@@ -224,6 +293,9 @@ static void armed_for_the_new_one(void)
 const struct ex_scenario cancel_scenarios[] = {
     { "cancel", "lone", 2, setup, lone, check, -1, "a wait that only the cancel ends", NULL },
     { "cancel", "elsewhere", 3, setup_other, elsewhere, check, -1, "two cancels, and one of them applies", NULL },
+    { "cancel", "twice", 3, setup_twice, twice, check, -1, "one scope, for two reasons", NULL },
+    { "cancel", "by_id", 2, setup_by_id, by_id, check, -1, "a task that begins, cancelled by its id", NULL },
+    { "cancel", "joiner_by_id", 2, setup_joiner, joiner_by_id, check, -1, "the owner of its scope, by its id", NULL },
     { "cancel", "own_scope", 2, setup_inner, own_scope, check, -1, "the waiter's own scope, which then ends", NULL },
     { "cancel", "with_event", 3, setup, with_event, check, -1, "a cancel and an event", NULL },
     { "cancel", "shielded", 3, setup_shield, shielded, check, -1, "a cancel from outside a shield", NULL },
