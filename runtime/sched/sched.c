@@ -441,7 +441,8 @@ static ALWAYS_INLINE void arrived(void)
 
 /* Leaves the context `from` for the one of `to`, which is set as the running frame; returns when `from` is taken up
  * again. */
-static ALWAYS_INLINE void switch_to(struct weft__sched *s, struct weft__context *from, struct weft__frame *to, struct weft__stack *home)
+static ALWAYS_INLINE void switch_to(
+        struct weft__sched *s, struct weft__context *from, struct weft__frame *to, struct weft__stack *home)
 {
     own_set(s->frame, to);
     weft__hb_release(s->group); /* all that was done here comes before the end of the runtime, */
