@@ -537,6 +537,7 @@ static void loop(struct weft__worker *w)
         bool is_new;
         uint64_t now = weft__sched_ticks(s);
         struct weft__task *t = NULL;
+        weft__sched_took_over(s, now);
         if (goes(s))
             shed(w, now);
         else if (!own(s->picked))

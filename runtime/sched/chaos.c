@@ -17,7 +17,7 @@
  *
  * What it keeps: everything that the headers promise, pins, X1, X2, the order in which timers strike, and every lock and
  * protocol: nothing is done that a scheduler with other luck, or a slower processor, could not have done.
- * What it does not keep: of X3 the numbers. In place of "at most 3 turns in the next slot, 3 x its length in the ring":
+ * What it does not keep: of X3 the numbers. In place of "at most 4 turns in the next slot, 4 x its length in the ring":
  * whatever is queued here is drawn in each turn with a chance of one in 48 at least, so nothing waits for ever. And the
  * rules in time R1 to R14, as far as they choose: what a stuck worker has runs elsewhere after STUCK_US, not 2 ms.
  *

@@ -7,11 +7,11 @@
  *           X2  what has to be done for a context that was left (W4, the push of a yielder, giving back the
  *               stack of a task that has ended) is done by the next context, first thing: before its registers
  *               are saved nobody may resume it, and on its own stack nobody can.
- *           X3  how long a ready task is passed over, in turns of its worker: in the next slot at most 3; in the
- *               ring at most 3 x its length (a next streak, then ring and deque in turn, pinned each fourth
- *               turn); in inject until the next look, after 61 turns or 1 ms, if its worker's share reaches to it. A spawned
- *               task waits behind newer ones, which keeps fork-join in few stacks; but of those that wait
- *               longest one begins each 10 ms, if no thief takes them (engine/worker.c). With a seed: sched/chaos.c.
+ *           X3  how long a ready task is passed over, in turns of its worker: in the next slot at most 4, or 32 that
+ *               take 5 us together; in the ring at most 4 x its length (a next streak, then ring and deque in turn,
+ *               pinned each fourth turn); in inject until the next look, after 61 turns or 1 ms, if its worker's share
+ *               reaches to it. A spawned task waits behind newer ones, which keeps fork-join in few stacks; but of those
+ *               that wait longest one begins each 10 ms, if no thief takes them (engine/worker.c). With a seed: sched/chaos.c.
  * Source    the run queues of Go and Tokio; direct switch as in Photon; the rules in time are ours.
  * Tested    tests/sched_test.c, stress/mix.c */
 #include "sched/sched.h"
@@ -53,6 +53,8 @@ int weft__sched_init(struct weft__sched *s, struct weft__group *g, uint32_t id)
     s->rng = UINT64_C(0x9e3779b97f4a7c15) * (id + 1);
     s->draws = (s->rng ^ g->chaos_seed) | 1;
     s->until_loop = WEFT__LOOP_TURNS;
+    s->hands = WEFT__HANDED;
+    s->long_from = 1; /* never: `left` of who has not waited yet is 0 */
     s->loop.group = g;
     s->loop.stack = &s->loop_stack;
     s->frame = &s->loop;
@@ -364,11 +366,17 @@ static inline void begin_turn(struct weft__sched *s, struct weft__task *t, bool 
 static __attribute__((noinline)) uint64_t look_at_hands(struct weft__sched *s, uint64_t ran)
 {
     int hands = own(s->hands);
-    if (ran > weft__us_to_ticks(WEFT__LONG_US))
-        own_set(s->hands, -WEFT__EXACT);
-    else
-        own_set(s->hands, hands < -1 ? hands + 1 : WEFT__HANDED);
-    return hands < 0 ? ran : ran / (unsigned)(WEFT__HANDED - hands + 1);
+    bool several = hands >= 0, long_ones = ran > weft__us_to_ticks(WEFT__HANDED_US);
+    if (several && long_ones)
+        own_set(s->long_from, own(s->began));
+    own_set(s->hands, long_ones ? -WEFT__EXACT : hands < -1 ? hands + 1 : WEFT__HANDED);
+    return several ? ran / (unsigned)(WEFT__HANDED - hands + 1) : ran;
+}
+
+void weft__sched_took_over(struct weft__sched *s, uint64_t now)
+{
+    if (own(s->hands) >= 0 && own(s->hands) < WEFT__HANDED)
+        (void)look_at_hands(s, now - own(s->began));
 }
 
 /* The turn of `t` (NULL: it has no other). If some were handed on and are long together, it is the one that is slow. */
@@ -385,11 +393,11 @@ static inline void end_turn(struct weft__sched *s, struct weft__task *t, uint64_
 }
 
 /* R16: the running task hands over to whom it has just woken, and its turn is not timed: a look at the clock may cost as much as
- * all the rest of that. */
-static ALWAYS_INLINE bool hands_on(struct weft__sched *s)
+ * all the rest of that. Who was in the last chain that was long is looked at. */
+static ALWAYS_INLINE bool hands_on(struct weft__sched *s, const struct weft__frame *f)
 {
     int hands = own(s->hands);
-    if (hands <= 0 || !weft__private_has(&s->next) || own(s->chaos))
+    if (hands <= 0 || !weft__private_has(&s->next) || own(s->chaos) || own(f->left) == own(s->long_from))
         return false;
     own_set(s->hands, hands - 1);
     return true;
@@ -546,7 +554,7 @@ static uint64_t turn_over(struct weft__sched *s, struct weft__frame *f, enum wef
 static ALWAYS_INLINE uint64_t leave_turn(
         struct weft__sched *s, struct weft__frame *f, struct weft__task *t, enum weft__chaos_over how)
 {
-    if (hands_on(s))
+    if (hands_on(s, f))
         return own(s->began);
     uint64_t now = turn_over(s, f, how);
     end_turn(s, t, now);

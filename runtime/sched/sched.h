@@ -34,7 +34,8 @@ enum {
     WEFT__NEXT_SHORT = 32, /* so many, if they are short: all of them together */
     WEFT__NEXT_SHORT_US = 5, /* take less than this */
     WEFT__HANDED = 3,      /* R16: hand-overs in a row without a look at the clock, */
-    WEFT__EXACT = 256,     /* but none for so many turns after a long one */
+    WEFT__HANDED_US = 10,  /* but after some that took longer, together, */
+    WEFT__EXACT = 256,     /* none for so many turns */
     WEFT__OLDEST_US = 10000, /* X3: the oldest spawned task is passed over no longer */
     WEFT__BUDGET = 128,    /* operations that did not wait, then a task yields */
     WEFT__SLICE_US = 50    /* R12: a turn longer than this ends at the next read or accept after one */
@@ -73,7 +74,7 @@ struct weft__frame {
     struct weft__keeps *keeps; /* what is to be let go at the task's end, or NULL (coord/keeps.h) */
     /* For reports: own(), since whoever reads them is not waited for. */
     uint64_t waits; /* of its last wait: {enum weft__waits : 8 | what for : 56} */
-    uint64_t left;  /* ticks at which it last left its worker */
+    uint64_t left;  /* ticks at which it last left its worker, or (R16) its worker last looked before that */
     void *site;     /* where it was spawned: a return address */
     at_word chaos; /* {number : 48 | worker of its last turn + 1 : 16}; 0 until its first turn ends (sched/chaos.c) */
     /* Under the lock of the owner scope (coord/tree.c). */
@@ -153,6 +154,7 @@ struct weft__sched {
     uint64_t began;      /* ticks at which the present turn began, or (R16) the first of some short ones did */
     bool first_turn;     /* it is its task's first */
     int hands;           /* R16: so many more turns may be handed on; < 0: as many are timed, each by itself, before that */
+    uint64_t long_from;  /* when the last ones that took too long together began: `left` of who was among them */
     uint64_t mean_run;   /* running mean (1/8) of turns, in ticks, each counted as 1 ms at most */
     uint64_t rng;
     uint64_t draws; /* of its tasks: as many as they make, so with one worker a run is exact */
@@ -246,6 +248,8 @@ void weft__sched_ended(struct weft__stack *k);
 
 /* Loop only: runs `t` until the loop is due again. */
 void weft__sched_run(struct weft__sched *s, struct weft__task *t, bool is_new, uint64_t now);
+/* The worker's loop, first thing: turns that were handed on (R16) have ended, by `now`. */
+void weft__sched_took_over(struct weft__sched *s, uint64_t now);
 /* Loop only: a ready task, or NULL; *is_new says that it was just claimed. */
 struct weft__task *weft__sched_pick(struct weft__sched *s, bool *is_new);
 
