@@ -293,7 +293,7 @@ static void armed_for_the_new_one(void)
 const struct ex_scenario cancel_scenarios[] = {
     { "cancel", "lone", 2, setup, lone, check, -1, "a wait that only the cancel ends", NULL },
     { "cancel", "elsewhere", 3, setup_other, elsewhere, check, -1, "two cancels, and one of them applies", NULL },
-    { "cancel", "twice", 3, setup_twice, twice, check, -1, "one scope, for two reasons", NULL },
+    { "cancel", "twice", 3, setup_twice, twice, check, 2, "one scope, for two reasons", NULL },
     { "cancel", "by_id", 2, setup_by_id, by_id, check, -1, "a task that begins, cancelled by its id", NULL },
     { "cancel", "joiner_by_id", 2, setup_joiner, joiner_by_id, check, -1, "the owner of its scope, by its id", NULL },
     { "cancel", "own_scope", 2, setup_inner, own_scope, check, -1, "the waiter's own scope, which then ends", NULL },
