@@ -72,7 +72,7 @@ struct weft__frame {
     struct weft__detail *detail;
     struct weft__scope_extra *named; /* of the innermost open scope that has a name (coord/scope.c) */
     struct weft__keeps *keeps; /* what is to be let go at the task's end, or NULL (coord/keeps.h) */
-    /* For reports: own(), since whoever reads them is not waited for. */
+    /* For reports, and `left` for R16: own(), since whoever reads them is not waited for. */
     uint64_t waits; /* of its last wait: {enum weft__waits : 8 | what for : 56} */
     uint64_t left;  /* ticks at which it last left its worker, or (R16) its worker last looked before that */
     void *site;     /* where it was spawned: a return address */

@@ -20,7 +20,8 @@
 
 static const struct ex_scenario *const groups[] = { deque_scenarios, private_scenarios, biased_scenarios,
     ready_scenarios, claim_scenarios, wait_scenarios, cancel_scenarios, walk_scenarios, scope_scenarios,
-    idle_scenarios, lock_scenarios, slot_scenarios, sync_scenarios, select_scenarios, meet_scenarios, policy_scenarios, hard_scenarios, pool_scenarios };
+    idle_scenarios, lock_scenarios, slot_scenarios, sync_scenarios, select_scenarios, meet_scenarios,
+    policy_scenarios, hard_scenarios, pool_scenarios };
 enum { GROUPS = sizeof groups / sizeof groups[0] };
 
 /* At most so many runs of a scenario: of one that is to pass, of one that is to fail, of each where an order is not
@@ -45,7 +46,8 @@ static const struct mutation mutations[] = {
 enum { MUTATIONS = sizeof mutations / sizeof mutations[0] };
 
 static const char *const covered[] = { "sched/deque.h", "sched/deque.c", "sched/ready.h", "sched/task.h",
-    "sched/wait.h", "sched/idle.c", "base/biased.h", "base/biased.c", "base/futex.h", "base/futex.c", "sync/waiter.h", "sync/waiter.c",
+    "sched/wait.h", "sched/idle.c", "base/biased.h", "base/biased.c", "base/futex.h", "base/futex.c",
+    "sync/waiter.h", "sync/waiter.c",
     "sync/sem.c", "sync/event.c", "sync/rwlock.c", "sync/waitgroup.c", "sync/once.c", "sync/promise.c" };
 
 static int passed, failed;
