@@ -68,7 +68,7 @@ START_TEST(every_class_gives_twice_its_guarantee_all_of_it_usable)
     for (int i = 0; i < COUNT(s); i++)
         for (char *b = s[i]->low; b < s[i]->high; b += 4096)
             ck_assert_int_eq(*b, (char)i); /* none lies in another */
-    ck_assert_int_eq(p.made, COUNT(s));
+    ck_assert_int_eq(p.made, COUNT(s) + c.count[_i]);
     weft__stack_pool_fini(&p);
 }
 END_TEST
@@ -135,6 +135,7 @@ START_TEST(stacks_of_the_pool_give_their_memory_back_and_are_used_again)
     struct weft__stack_pool p = { .made = 0 };
     struct weft__stack_cache c = { .idle = { NULL } };
     struct weft__stack *s[N];
+    long made = 0;
     for (int round = 0; round < 3; round++) {
         int trimmed = 0;
         for (int i = 0; i < N; i++) {
@@ -146,16 +147,18 @@ START_TEST(stacks_of_the_pool_give_their_memory_back_and_are_used_again)
             s[i]->low[0] = s[i]->high[-1] = (char)i;
             s[i]->begun = true; /* what a scheduler writes */
         }
-        ck_assert_int_eq(p.made, N); /* no new ones in later rounds */
-        ck_assert_uint_eq(at_load(&p.fresh), (uint64_t)N * weft__stack_guarantee(_i) +
-                        (uint64_t)round * (N - KEPT) * weft__stack_guarantee(_i));
+        made = round == 0 ? p.made : made;
+        ck_assert_int_eq(p.made, made); /* no new ones in later rounds */
+        ck_assert_int_eq(made, N + c.count[_i]);
+        ck_assert_uint_eq(at_load(&p.fresh),
+                (uint64_t)(made + round * (made - KEPT)) * weft__stack_guarantee(_i));
         for (int i = KEPT; i < N; i++)
             put(&p, &c, s[i]);
         weft__stack_cache_return(&p, &c);
         ck_assert_int_eq(c.count[_i], 0);
         while (weft__stack_pool_trim(&p))
             trimmed++;
-        ck_assert_int_eq(trimmed, N - KEPT);
+        ck_assert_int_eq(trimmed, made - KEPT);
         for (int i = KEPT; i < N; i++)
             ck_assert_int_eq(resident_pages((char *)(s[i] + 1) - 4096, (char *)s[i] + 1), 0);
         for (int i = 0; i < KEPT; i++) {
@@ -181,6 +184,7 @@ START_TEST(stacks_in_locked_memory_stay_what_they_are)
         s[i] = get(&p, &c, 0);
         s[i]->low[0] = (char)i;
     }
+    long made = p.made;
     for (int i = 0; i < N; i++)
         put(&p, &c, s[i]);
     weft__stack_cache_return(&p, &c);
@@ -195,7 +199,83 @@ START_TEST(stacks_in_locked_memory_stay_what_they_are)
         for (int k = 0; k < i; k++)
             ck_assert_ptr_ne(s[i], s[k]);
     }
-    ck_assert_int_eq(p.made, N);
+    ck_assert_int_eq(p.made, made);
+    weft__stack_pool_fini(&p);
+}
+END_TEST
+
+/* -- several at once -- */
+
+enum { MANY = 128, AT_ONCE = 16 }; /* from so many on, so many */
+
+static void get_many(struct weft__stack_pool *p, struct weft__stack_cache *c)
+{
+    while (p->made < MANY || c->idle[0])
+        ck_assert_ptr_nonnull(get(p, c, 0));
+}
+
+START_TEST(who_needs_few_stacks_does_not_pay_for_more)
+{
+    struct weft__stack_pool p = { .made = 0 };
+    struct weft__stack_cache c = { .idle = { NULL } };
+    for (int n = 1; n < 1000; n++) {
+        ck_assert_ptr_nonnull(get(&p, &c, 0));
+        ck_assert_int_le(p.made, n + n / 8);
+        ck_assert_int_le(c.count[0], AT_ONCE - 1);
+    }
+    weft__stack_pool_fini(&p);
+}
+END_TEST
+
+START_TEST(what_is_made_at_once_has_its_top_page_and_no_other)
+{
+    struct weft__stack_pool p = { .made = 0 };
+    struct weft__stack_cache c = { .idle = { NULL } };
+    get_many(&p, &c);
+    struct weft__stack *first = weft__stack_get_slow(&p, &c, 0), *k = first;
+    ck_assert_ptr_nonnull(first);
+    if (ati_load(&p.singly) || ati_load(&p.by_map)) { /* an older kernel */
+        ck_assert_int_eq(c.count[0], 0);
+    } else {
+        ck_assert_int_eq(c.count[0], AT_ONCE - 1);
+        for (int i = 0; i < AT_ONCE; i++, k = i == 1 ? c.idle[0] : k->next) {
+            const char *end = (const char *)(((uintptr_t)k & ~(uintptr_t)4095) + 4096);
+            ck_assert_int_eq(resident_pages(end - 4096, end), 1);
+            ck_assert_int_eq(resident_pages(k->low, end - 4096), 0);
+        }
+        ck_assert_ptr_null(k);
+    }
+    weft__stack_pool_fini(&p);
+}
+END_TEST
+
+/* A guard that all of them were to get is refused, once (0), then for each as well (1). */
+START_TEST(where_several_are_refused_each_is_asked_for_alone)
+{
+    struct weft__stack_pool p = { .made = 0 };
+    struct weft__stack_cache c = { .idle = { NULL } };
+    get_many(&p, &c);
+    weft__fault_set(WEFT__FAULT_GUARD, 1, _i ? LONG_MAX : 1, -ENOMEM);
+    struct weft__stack *k = weft__stack_get_slow(&p, &c, 0);
+    long calls = weft__fault_failed(WEFT__FAULT_GUARD), made = p.made;
+    weft__fault_clear();
+    int several = ati_load(&p.singly) || ati_load(&p.by_map) ? 1 : AT_ONCE;
+    ck_assert_int_eq(made, MANY + several);
+    if (_i == 0 && several > 1) {
+        ck_assert_ptr_nonnull(k);
+        ck_assert_int_eq(c.count[0], several - 1);
+        ck_assert_int_eq(calls, 1);
+    } else {
+        ck_assert_ptr_null(k);
+        ck_assert_ptr_null(c.idle[0]);
+        ck_assert_int_eq(calls, _i ? several > 1 ? several + 1 : 1 : 1);
+        for (int i = 0; i < several; i++) { /* what could not be guarded then is taken first; short of them, one at a time */
+            ck_assert_ptr_nonnull(weft__stack_get_slow(&p, &c, 0));
+            ck_assert_int_eq(c.count[0], 0);
+        }
+        ck_assert_int_eq(p.made, made);
+    }
+    ck_assert(!ati_load(&p.by_map) || several == 1);
     weft__stack_pool_fini(&p);
 }
 END_TEST
@@ -203,29 +283,33 @@ END_TEST
 /* -- guards -- */
 
 struct poke {
-    bool by_map, trimmed;
-    int class_index, stack; /* the second's guard lies above the first's top */
+    bool by_map, singly, trimmed;
+    int class_index, stack; /* the second's guard lies above the first's top; the 101st was made with others */
     long offset;            /* from its low */
 };
 
 static void poke(void *arg)
 {
     struct poke *k = arg;
-    struct weft__stack_pool p = { .made = 0 };
+    struct weft__stack_pool p = { .singly = k->singly };
     struct weft__stack_cache c = { .idle = { NULL } };
     if (k->by_map)
         weft__fault_set(WEFT__FAULT_GUARD, 1, LONG_MAX, -EINVAL);
     struct weft__stack *s = NULL;
     for (int i = 0; i <= k->stack; i++)
-        s = weft__stack_get_slow(&p, &c, k->class_index);
+        s = get(&p, &c, k->class_index);
     if (!s || ati_load(&p.by_map) != k->by_map)
         _exit(3);
     if (k->trimmed) {
         char *low = s->low;
         put(&p, &c, s);
         weft__stack_cache_return(&p, &c);
-        if (!weft__stack_pool_trim(&p) || weft__stack_pool_trim(&p) || !(s = get(&p, &c, k->class_index)) ||
-                s->low != low)
+        int trimmed = 0;
+        while (weft__stack_pool_trim(&p))
+            trimmed++;
+        for (int i = 0; i < trimmed && s && s->low != low; i++)
+            s = get(&p, &c, k->class_index);
+        if (trimmed == 0 || !s || s->low != low)
             _exit(3);
     }
     volatile char *at = s->low + k->offset;
@@ -237,15 +321,16 @@ static void poke(void *arg)
 }
 
 static const long offsets[] = { 0, -1, -4096, -WEFT__GUARD_BYTES };
+static const int nths[] = { 0, 1, 100, 140 };
 
 START_TEST(the_guard_cannot_be_touched_and_the_byte_above_it_can)
 {
     for (int by_map = 0; by_map < 2; by_map++)
         for (int k = 0; k < WEFT__STACK_CLASSES; k += 3)
             for (int i = 0; i < COUNT(offsets); i++)
-                for (int nth = 0; nth < 4; nth++) {
-                    struct poke p = { .by_map = by_map, .class_index = k, .stack = nth % 2, .trimmed = nth / 2,
-                        .offset = offsets[i] };
+                for (int nth = 0; nth < 2 * COUNT(nths); nth++) {
+                    struct poke p = { .by_map = by_map, .singly = k > 0 && nth % 4 == 3, .class_index = k,
+                        .stack = nths[nth % 4], .trimmed = nth / 4, .offset = offsets[i] };
                     struct death d = die(poke, &p);
                     if (offsets[i] == 0) {
                         ck_assert_int_eq(d.signal, 0);
@@ -598,6 +683,9 @@ int main(void)
     tcase_add_loop_test(tc, stacks_of_the_pool_give_their_memory_back_and_are_used_again, 0, 4);
     tcase_add_loop_test(tc, stacks_in_locked_memory_stay_what_they_are, 1, 4);
     tcase_add_test(tc, without_memory_there_is_no_stack_until_there_is);
+    tcase_add_test(tc, who_needs_few_stacks_does_not_pay_for_more);
+    tcase_add_test(tc, what_is_made_at_once_has_its_top_page_and_no_other);
+    tcase_add_loop_test(tc, where_several_are_refused_each_is_asked_for_alone, 0, 2);
     tc = add_case(s, "guards");
     if (forking())
         tcase_add_test(tc, the_guard_cannot_be_touched_and_the_byte_above_it_can);

@@ -17,11 +17,18 @@
  *     Z4  get takes such a number, after all stacks that have memory: head written, nothing to be guarded; the first
  *         task bound to it begins a new loop
  *
+ * At once   where many stacks exist, several more are made together: process_madvise(2) on ourselves (Linux 6.15) guards
+ *           them all, and touches the top pages of all, which would be a call and a fault for each. A quarter to a third
+ *           less, of the 2 to 3 us that a new stack takes.
+ *
  * No huge pages: one touched page must not become 2 MiB. */
 #include "machine/stack.h"
 
 #include <stdio.h>
 #include <sys/mman.h>
+#include <sys/syscall.h>
+#include <sys/uio.h>
+#include <unistd.h>
 
 #include "base/errno.h"
 #include "base/fault.h"
@@ -49,8 +56,14 @@
 #ifndef MADV_GUARD_INSTALL
 #define MADV_GUARD_INSTALL 102
 #endif
+#ifndef MADV_POPULATE_WRITE
+#define MADV_POPULATE_WRITE 23
+#endif
+#ifndef PIDFD_SELF_THREAD /* no descriptor: after a fork one would still name the parent */
+#define PIDFD_SELF_THREAD (-10000)
+#endif
 
-enum { SLAB_BYTES = 256 << 20, SLAB_LEAST_SLOTS = 16, PAGE = 4096 };
+enum { SLAB_BYTES = 256 << 20, SLAB_LEAST_SLOTS = 16, PAGE = 4096, AT_ONCE = 16 };
 
 struct weft__stack_slab {
     struct weft__stack_slab *next;
@@ -249,20 +262,90 @@ static struct weft__stack *made(struct weft__stack_pool *p, struct found f, int 
     return refused(p);
 }
 
-/* The worker's cache has none of the class: a batch for it, or one that is new. */
+/* ---- several at once */
+
+/* One advice for all of these places. Where the kernel cannot, it is not asked again. */
+static bool advise(struct weft__stack_pool *p, const struct iovec *places, int n, int advice)
+{
+    ssize_t bytes = 0;
+    for (int i = 0; i < n; i++)
+        bytes += (ssize_t)places[i].iov_len;
+    ssize_t done = syscall(SYS_process_madvise, PIDFD_SELF_THREAD, places, (size_t)n, advice, 0);
+    if (done < 0 && weft__errno() != ENOMEM)
+        ati_store(&p->singly, 1);
+    return done == bytes;
+}
+
+/* What does not succeed is done for each by itself: made() guards those that are not, and its first write is a fault. */
+static void guard_and_touch(struct weft__stack_pool *p, struct found *f, int n)
+{
+    struct iovec places[AT_ONCE];
+    int unguarded = 0;
+    for (int i = 0; i < n; i++)
+        if (!f[i].guarded)
+            places[unguarded++] = (struct iovec){ f[i].slot, WEFT__GUARD_BYTES };
+    if (unguarded > 0) {
+        if (weft__fault(WEFT__FAULT_GUARD) || !advise(p, places, unguarded, MADV_GUARD_INSTALL))
+            return;
+        for (int i = 0; i < n; i++)
+            f[i].guarded = true;
+    }
+    for (int i = 0; i < n; i++)
+        places[i] = (struct iovec){ f[i].slot + f[i].slab->slot - PAGE, PAGE };
+    (void)advise(p, places, n, MADV_POPULATE_WRITE);
+}
+
+/* An eighth of as many as exist: who needs few does not pay for more. No new ones along with those that gave their memory
+ * back. With the pool locked. */
+static int find_some(struct weft__stack_pool *p, struct found *f, int class_index)
+{
+    bool alone = ati_load(&p->starved) || ati_load(&p->by_map) || ati_load(&p->singly);
+    bool old = p->empty[class_index] != NULL;
+    long most = alone ? 1 : p->made / 8 < AT_ONCE ? p->made / 8 : AT_ONCE;
+    int n = 0;
+    do
+        f[n] = without_memory(p, class_index);
+    while (f[n].stack && ++n < most && (!old || p->empty[class_index]));
+    return n;
+}
+
+static struct weft__stack *all_made(
+        struct weft__stack_pool *p, struct weft__stack_cache *c, struct found *f, int n, int class_index)
+{
+    struct weft__stack *first = NULL;
+    int count = 0;
+    if (n > 1)
+        guard_and_touch(p, f, n);
+    while (n-- > 0) {
+        struct weft__stack *k = made(p, f[n], class_index);
+        if (!k)
+            continue;
+        own_set(k->next, first);
+        first = k;
+        count++;
+    }
+    if (first) {
+        own_set(c->idle[class_index], own(first->next));
+        own_set(c->count[class_index], count - 1);
+    }
+    return first;
+}
+
+/* The worker's cache has none of the class: a batch for it, or new ones. */
 struct weft__stack *weft__stack_get_slow(
         struct weft__stack_pool *p, struct weft__stack_cache *c, int class_index)
 {
-    struct found f = { .stack = NULL };
+    struct found f[AT_ONCE];
+    int n = 0;
     weft__lock(&p->lock);
     struct weft__stack *k = p->idle[class_index];
     if (k)
         p->idle[class_index] = own(k->batch);
     else
-        f = without_memory(p, class_index);
+        n = find_some(p, f, class_index);
     weft__unlock(&p->lock);
     if (!k)
-        return f.stack ? made(p, f, class_index) : refused(p);
+        return n > 0 ? all_made(p, c, f, n, class_index) : refused(p);
     own_set(c->idle[class_index], own(k->next));
     own_set(c->count[class_index], own(k->batched) - 1);
     return k;

@@ -51,6 +51,7 @@ struct weft__stack_slab;
 struct weft__stack_pool {
     at_int starved; /* a stack was refused: from then on no worker keeps any that another could use */
     at_int by_map;  /* the kernel has no MADV_GUARD_INSTALL */
+    at_int singly;  /* it has no process_madvise that does it, and more, for several stacks */
     at_word guards_by_map; /* stacks guarded by mprotect, each two mappings of the process */
     at_word fresh; /* bytes guaranteed by all stacks that were handed out without memory; written under the lock */
     /* The rest is under the lock. */
