@@ -194,9 +194,16 @@ bool weft__cancel_scope(struct weft__scope *s, unsigned why)
     return true;
 }
 
-/* The caller holds the task's life, so it is a member of its scope until then. */
-void weft__cancel_task(struct weft__frame *f)
+/* C1: the mark of a task. */
+void weft__cancel_task(struct weft__task *t)
 {
-    if (ati_load_acquire(&f->attached))
-        weft__wake_member(f);
+    uint64_t life;
+    do {
+        life = at_load(&t->life);
+    } while (!at_cas(&t->life, life, life | WEFT__LIFE_CANCELLED));
+    at_add(&weft__cancel_epoch, 1); /* C2; who is not seen as started will be before it waits, and W6 sees this */
+    at_fence_full();
+    struct weft__frame *f = weft__task_frame(t);
+    if (f && ati_load_acquire(&f->attached)) /* C3 */
+        weft__wake_member(f); /* C4 */
 }

@@ -296,7 +296,7 @@ static inline void frame_begin(struct weft__frame *f, struct weft__task *t, stru
     at_store_release(&t->side, (uint64_t)(uintptr_t)f);
     ati_store(&t->u.run.ready_at, 0);
     ati_store(&t->u.run.last_run, 0);
-    /* release: meets the acquire in held_frame, coord/task.c; who sees STARTED sees the frame. */
+    /* release: meets the acquire in weft__task_frame, coord/scope.h; who sees STARTED sees the frame. */
     ati_store_release(&t->bits, (bits & ~255u) | WEFT__TASK_STARTED);
 }
 

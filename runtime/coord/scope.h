@@ -157,10 +157,10 @@ static inline bool weft__told(struct weft__frame *f)
 /* Tells the scope to leave for a WEFT__MARK_ reason: marks it, and wakes every wait under it, with WEFT__MARK_HARD in shields,
  * too. False: it was already told for this reason. */
 bool weft__cancel_scope(struct weft__scope *s, unsigned why);
+/* The same for one task (weft_task_cancel), whose life is held: it is a member of its scope until then. */
+void weft__cancel_task(struct weft__task *t);
 /* The owner's body failed, and there is nobody to be told. */
 void weft__mark_failed(struct weft__scope *s);
-/* C3 and C4 for one task, whose life is held, after its mark and C2 (weft_task_cancel). */
-void weft__cancel_task(struct weft__frame *f);
 
 /* The time that counts for the frame: its runtime's, or a plain thread's. */
 static inline int64_t weft__frame_now(const struct weft__frame *f)
@@ -252,6 +252,14 @@ void weft__child_body_marking(struct weft__frame *f, struct weft__task *t, struc
 void weft__child_no_stack(struct weft__sched *w, struct weft__task *t);
 
 /* ---- coord/task.c */
+
+/* The frame of a task whose life is held, if it was started. acquire: meets the release in frame_begin, coord/child.c. */
+static inline struct weft__frame *weft__task_frame(struct weft__task *t)
+{
+    if (!(ati_load_acquire(&t->bits) & WEFT__TASK_STARTED))
+        return NULL;
+    return (struct weft__frame *)(uintptr_t)at_load(&t->side);
+}
 
 /* The reason given to weft_task_cancel for a task whose life has the mark; NULL: none was kept. */
 const char *weft__task_reason(weft_task id);

@@ -373,22 +373,6 @@ static int hold(weft_task id, struct weft__task **out)
     return rc;
 }
 
-static void mark_life(struct weft__task *t, uint64_t mark)
-{
-    uint64_t life;
-    do {
-        life = at_load(&t->life);
-    } while (!at_cas(&t->life, life, life | mark));
-}
-
-/* Its frame, if it was started. acquire: meets the release in frame_begin. */
-static struct weft__frame *held_frame(struct weft__task *t)
-{
-    if (!(ati_load_acquire(&t->bits) & WEFT__TASK_STARTED))
-        return NULL;
-    return (struct weft__frame *)(uintptr_t)at_load(&t->side);
-}
-
 /* The first reason counts. Without memory there is none. The life is held. */
 static void keep_reason(weft_task id, const char *text)
 {
@@ -426,12 +410,7 @@ int weft_task_cancel(weft_task id, const char *reason)
     if (rc <= 0)
         return rc == 0 ? -ESRCH : rc;
     keep_reason(id, reason); /* before the mark: who sees the mark finds the reason */
-    mark_life(t, WEFT__LIFE_CANCELLED);
-    at_add(&weft__cancel_epoch, 1); /* C2; who is not seen as STARTED will set that before it waits, and W6 sees this */
-    at_fence_full();
-    struct weft__frame *f = held_frame(t);
-    if (f)
-        weft__cancel_task(f);
+    weft__cancel_task(t);
     weft__life_release(t);
     return 0;
 }
@@ -470,7 +449,7 @@ int weft_task_name(weft_task id, char *out, size_t bytes)
     struct weft__frame *f;
     do { /* again if it is being started just now */
         d = unstarted_side(t);
-        f = d ? NULL : held_frame(t);
+        f = d ? NULL : weft__task_frame(t);
         if (f)
             d = f->side;
     } while (!d && !f && weft__task_has(t, WEFT__TASK_SIDE));
@@ -497,7 +476,7 @@ void weft_task_set_name(const char *name)
 static const struct weft__group *group_of(struct weft__task *t)
 {
     struct weft__scope *s = (struct weft__scope *)(uintptr_t)at_load(&t->scope);
-    struct weft__frame *f = held_frame(t);
+    struct weft__frame *f = weft__task_frame(t);
     return f ? f->group : s ? weft__scope_group(s) : NULL;
 }
 

@@ -228,23 +228,11 @@ static void setup_by_id(void)
     ati_store(&weft__task_at(0)->bits, 0);
 }
 
-static void cancel_by_id(struct weft__task *t)
-{
-    uint64_t life;
-    do {
-        life = at_load(&t->life);
-    } while (!at_cas(&t->life, life, life | WEFT__LIFE_CANCELLED));
-    at_add(&weft__cancel_epoch, 1);
-    at_fence_full();
-    if (ati_load_acquire(&t->bits) & WEFT__TASK_STARTED)
-        weft__cancel_task((struct weft__frame *)(uintptr_t)at_load(&t->side));
-}
-
 static void by_id(int me)
 {
     struct weft__task *t = weft__task_at(0);
     if (me == CANCELLER) {
-        cancel_by_id(t);
+        weft__cancel_task(t);
         return;
     }
     struct weft__frame *joiner = weft__scope_of(&outer)->owner, *f = waiter();
@@ -258,7 +246,7 @@ static void by_id(int me)
 static void joiner_by_id(int me)
 {
     if (me == CANCELLER)
-        cancel_by_id(weft__task_at(OWNER));
+        weft__cancel_task(weft__task_at(OWNER));
     else
         ex_expect(wait(waiter(), false) != WEFT__CAUSE_EVENT);
 }
