@@ -164,7 +164,7 @@ const struct ex_scenario deque_scenarios[] = {
     { "deque", "two", 3, of_2, two, check_2, -1, "two items, owner and two thieves", NULL },
     { "deque", "twice", 2, of_4, twice, check_3, -1, "push after take, one thief twice", NULL },
     { "deque", "round", 3, of_2, round_again, check_3, -1, "the array goes round, or grows", NULL },
-    { "deque", "grow", 3, of_1, grow, check_3, -1, "grows from one slot to four", NULL },
+    { "deque", "grow", 3, of_1, grow, check_3, 3, "grows from one slot to four", NULL },
     { "deque", "put_back", 3, of_2, put_back, check_2, -1, "an item is put back", NULL },
     { 0 },
 };

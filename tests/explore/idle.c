@@ -308,7 +308,7 @@ const struct ex_scenario idle_scenarios[] = {
     { "idle", "handed_out", 2, two_tasks, handed_out, check_all_ran, -1, "into the ring of a claimed worker", NULL },
     { "idle", "two_workers", 3, one_task, two_workers, NULL, 2, "two workers, one task", all_have_run },
     { "idle", "long", 4, a_long_one, two_workers, NULL, 1, "two workers, two publishers, one long task", all_have_run },
-    { "idle", "blocks", 3, one_task, blocks, NULL, -1, "the I/O thread blocks while a worker is woken", NULL },
+    { "idle", "blocks", 3, one_task, blocks, NULL, 3, "the I/O thread blocks while a worker is woken", NULL },
     { "idle", "spare_goes", 3, a_spare, spare_goes, NULL, 1, "a worker and a spare, one task", all_have_run },
     { "idle", "spare_dismissed", 3, a_dismissed_spare, spare_goes, NULL, 1, "a worker and a spare that has to go", all_have_run },
     { "idle", "spare_comes", 4, a_spare_and_a_long_one, spare_comes, NULL, 1, "a spare is brought back", all_have_run },

@@ -194,7 +194,7 @@ static void with_stranger(void)
 const struct ex_scenario scope_scenarios[] = {
     { "scope", "end_1", 2, with_1, end_1, check, -1, "one child", NULL },
     { "scope", "end_3", 4, with_3, end_3, check, -1, "three children", NULL },
-    { "scope", "told", 3, with_1, told, check, -1, "a child leaves while the owner is told to", NULL },
+    { "scope", "told", 3, with_1, told, check, 3, "a child leaves while the owner is told to", NULL },
     { "scope", "fails", 3, with_2, fails, check, -1, "a child fails, another leaves", NULL },
     { "scope", "fails_waited", 2, with_1, fails_waited, check, -1, "the only child fails, the owner waits", NULL },
     { "scope", "foreign", 3, with_stranger, foreign, check, -1, "spawned into by somebody else", NULL },

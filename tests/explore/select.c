@@ -258,7 +258,7 @@ const struct ex_scenario select_scenarios[] = {
     { "select", "plain", 2, setup, plain, check_met, -1, "a send and a receive", NULL },
     { "select", "plain_attached", 2, setup_attached, plain, check_met, -1, "the same, by who has waited before", NULL },
     { "select", "plain_cancel", 3, setup, plain_cancel, check_both_or_neither, 2, "a send, a receive, a cancel of both", NULL },
-    { "select", "plain_cancel_attached", 3, setup_attached, plain_cancel, check_both_or_neither, 3,
+    { "select", "plain_cancel_attached", 3, setup_attached, plain_cancel, check_both_or_neither, 2,
             "the same, by who has waited before", NULL },
     { "select", "buffer_cancel", 3, setup_buffer, plain_cancel, check_kept, 3, "the same, with room for one", NULL },
     { "select", "plain_close", 3, setup, plain_close, check_closed, 3, "a send, a receive, a close", NULL },
