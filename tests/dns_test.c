@@ -301,6 +301,112 @@ START_TEST(an_address_has_a_name_or_none)
 }
 END_TEST
 
+/* -- the end of a runtime: C-10 -- */
+
+struct ending {
+    weft_runtime *rt;
+    atomic_int began, stay, deaf, left, others;
+    int fds[2];
+    char text[96];
+};
+
+static void keep_report(const weft_report *r, void *arg)
+{
+    struct ending *e = arg;
+    bool deaf = strcmp(r->task_name, "deaf") == 0, left = r->task == 0 && strstr(r->text, "weft-names") != NULL;
+    if (strcmp(r->what, "shutdown") != 0 || r->code != -ETIMEDOUT)
+        return;
+    if (left)
+        snprintf(e->text, sizeof e->text, "%s", r->text);
+    atomic_fetch_add(deaf ? &e->deaf : left ? &e->left : &e->others, 1);
+}
+
+static int do_not_listen(void *arg)
+{
+    struct ending *e = arg;
+    atomic_fetch_add(&e->began, 1);
+    while (atomic_load(&e->stay))
+        weft_ignore(weft_sleep(weft_ms(1)));
+    return 0;
+}
+
+static int read_nothing(void *arg)
+{
+    struct ending *e = arg;
+    char byte;
+    atomic_fetch_add(&e->began, 1);
+    return weft_read(e->fds[0], &byte, 1) < 0 ? 0 : -EPROTO;
+}
+
+static int write_for_ever(void *arg)
+{
+    static const char much[65536];
+    struct ending *e = arg;
+    int rc;
+    atomic_fetch_add(&e->began, 1);
+    while ((rc = weft_write(e->fds[1], much, sizeof much)) >= 0) /* its peer never reads */
+        continue;
+    return rc == -ECANCELED ? 0 : rc;
+}
+
+/* How long a shutdown took of a runtime in which all kinds of things hang. */
+static int64_t shut_down_hung(int64_t grace)
+{
+    struct ending e = { .stay = 1 };
+    struct look l = { .where = "slow:1" };
+    int pair[4];
+    weft_scope s;
+    gate.open = false;
+    atomic_store(&gate.waiting, 0);
+    weft_options o = { .workers = 2, .report = keep_report, .report_arg = &e };
+    ck_assert_int_eq(weft_runtime_create(&e.rt, &o), 0);
+    ck_assert_int_eq(weft_pair(pair), 0);
+    ck_assert_int_eq(weft_pair(pair + 2), 0);
+    e.fds[0] = pair[0];
+    e.fds[1] = pair[2];
+    weft_scope_begin_with(&s, WEFT_NEVER, &(weft_scope_options){ .on = e.rt });
+    weft_spawn(&s, look, &l);
+    weft_spawn(&s, read_nothing, &e);
+    weft_spawn(&s, write_for_ever, &e);
+    weft_spawn_with(&s, do_not_listen, &e, &(weft_spawn_options){ .name = "deaf" });
+    ck_assert(wait_for(&gate.waiting, 1) && wait_for(&e.began, 3));
+    int64_t took = weft_now();
+    ck_assert_int_eq(weft_runtime_shutdown(e.rt, grace), -ETIMEDOUT);
+    took = weft_now() - took;
+    ck_assert_int_eq(atomic_load(&e.deaf), 1);
+
+    /* The look-up alone, which nobody waits for, is waited for and named. */
+    atomic_store(&e.stay, 0);
+    for (int64_t end = weft_after(LIMIT); weft_scope_alive(&s) > 0 && weft_now() < end;)
+        usleep(1000);
+    ck_assert_int_eq(weft_scope_alive(&s), 0);
+    ck_assert_int_eq(l.rc, -ECANCELED);
+    atomic_store(&e.left, 0);
+    atomic_store(&e.others, 0);
+    ck_assert_int_eq(weft_runtime_shutdown(e.rt, grace), -ETIMEDOUT);
+    ck_assert_int_eq(atomic_load(&e.deaf) + atomic_load(&e.others), 1);
+    ck_assert_int_eq(atomic_load(&e.left), 1);
+    ck_assert_str_eq(e.text, "calls that nobody waits for any more have not returned: 1, on weft-names");
+
+    gate_open(&gate);
+    ck_assert_int_eq(weft_runtime_shutdown(e.rt, LIMIT), 0);
+    ck_assert_int_eq(weft_scope_end(&s, 0), 0);
+    for (int i = 0; i < 4; i++)
+        ck_assert_int_eq(weft_close(pair[i]), 0);
+    weft_runtime_destroy(&e.rt);
+    return took;
+}
+
+START_TEST(a_shutdown_ends_in_time_whatever_hangs_and_says_what)
+{
+    int64_t grace = weft_ms(20), took = LIMIT;
+    for (int i = 0; i < 10 && took > grace + weft_sec(1); i++) /* how long the machine takes itself is chance */
+        took = shut_down_hung(grace);
+    ck_assert_int_ge(took, grace);
+    ck_assert_int_le(took, grace + weft_sec(1));
+}
+END_TEST
+
 int main(void)
 {
     Suite *s = suite_create("dns");
@@ -312,6 +418,7 @@ int main(void)
     tcase_add_loop_test(tc, a_dead_resolver_keeps_nobody, 0, COUNT(counts));
     tcase_add_test(tc, who_follows_a_plain_threads_look_up_is_in_no_deadlock);
     tcase_add_test(tc, an_address_has_a_name_or_none);
+    tcase_add_test(tc, a_shutdown_ends_in_time_whatever_hangs_and_says_what);
     if (!forking()) { /* the gate and the counter serve once */
         fprintf(stderr, "dns_test needs CK_FORK\n");
         return 77;

@@ -111,8 +111,9 @@ WEFT_CHECK WEFT_API int weft_runtime_create(weft_runtime **out, const weft_optio
 WEFT_API void weft_runtime_destroy(weft_runtime **rt);
 
 /* Tells all that runs on `rt` to leave, for the reason "shutdown", lets nothing new last, and waits for the end of it
- * all, `grace` at most. Who has not left by then is reported by name ("shutdown") and runs on; the runtime still
- * cannot be destroyed before it has ended, so what remains is to end the process. NULL is the caller's own runtime.
+ * all, also of blocking calls that were left behind, `grace` at most. Who has not left by then is reported by name
+ * ("shutdown"; of such calls, how many on which threads) and runs on; the runtime still cannot be destroyed before it
+ * has ended, so what remains is to end the process. NULL is the caller's own runtime.
  *
  * returns    0 nothing runs there any more; -ETIMEDOUT; -EINVAL;
  *            in a task, which does not wait: -EINPROGRESS of `rt`, -EDEADLK of another runtime; all was told

@@ -8,6 +8,7 @@
  *               found in the list. Both under the lock, so none is missed. */
 #include <errno.h>
 #include <signal.h>
+#include <stdio.h>
 #include <weft/runtime.h>
 
 #include "base/clock.h"
@@ -109,6 +110,22 @@ static bool busy(weft_runtime *rt, const struct weft__frame *f)
     return found;
 }
 
+/* Calls that go on although nobody waits for them, on the runtime's own pools: its end would wait for them. */
+static unsigned calls_left(weft_runtime *rt, bool report)
+{
+    const struct weft__pool *const pools[] = { &rt->pool, &rt->files, &rt->names };
+    unsigned all = 0;
+    for (size_t i = 0; i < sizeof pools / sizeof pools[0]; i++) {
+        unsigned n = ati_load(&pools[i]->left);
+        all += n;
+        char text[96];
+        snprintf(text, sizeof text, "calls that nobody waits for any more have not returned: %u, on %s", n, pools[i]->name);
+        if (report && n > 0)
+            weft__report(rt, "shutdown", 0, "", -ETIMEDOUT, text);
+    }
+    return all;
+}
+
 int weft_runtime_shutdown(weft_runtime *rt, int64_t grace)
 {
     struct weft__sched *w = weft__self();
@@ -123,10 +140,11 @@ int weft_runtime_shutdown(weft_runtime *rt, int64_t grace)
     if (w)
         return w->group == &rt->group ? -EINPROGRESS : -EDEADLK;
     struct weft__frame *f = weft__current();
-    while (busy(rt, f)) {
+    while (busy(rt, f) || calls_left(rt, false) > 0) {
         int64_t now = weft__now(), next = weft__time_add(now, LOOK_NS);
         if (now >= until) {
             weft__report_left(rt);
+            (void)calls_left(rt, true);
             return -ETIMEDOUT;
         }
         weft__futex_wait(&rt->roots_open, ati_load(&rt->roots_open), next < until ? next : until);

@@ -71,7 +71,7 @@ static void *pool_thread(void *arg);
 
 static int start_thread(struct weft__pool *p)
 {
-    pthread_t thread; /* joined as `left` */
+    pthread_t thread; /* joined as `last` */
     int rc = weft__thread_start(&thread, pool_thread, p);
     if (rc == 0) {
         change(&p->threads, 1);
@@ -183,10 +183,10 @@ static bool rest(struct weft__pool *p, int64_t until)
 /* With the lock held, for the last time: P2. */
 static void leave(struct weft__pool *p)
 {
-    pthread_t before = p->left;
-    bool has_before = p->has_left;
-    p->left = pthread_self();
-    p->has_left = true;
+    pthread_t before = p->last;
+    bool has_before = p->has_last;
+    p->last = pthread_self();
+    p->has_last = true;
     change(&p->threads, -1);
     ati_add(&weft__pool_threads, (uint32_t)-1);
     bool last = p->stopping && ati_load(&p->threads) == 0;
@@ -278,9 +278,9 @@ void weft__pool_fini(struct weft__pool *p)
     for (struct rester *r; (r = call_rester(p)); weft__lock(&p->lock))
         unlock_and_wake(p, r);
     weft__unlock(&p->lock);
-    /* acquire: meets the release of the last thread's; what it wrote to `left` is seen. */
+    /* acquire: meets the release of the last thread's; what it wrote to `last` is seen. */
     while (wait && ati_load_acquire(&p->empty) == 0)
         weft__futex_wait(&p->empty, 0, INT64_MAX);
-    if (p->has_left)
-        pthread_join(p->left, NULL);
+    if (p->has_last)
+        pthread_join(p->last, NULL);
 }

@@ -37,10 +37,11 @@ struct weft__pool {
     int coming; /* threads on the way to look at the queue: called, started, or about to tell of their last job */
     int busy;   /* threads with a job that may block: not done with it, and not coming */
     at_int open; /* submitted, and not yet run to the end or withdrawn */
+    at_int left; /* begun, and nobody waits for them any more; by who leaves them, and who ends them */
     at_int threads, queued; /* like `open` written under the lock, and read by report/stats.c without it */
     bool stopping;
-    bool has_left;  /* `left` is a thread that ended and was not joined */
-    pthread_t left;
+    bool has_last;  /* `last` is a thread that ended and was not joined */
+    pthread_t last;
     at_int empty;  /* futex word: 1 when it is stopping and no thread is left */
 };
 

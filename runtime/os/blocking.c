@@ -92,8 +92,11 @@ static uint64_t run_copied(struct weft__job *job)
     struct copied *c = container_of(container_of(job, struct call, job), struct copied, call);
     c->call.rc = call(&c->call, c->data);
     uint64_t found = at_swap(&c->call.word, DONE);
-    if (found == GONE)
+    if (found == GONE) {
+        struct weft__pool *p = c->call.pool;
         let_go(c); /* drop may block, too */
+        ati_add(&p->left, (uint32_t)-1);
+    }
     return found;
 }
 
@@ -213,8 +216,11 @@ int weft__lane_call_copy(enum weft__lane_kind kind, weft_fn *fn, void *arg, size
             let_go(c);
             return -ECANCELED;
         }
+        struct weft__pool *p = c->call.pool;
+        ati_add(&p->left, 1); /* before the thread may end it */
         if (at_swap(&c->call.word, GONE) != DONE)
             return -ECANCELED; /* the pool thread frees it */
+        ati_add(&p->left, (uint32_t)-1);
     }
     rc = c->call.rc;
     if (rc == -ECANCELED) {
