@@ -4,12 +4,13 @@
  * is short as often as not, or that a helper cancels. What waits for others (a barrier, a group) is bounded by the
  * deadline as well, so that nothing gets stuck for good but what was lost.
  *
- * Law       a semaphore: no more are inside than it has permits, and all are there at the end. A rwlock: writers alone,
- *           readers see whole writes, it is free at the end. Notifications: those taken are at most those given, and what
- *           was given when nobody was there is stored. A barrier: each generation that is let go has each index once. A
- *           group: a wait that returns 0 comes after all were done. Once: at most one success. A promise: one set is taken,
- *           all see it. An event: 0 comes only after a set. -ECANCELED comes only when it was time, or somebody
- *           cancelled. */
+ * Law       a semaphore: no more are inside than it has permits, and all are there at the end. A mutex: one holds it, also
+ *           after a wait at a condition, whatever that returned, and it is free at the end; there are as many items under
+ *           it as were put and not got. A rwlock: writers alone, readers see whole writes, it is free at the end.
+ *           Notifications: those taken are at most those given, and what was given when nobody was there is stored. A
+ *           barrier: each generation that is let go has each index once. A group: a wait that returns 0 comes after all
+ *           were done. Once: at most one success. A promise: one set is taken, all see it. An event: 0 comes only after a
+ *           set. -ECANCELED comes only when it was time, or somebody cancelled. */
 #include "support.h"
 
 enum {
@@ -21,8 +22,8 @@ enum {
     SLOTS = 64
 };
 
-static atomic_ulong n_ops, n_cancelled, n_sem, n_rwlock, n_notified, n_barrier, n_group, n_once, n_once_failed, n_promise,
-        n_event, n_handed_over;
+static atomic_ulong n_ops, n_cancelled, n_sem, n_mutex, n_cond, n_rwlock, n_notified, n_barrier, n_group, n_once,
+        n_once_failed, n_promise, n_event, n_handed_over;
 
 /* What is used once each: a row of them, of which the last is the newest. */
 struct single {
@@ -35,6 +36,10 @@ struct single {
 static struct set {
     weft_sem sem;
     atomic_int inside;
+    weft_mutex mutex;
+    weft_cond filled;
+    int holders;               /* plain, under the mutex, like these */
+    long items, put, got;
     weft_rwlock lock;
     long a, b; /* plain, under the lock */
     atomic_int writers, readers;
@@ -76,6 +81,37 @@ static int use_sem(struct set *s, struct lane *l)
     weft_sem_release(&s->sem, n);
     atomic_fetch_add(&n_sem, 1);
     return 0;
+}
+
+/* One item more; or one less, if there is one, or one comes in time. */
+static int use_mutex(struct set *s, struct lane *l)
+{
+    bool makes = chance_one_in(&l->c, 3);
+    int rc = chance_one_in(&l->c, 4) ? weft_mutex_try_lock(&s->mutex) : weft_mutex_lock(&s->mutex);
+    if (rc < 0)
+        return rc;
+    CHECK(s->holders++ == 0, "two hold it");
+    while (!makes && s->items == 0 && rc == 0) {
+        s->holders--;
+        rc = weft_cond_wait(&s->filled, &s->mutex);
+        CHECK(s->holders++ == 0, "two hold it after a wait");
+        atomic_fetch_add(&n_cond, rc == 0);
+    }
+    if (rc == 0 && makes)
+        s->put++, s->items++;
+    else if (rc == 0)
+        s->got++, s->items--;
+    if (chance_one_in(&l->c, 4))
+        weft_ignore(weft_yield());
+    stutter(&l->c);
+    s->holders--;
+    if (makes && chance_one_in(&l->c, 4))
+        weft_cond_broadcast(&s->filled);
+    else if (makes)
+        weft_cond_signal(&s->filled);
+    weft_mutex_unlock(&s->mutex);
+    atomic_fetch_add(&n_mutex, 1);
+    return rc;
 }
 
 static int use_rwlock(struct set *s, struct lane *l)
@@ -232,8 +268,8 @@ static int use_event(struct set *s, struct lane *l)
 }
 
 typedef int use_fn(struct set *s, struct lane *l);
-static use_fn *const uses[] = { use_sem, use_sem, use_rwlock, use_rwlock, use_notify, use_barrier, use_group, use_once,
-    use_promise, use_event };
+static use_fn *const uses[] = { use_sem, use_sem, use_mutex, use_mutex, use_rwlock, use_rwlock, use_notify, use_barrier,
+    use_group, use_once, use_promise, use_event };
 
 /* ---- lanes */
 
@@ -321,6 +357,9 @@ static void look(struct set *s)
     CHECK(weft_sem_try_acquire(&s->sem, PERMITS + 1) == -EAGAIN, "too many permits");
     CHECK(weft_sem_try_acquire(&s->sem, PERMITS) == 0, "permits are lost");
     weft_sem_release(&s->sem, PERMITS);
+    CHECK(weft_mutex_try_lock(&s->mutex) == 0, "the mutex is not free");
+    CHECK(s->holders == 0 && s->items == s->put - s->got && s->items >= 0, "%ld items", s->items);
+    weft_mutex_unlock(&s->mutex);
     CHECK(weft_rwlock_try_write(&s->lock) == 0, "the lock is not free");
     CHECK(s->a == s->b, "half a write");
     weft_rwlock_unlock(&s->lock);
@@ -339,6 +378,8 @@ static const struct stress_need needs[] = {
     { "operations", &n_ops, 0, 10000 },
     { "calls that were cancelled", &n_cancelled, 0, 500 },
     { "permits", &n_sem, 0, 500 },
+    { "mutexes", &n_mutex, 0, 500 },
+    { "conditions met", &n_cond, 0, 10 },
     { "locks", &n_rwlock, 0, 500 },
     { "notifications", &n_notified, 0, 100 },
     { "barriers passed", &n_barrier, 0, 50 },

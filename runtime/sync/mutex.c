@@ -14,7 +14,7 @@
  * Freeing   The last access of an unlock is the change of the word, or (waiters left) before B5: whoever locks it next may
  *           free it, if there are no waiters.
  * Ended     coord/orphan.c.
- * Tested    tests/mutex_test.c, stress/sync.c */
+ * Tested    tests/mutex_test.c, stress/sync.c, tests/explore/mutex.c */
 #include "sync/mutex.h"
 
 #include <errno.h>
@@ -73,7 +73,7 @@ static bool take(struct mutex *m, uint64_t me, uint64_t drop)
         uint64_t w = at_load(&m->holder);
         if (holder(w) != 0)
             return false;
-        if (at_cas(&m->holder, w, me | (w & ~drop))) /* acquire: meets the releases in weft_mutex_unlock */
+        if (at_cas_acquire(&m->holder, w, me | (w & ~drop))) /* meets the releases in weft_mutex_unlock */
             return true;
     }
 }
@@ -141,7 +141,7 @@ static bool queue(struct mutex *m, struct claimant *c)
     weft__lock(&m->lock);
     do {
         w = at_load(&m->holder);
-    } while (!at_cas(&m->holder, w, holder(w) == 0 ? c->me | (w & ~c->drop) : (w | WAITERS) & ~c->drop)); /* M1, M2 */
+    } while (!at_cas_acquire(&m->holder, w, holder(w) == 0 ? c->me | (w & ~c->drop) : (w | WAITERS) & ~c->drop)); /* M1, M2 */
     if (holder(w) != 0) {
         c->at.item = (void *)(uintptr_t)c->me;
         c->at.amount = c->since;
@@ -242,12 +242,12 @@ int weft_mutex_lock(weft_mutex *pm)
         return weft__no_frame();
     uint64_t me = word_of(f);
     weft__spend(f);
-    if (at_cas(&m->holder, 0, me)) {
+    if (at_cas_acquire(&m->holder, 0, me)) {
         f->held++;
         return 0;
     }
     uint64_t w = at_load(&m->holder);
-    if (holder(w) == 0 && at_cas(&m->holder, w, me | w)) {
+    if (holder(w) == 0 && at_cas_acquire(&m->holder, w, me | w)) {
         f->held++;
         return 0;
     }
@@ -330,7 +330,7 @@ static __attribute__((noinline)) void unlock_slow(struct mutex *m, struct weft__
         if ((w & WAITERS) && !(w & WOKEN)) {
             if (pass_on(m, f))
                 return;
-        } else if (at_cas(&m->holder, w, w & MARKS)) { /* no waiters; or one is on its way */
+        } else if (at_cas_release(&m->holder, w, w & MARKS)) { /* no waiters; or one is on its way */
             return;
         }
     }
@@ -344,6 +344,6 @@ void weft_mutex_unlock(weft_mutex *pm)
         return;
     uint64_t me = word_of(f);
     f->held--;
-    if (!at_cas(&m->holder, me, 0))
+    if (!at_cas_release(&m->holder, me, 0))
         unlock_slow(m, f, me);
 }

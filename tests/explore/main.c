@@ -21,13 +21,13 @@
 static const struct ex_scenario *const groups[] = { deque_scenarios, private_scenarios, biased_scenarios,
     ready_scenarios, claim_scenarios, wait_scenarios, cancel_scenarios, walk_scenarios, scope_scenarios,
     idle_scenarios, lock_scenarios, slot_scenarios, sync_scenarios, select_scenarios, meet_scenarios,
-    policy_scenarios, hard_scenarios, pool_scenarios };
+    policy_scenarios, hard_scenarios, pool_scenarios, mutex_scenarios };
 enum { GROUPS = sizeof groups / sizeof groups[0] };
 
 /* At most so many runs of a scenario: of one that is to pass, of one of those that are complete in no time that a proof may
  * take, of one that is to fail, of each where an order is not needed. All others are complete within that. */
 enum { GOOD_RUNS = 1000000, VAST_RUNS = 200000, BAD_RUNS = 300000, NEEDLESS_RUNS = 20000, CHANCE_RUNS = 20000 };
-static const char *const vast[] = { "walk/hard", "slot/emptied", "slot/told" };
+static const char *const vast[] = { "walk/hard", "slot/emptied", "slot/told", "mutex/gives_way_to" };
 
 enum { ACQUIRE = EX_ACQUIRE, RELEASE = EX_RELEASE, FENCE = EX_FENCE, STEP = EX_STEP };
 
@@ -49,7 +49,7 @@ enum { MUTATIONS = sizeof mutations / sizeof mutations[0] };
 static const char *const covered[] = { "sched/deque.h", "sched/deque.c", "sched/ready.h", "sched/task.h",
     "sched/wait.h", "sched/idle.c", "base/biased.h", "base/biased.c", "base/futex.h", "base/futex.c",
     "sync/waiter.h", "sync/waiter.c",
-    "sync/sem.c", "sync/event.c", "sync/rwlock.c", "sync/waitgroup.c", "sync/once.c", "sync/promise.c" };
+    "sync/sem.c", "sync/mutex.c", "sync/event.c", "sync/rwlock.c", "sync/waitgroup.c", "sync/once.c", "sync/promise.c" };
 
 static int passed, failed;
 

@@ -10,7 +10,7 @@
 extern const struct ex_scenario deque_scenarios[], private_scenarios[], biased_scenarios[], ready_scenarios[],
         claim_scenarios[], wait_scenarios[], cancel_scenarios[], walk_scenarios[], scope_scenarios[], idle_scenarios[],
         slot_scenarios[], lock_scenarios[], sync_scenarios[], select_scenarios[], policy_scenarios[], hard_scenarios[],
-        meet_scenarios[], pool_scenarios[];
+        meet_scenarios[], pool_scenarios[], mutex_scenarios[];
 
 /* ---- stubs.c */
 

@@ -147,7 +147,7 @@ _Noreturn void weft__panic(const char *file, int line, const char *format, ...)
     ex_fail("panic at %s:%d: %s", ex_base(file), line, format);
 }
 
-at_word weft__ticks_in_us = 1;
+at_word weft__ticks_in_us = UINT64_C(1) << 40; /* next to no time goes by: nobody has waited for long */
 
 int64_t weft__now(void)
 {
@@ -430,6 +430,26 @@ size_t weft__stack_mark(struct weft__stack *s)
 void weft__orphaned(const struct weft__frame *f)
 {
     (void)f;
+    NOT_HERE;
+}
+bool weft__holder_ended(uint64_t id, bool thread)
+{
+    (void)id, (void)thread;
+    return false;
+}
+void weft__orphan_watch(struct weft__orphan_watch *w)
+{
+    (void)w;
+    NOT_HERE;
+}
+void weft__orphan_unwatch(struct weft__orphan_watch *w)
+{
+    (void)w;
+    NOT_HERE;
+}
+void weft__task_describe(struct weft__frame *f, char *out, unsigned long bytes)
+{
+    (void)f, (void)out, (void)bytes;
     NOT_HERE;
 }
 void weft__report_left(struct weft_runtime *rt)
