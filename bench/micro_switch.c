@@ -4,9 +4,10 @@
  *     micro_switch [ops=20000000] [reps=7]
  *
  * Measures  switch_bare: two contexts that switch to each other by bare_switch_*.S, and nothing
- * else. switch_context: the same by weft's own switch (machine/context.h). switch_weft: two tasks on one worker that weft_yield to each other: the same switch, and
- * what a scheduler adds (the queue, the state of both tasks, a look at the cancel). All in ns for
- * one switch, one way. gen_next: an item of 8 bytes from a generator, in a task, in ns for the item: two switches, the
+ * else. switch_context: the same by weft's own switch (machine/context.h). switch_weft: two tasks on
+ * one worker that weft_yield to each other: the same switch, and what a scheduler adds (the queue, the
+ * state of both tasks, a look at the cancel). All in ns for one switch, one way. ticks: a look at the
+ * counter by which turns are timed, which rule R16 of docs/io-rules.md saves. gen_next: an item of 8 bytes from a generator, in a task, in ns for the item: two switches, the
  * claim, the copy; gen_next_thread: the same on a plain thread. The repetitions of all alternate. The last lines have the
  * ratios to the bare one, of the minima and of the medians; gen_ratio to two of them. gen_python.py times the same in
  * CPython. Does not  measure a cold switch (both stacks stay in the first-level
@@ -19,6 +20,7 @@
 #include <stdio.h>
 #include <string.h>
 
+#include "base/clock.h"
 #include "machine/context.h"
 #include "micro.h"
 
@@ -95,6 +97,16 @@ static double measure_context(long ops)
     return echoes == ops / 2 ? ns / (double)(ops / 2 * 2) : -1;
 }
 
+static double measure_ticks(long ops)
+{
+    uint64_t sum = 0;
+    double start = now_ns();
+    for (long i = 0; i < ops; i++)
+        sum += weft__ticks();
+    double ns = now_ns() - start;
+    return sum != 0 ? ns / (double)ops : -1;
+}
+
 struct rally {
     long ops;
     double ns;
@@ -151,6 +163,7 @@ static int take_all(void *arg)
 int main(int argc, char **argv)
 {
     static double bare[REPS_MAX], context[REPS_MAX], woven[REPS_MAX], gen[REPS_MAX], thread[REPS_MAX], two[REPS_MAX];
+    static double ticks[REPS_MAX];
     static _Alignas(16) unsigned char stack[STACK_BYTES], second[STACK_BYTES];
     long ops = word(argv + (argc > 0), "ops", 20000000, 2, 1000000000);
     int reps = (int)word(argv + (argc > 0), "reps", 7, 1, REPS_MAX);
@@ -165,13 +178,14 @@ int main(int argc, char **argv)
         woven[i] = r.ns;
         bare[i] = measure_bare(ops);
         context[i] = measure_context(ops);
+        ticks[i] = measure_ticks(ops);
         if (rc >= 0)
             rc = weft_runtime_run(rt, take_all, &r);
         gen[i] = r.ns;
         if (rc >= 0)
             rc = take_all(&r);
         thread[i] = r.ns;
-        if (rc >= 0 && (bare[i] < 0 || context[i] < 0))
+        if (rc >= 0 && (bare[i] < 0 || context[i] < 0 || ticks[i] < 0))
             rc = -EBADMSG;
     }
     weft_runtime_destroy(&rt);
@@ -182,6 +196,7 @@ int main(int argc, char **argv)
     print_line("switch_bare", 1, ops, reps, bare);
     print_line("switch_context", 1, ops, reps, context);
     print_line("switch_weft", 1, ops, reps, woven);
+    print_line("ticks", 1, ops, reps, ticks);
     print_line("gen_next", 1, ops / 2, reps, gen);
     print_line("gen_next_thread", 1, ops / 2, reps, thread);
     print_ratio("context_ratio", 1, ops, reps, context, bare);
