@@ -276,6 +276,26 @@ static int part(struct t *t)
     return rc < 0 ? rc : t->rc[2] < 0 ? t->rc[2] : t->rc[3];
 }
 
+/* Whether the other side is whom it is to be, by its certificate; in as much room as that takes, and not in less. */
+static int names(const weft_stream *s, const char *whom)
+{
+    char name[64] = "?";
+    unsigned char der[4096];
+    int n = (int)strlen(whom), bytes = weft_tls_peer_certificate(s, der, sizeof der);
+    EXPECT(weft_tls_peer_name(s, name, sizeof name) == n && strcmp(name, whom) == 0);
+    EXPECT(n == 0 ? bytes == 0 : bytes > 0);
+    if (n == 0)
+        return 0;
+    EXPECT(weft_tls_peer_name(s, name, (size_t)n) == -ENOSPC && name[0] == 0);
+    EXPECT(weft_tls_peer_name(s, name, (size_t)n + 1) == n && strcmp(name, whom) == 0);
+    EXPECT(weft_tls_peer_certificate(s, der, (size_t)bytes - 1) == -ENOSPC);
+    const unsigned char *at = der;
+    X509 *cert = d2i_X509(NULL, &at, bytes);
+    bool whole = cert && at == der + bytes;
+    X509_free(cert);
+    return whole ? 0 : -EPROTO;
+}
+
 static int talk(void *arg)
 {
     struct t *t = arg;
@@ -286,6 +306,9 @@ static int talk(void *arg)
     EXPECT(weft_tls_alpn(t->a) == NULL);
     EXPECT(shake(t) == 0 && t->rc[0] == 0 && t->rc[1] == 0);
     EXPECT(strcmp(weft_tls_alpn(t->a), "http/1.1") == 0 && strcmp(weft_tls_alpn(t->b), "http/1.1") == 0);
+    EXPECT(strcmp(weft_tls_version(t->a), "TLSv1.3") == 0 && strcmp(weft_tls_version(t->b), "TLSv1.3") == 0);
+    EXPECT(strncmp(weft_tls_cipher(t->a), "TLS_", 4) == 0 && strcmp(weft_tls_cipher(t->a), weft_tls_cipher(t->b)) == 0);
+    EXPECT(names(t->a, "CN=server") == 0 && names(t->b, "") == 0); /* it was not asked */
     weft_tls_destroy(&t->client); /* connections go on */
     weft_tls_destroy(&t->server);
     for (int i = 0; i < 20; i++) {
@@ -397,7 +420,8 @@ static int guest(void *arg)
     EXPECT(make_server(t, &(weft_tls_options){ .ask_client_cert = true, .ca_file = in_folder("ca") }) == 0);
     EXPECT(shake(t) == 0);
     if (guests[t->i].in) {
-        EXPECT(t->rc[0] == 0 && t->rc[1] == 0 && part(t) == 0);
+        EXPECT(t->rc[0] == 0 && t->rc[1] == 0 && names(t->a, "CN=server") == 0 && names(t->b, "CN=client") == 0);
+        EXPECT(part(t) == 0);
     } else {
         EXPECT(t->rc[1] < 0 && hear_nothing(t) == 0);
         EXPECT(t->rc[0] == -EPROTO && strstr(t->text[0], guests[t->i].text));
@@ -480,6 +504,9 @@ static int wrong_options(void *arg)
     EXPECT(weft_tls_client(x, NULL, "h") == -EINVAL && weft_tls_server(x, NULL) == -EINVAL);
     EXPECT(make_client(t, NULL) == 0 && weft_tls_server(t->client, t->a) == -EINVAL);
     EXPECT(weft_tls_alpn(NULL) == NULL && weft_tls_reload(NULL) == -EINVAL);
+    char none[8];
+    EXPECT(weft_tls_version(NULL) == NULL && weft_tls_cipher(NULL) == NULL);
+    EXPECT(weft_tls_peer_name(NULL, none, sizeof none) == -EINVAL && weft_tls_peer_certificate(NULL, none, 8) == -EINVAL);
     static const char *const wheres[] = { "", ":1", "unix:/tmp/x", "host", "[]:1" };
     weft_stream *out = NULL;
     for (int i = 0; i < COUNT(wheres); i++)

@@ -92,6 +92,29 @@ WEFT_CHECK WEFT_API int weft_tls_server(weft_tls *t, weft_stream *s);
  * context    any thread: never suspends */
 WEFT_API const char *weft_tls_alpn(const weft_stream *s);
 
+/* What was agreed on in the handshake, in OpenSSL's words: "TLSv1.3", and "TLS_AES_256_GCM_SHA384"; NULL: the stream is not
+ * TLS. Valid for ever.
+ *
+ * context    any thread: never suspends */
+WEFT_API const char *weft_tls_version(const weft_stream *s);
+WEFT_API const char *weft_tls_cipher(const weft_stream *s);
+
+/* Whom the certificate of the other side names, its subject as RFC 2253 writes it: "CN=client,O=example". It was verified,
+ * unless dangerously_trust_anyone says otherwise; of a client a server sees one only with ask_client_cert. A server's
+ * subject is not the name that was verified: that is the host.
+ *
+ * returns    the length; 0 it has shown none; -ENOSPC it does not fit with its end; -EINVAL not TLS; -ENOMEM. `out` is a
+ *            string in any case but -EINVAL
+ * context    any thread: never suspends */
+WEFT_CHECK WEFT_API int weft_tls_peer_name(const weft_stream *s, char *out, size_t bytes);
+
+/* That certificate itself, as DER: for what else it says, and to compare or hash.
+ *
+ * returns    how many bytes; 0 it has shown none; -ENOSPC; -EINVAL not TLS; -ENOMEM
+ * on error   `out` is untouched
+ * context    any thread: never suspends */
+WEFT_CHECK WEFT_API int weft_tls_peer_certificate(const weft_stream *s, void *out, size_t bytes);
+
 /* Connects to "host:port" (net.h), opens a stream, and shakes hands with that host. On an error nothing stays open.
  *
  * returns    0; as weft_connect, weft_stream_open and weft_tls_client

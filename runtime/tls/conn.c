@@ -256,6 +256,9 @@ static int opened(conn *c, int rc)
     SSL_get0_alpn_selected(c->ssl, &name, &n);
     if (n > 0 && n < sizeof c->alpn)
         memcpy(c->alpn, name, n);
+    c->version = SSL_get_version(c->ssl);
+    c->cipher = SSL_get_cipher_name(c->ssl);
+    c->peer = SSL_get1_peer_certificate(c->ssl);
     c->open = true;
     return 0;
 }
@@ -459,6 +462,7 @@ static void let_go(conn *c)
 {
     lock(c);
     SSL_free(c->ssl);
+    X509_free(c->peer);
     weft__tls_empty(&c->in);
     weft__tls_empty(&c->out);
     weft__tls_empty(&c->now);
@@ -599,11 +603,67 @@ int weft_tls_server(weft_tls *t, weft_stream *s)
     return upgrade(t, s, NULL, 0, set_up_server);
 }
 
-const char *weft_tls_alpn(const weft_stream *s)
+/* NULL: the stream is not TLS. */
+static const conn *conn_of(const weft_stream *s)
 {
     weft_carrier of = s ? weft_stream_carrier(s) : (weft_carrier){ NULL, NULL };
-    const conn *c = of.ops == &ops ? of.self : NULL;
+    return of.ops == &ops ? of.self : NULL;
+}
+
+const char *weft_tls_alpn(const weft_stream *s)
+{
+    const conn *c = conn_of(s);
     return c && c->alpn[0] ? c->alpn : NULL;
+}
+
+const char *weft_tls_version(const weft_stream *s)
+{
+    const conn *c = conn_of(s);
+    return c ? c->version : NULL;
+}
+
+const char *weft_tls_cipher(const weft_stream *s)
+{
+    const conn *c = conn_of(s);
+    return c ? c->cipher : NULL;
+}
+
+int weft_tls_peer_name(const weft_stream *s, char *out, size_t bytes)
+{
+    const conn *c = conn_of(s);
+    if (!c || !out || bytes == 0)
+        return -EINVAL;
+    out[0] = 0;
+    if (!c->peer)
+        return 0;
+    ERR_set_mark(); /* what others have left in the thread's queue stays, and nothing of ours does */
+    BIO *b = BIO_new(BIO_s_mem());
+    int n = b ? X509_NAME_print_ex(b, X509_get_subject_name(c->peer), 0, XN_FLAG_RFC2253) : -1;
+    int rc = n < 0 ? -ENOMEM : (size_t)n >= bytes ? -ENOSPC : n;
+    if (rc > 0 && BIO_read(b, out, rc) != rc)
+        rc = -ENOMEM;
+    out[rc > 0 ? rc : 0] = 0;
+    BIO_free(b);
+    ERR_pop_to_mark();
+    return rc;
+}
+
+int weft_tls_peer_certificate(const weft_stream *s, void *out, size_t bytes)
+{
+    const conn *c = conn_of(s);
+    if (!c || !out)
+        return -EINVAL;
+    if (!c->peer)
+        return 0;
+    ERR_set_mark();
+    unsigned char *der = NULL;
+    int n = i2d_X509(c->peer, &der);
+    int rc = n <= 0 ? -ENOMEM : (size_t)n > bytes ? -ENOSPC : n;
+    if (rc > 0)
+        memcpy(out, der, (size_t)rc);
+    OPENSSL_free(der);
+    ERR_pop_to_mark();
+    return rc;
 }
 
 /* "host:port" without the port and without brackets; false: there is no host. */

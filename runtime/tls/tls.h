@@ -96,7 +96,10 @@ BIO *weft__tls_bio(struct weft__tls_buffer *b);
 struct weft__tls_conn {
     weft_tls *tls;
     char host[WEFT__TLS_NAME]; /* a client's; empty: none */
-    char alpn[WEFT__TLS_NAME]; /* written in the handshake; empty: none */
+    /* Written at the end of the handshake. */
+    char alpn[WEFT__TLS_NAME]; /* empty: none */
+    const char *version, *cipher; /* OpenSSL's; NULL: not yet */
+    X509 *peer;                /* what the other side has shown; NULL: nothing */
     weft_carrier below;
     /* Under the lock. */
     pthread_mutex_t lock;
