@@ -889,6 +889,45 @@ static int take_sleepy(void *arg)
     return rc;
 }
 
+/* What is sent, thrown or closed while it is between two waits. */
+static int waits_between(weft_gen *g, void *arg)
+{
+    long v = 0;
+    int *closed = arg;
+    for (;;) {
+        int rc = YIELD(g, v);
+        v = rc == -EAGAIN ? 100 : (long)(intptr_t)weft_gen_sent(g);
+        if (rc < 0 && rc != -EAGAIN) {
+            *closed = weft_sleep(weft_us(100)) == 0 ? rc : 1; /* its cleanup may wait, too */
+            return rc;
+        }
+        if ((rc = weft_sleep(weft_us(100))) < 0)
+            return rc;
+    }
+}
+
+static int send_and_throw(void *arg)
+{
+    weft_gen *g;
+    long v = -1;
+    EXPECT(weft_gen_create(&g, waits_between, arg, sizeof v, NULL) == 0);
+    EXPECT(NEXT(g, v) == 1 && v == 0);
+    for (long i = 1; i < 20; i++) {
+        EXPECT(weft_gen_send(g, (void *)(intptr_t)i, &v, sizeof v) == 1 && v == i);
+        EXPECT(weft_gen_throw(g, -EAGAIN, &v, sizeof v) == 1 && v == 100);
+    }
+    EXPECT(weft_gen_throw(g, -EPROTO, &v, sizeof v) == -EPROTO && *(int *)arg == -EPROTO);
+    weft_gen_destroy(&g);
+    return 0;
+}
+
+START_TEST(a_body_that_waits_is_sent_to_and_thrown_into)
+{
+    int closed = 0;
+    AS_EXPECTED(weft_run(send_and_throw, &closed, ON(1 + _i)));
+}
+END_TEST
+
 START_TEST(a_body_may_wait)
 {
     struct seen s = { 0 };
@@ -1782,6 +1821,7 @@ int main(void)
     tcase_add_loop_test(everywhere, the_end_of_its_scope_closes_it, 0, PLACES);
     tcase_add_loop_test(everywhere, a_scope_that_is_dropped_closes_it, 0, PLACES);
     tcase_add_loop_test(everywhere, a_body_may_wait, 0, PLACES);
+    tcase_add_loop_test(everywhere, a_body_that_waits_is_sent_to_and_thrown_into, 0, 2);
     tcase_add_loop_test(everywhere, the_consumers_deadline_is_the_bodys, 0, PLACES);
     tcase_add_loop_test(everywhere, cleanup_may_wait, 0, PLACES);
     tcase_add_loop_test(everywhere, cleanup_in_a_cancelled_scope_needs_a_shield, 0, PLACES);

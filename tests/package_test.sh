@@ -267,7 +267,7 @@ E
     # shellcheck disable=SC2046 # a list of words
     quietly "pkg-config weft-tls" "$compiler" "$work/tls/user.c" $(pkg-config --cflags --libs weft-tls) -o "$work/by_pkg_config"
     try "pkg-config weft-tls" malloc shared "$work/by_pkg_config"
-    if nm -D --defined-only "$library/libweft-tls.so" | awk '{ print $3 }' | grep -vE '^(WEFT_0|weft_tls_[a-z]+@@WEFT_0)$'; then
+    if nm -D --defined-only "$library/libweft-tls.so" | awk '{ print $3 }' | grep -vE '^(WEFT_0|weft_tls_[a-z_]+@@WEFT_0)$'; then
         fail "libweft-tls.so shows these"
     fi
     passed "libweft-tls.so shows weft_tls_* only"

@@ -640,6 +640,33 @@ START_TEST(ending_a_scope_that_is_not_open_or_anothers_is_refused)
 }
 END_TEST
 
+/* A cancel of a scope that is not open does nothing, nor does it to the next one in that place. */
+static int cancel_oddly(void *arg)
+{
+    int *seen = arg;
+    weft_scope s = { { 0 } };
+    weft_scope_cancel(&s, "before");
+    weft_scope_begin(&s, WEFT_NEVER);
+    seen[0] = weft_check();
+    seen[1] = weft_scope_end(&s, 0);
+    weft_scope_cancel(&s, "after");
+    weft_scope_cancel(&s, "after that");
+    seen[2] = weft_check();
+    weft_scope_begin(&s, WEFT_NEVER);
+    seen[3] = weft_yield();
+    seen[4] = weft_scope_end(&s, seen[3]);
+    return 0;
+}
+
+START_TEST(a_cancel_before_the_begin_or_after_the_end_is_none)
+{
+    int seen[5] = { 1, 1, 1, 1, 1 };
+    ck_assert_int_eq(weft_run(cancel_oddly, seen, ON(1)), 0);
+    for (int i = 0; i < COUNT(seen); i++)
+        ck_assert_int_eq(seen[i], 0);
+}
+END_TEST
+
 /* -- deadlines -- */
 
 struct deadlines {
@@ -1920,6 +1947,24 @@ START_TEST(a_failure_in_a_dropped_scope_is_reported)
 }
 END_TEST
 
+static void drop_without_a_hook(void *arg)
+{
+    struct dropped d = { 0 };
+    (void)arg;
+    weft_ignore(weft_run(drop_with_failure, &d, ON(2)));
+}
+
+/* */
+START_TEST(without_a_hook_a_failure_is_one_line_on_stderr)
+{
+    struct death d = die(drop_without_a_hook, NULL);
+    const char *line = strstr(d.text, "weft: failure: task ");
+    ck_assert_ptr_nonnull(line);
+    ck_assert_ptr_nonnull(strstr(line, ": cleaning up went wrong (-33)\n"));
+    ck_assert_ptr_null(strstr(line + 1, "weft: "));
+}
+END_TEST
+
 /* -- a forgotten end -- */
 
 static int forget_inner(void *arg)
@@ -2074,6 +2119,7 @@ int main(void)
     tcase_add_test(tc, waiting_for_a_scope_that_is_not_ones_innermost_is_refused);
     tcase_add_test(tc, spawning_into_a_scope_that_is_not_open_is_refused);
     tcase_add_loop_test(tc, ending_a_scope_that_is_not_open_or_anothers_is_refused, 0, 2);
+    tcase_add_test(tc, a_cancel_before_the_begin_or_after_the_end_is_none);
     tc = add_case(s, "deadlines");
     tcase_add_loop_test(tc, an_inner_deadline_ends_only_the_inner_scope, 0, counts);
     tcase_add_loop_test(tc, an_outer_deadline_passes_through_the_inner_scope, 0, counts);
@@ -2106,6 +2152,8 @@ int main(void)
     tcase_add_loop_test(
             tc, leaving_a_declared_scope_cancels_and_awaits_its_children, 0, COUNT(ways_out));
     tcase_add_test(tc, a_failure_in_a_dropped_scope_is_reported);
+    if (forking())
+        tcase_add_test(tc, without_a_hook_a_failure_is_one_line_on_stderr);
     tc = add_case(s, "forgotten end");
     tcase_add_loop_test(tc, a_forgotten_end_aborts_naming_the_scopes, 0, COUNT(forgotten));
     if (forking())

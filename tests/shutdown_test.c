@@ -270,6 +270,34 @@ START_TEST(the_second_signal_ends_the_process)
 }
 END_TEST
 
+/* No third one is needed. Under ThreadSanitizer two become one while it keeps them back. */
+static void *send_two(void *arg)
+{
+    struct told *t = arg;
+    wait_for(&t->began, 1);
+    raise(t->inside);
+    raise(t->inside);
+    for (int64_t end = weft_after(LIMIT); weft_now() < end;)
+        usleep(1000);
+    _exit(3);
+}
+
+static void die_of_two(void *arg)
+{
+    struct told t = { .inside = *(int *)arg };
+    pthread_t thread;
+    pthread_create(&thread, NULL, send_two, &t);
+    weft_ignore(weft_run(stuck, &t, &stopping));
+}
+
+START_TEST(two_signals_are_enough)
+{
+    static const int signals[] = { SIGINT, SIGTERM };
+    struct death d = die(die_of_two, (void *)(uintptr_t)&signals[_i]);
+    ck_assert_msg(d.signal == signals[_i], "signal %d, status %d: %s", d.signal, d.status, d.text);
+}
+END_TEST
+
 static void die_unasked(void *arg)
 {
     struct told t = { .inside = SIGINT };
@@ -380,6 +408,8 @@ int main(void)
     tcase_add_test(tc, a_signal_reaches_each_runtime_that_asked);
     tcase_add_test(tc, signals_that_were_not_asked_for_are_left_alone);
     tcase_add_loop_test(tc, the_second_signal_ends_the_process, 0, 2);
+    if (!TSAN)
+        tcase_add_loop_test(tc, two_signals_are_enough, 0, 2);
     if (!TSAN) /* a worker's signals are blocked, so it has to come to the thread that waits for it all */
         tcase_add_test(tc, sigquit_writes_what_all_do);
     return run_suite(s);
