@@ -6,6 +6,7 @@
 
 #include <netdb.h>
 #include <netinet/in.h>
+#include <sys/stat.h>
 
 static const int counts[] = { 1, 2, 4 };
 static struct gate gate = GATE_INIT;
@@ -210,37 +211,51 @@ START_TEST(who_began_a_look_up_may_leave_at_once_and_the_others_get_the_answer)
 }
 END_TEST
 
+enum { DEAD = 100 };
+
+/* neither timers nor files. */
 static int nothing_else_waits(void *arg)
 {
     struct crowd *c = arg;
-    char names[MANY][16];
+    static struct look looks[DEAD];
+    char names[DEAD][16];
+    struct stat st;
     weft_scope s, t;
     weft_scope_begin(&s, WEFT_NEVER);
-    for (int i = 0; i < MANY; i++) {
+    for (int i = 0; i < DEAD; i++) {
         snprintf(names[i], sizeof names[i], "slow%d:1", i);
-        c->looks[i].where = names[i];
-        weft_spawn(&s, look, &c->looks[i]);
+        looks[i] = (struct look){ .where = names[i] };
+        weft_spawn(&s, look, &looks[i]);
     }
     wait_for(&gate.waiting, 1);
-    c->rc[0] = weft_sleep(weft_ms(1));
+    c->late = LIMIT;
+    for (int i = 0; i < 100 && c->rc[0] == 0 && c->late >= weft_ms(5); i++) { /* the machine may be busy */
+        int64_t due = weft_after(weft_ms(1));
+        c->rc[0] = weft_sleep_until(due);
+        c->late = weft_now() - due < c->late ? weft_now() - due : c->late;
+    }
+    c->rc[3] = weft_fs_stat("/", &st);
     weft_scope_begin(&t, weft_ms(5));
-    c->rc[1] = weft_scope_end(&t, weft_resolve("slowest:1", c->looks[0].out, 1));
+    weft_addr a;
+    c->rc[1] = weft_scope_end(&t, weft_resolve("slowest:1", &a, 1));
     weft_scope_cancel(&s, NULL);
     weft_ignore(weft_scope_end(&s, 0)); /* while the gate is shut */
     c->rc[2] = gate.open;
     gate_open(&gate);
+    for (int i = 0; i < DEAD; i++)
+        EXPECT(looks[i].rc == -ECANCELED);
     return 0;
 }
 
 START_TEST(a_dead_resolver_keeps_nobody)
 {
     struct crowd c = { .late = 0 };
-    ck_assert_int_eq(weft_run(nothing_else_waits, &c, ON(counts[_i])), 0);
+    AS_EXPECTED(weft_run(nothing_else_waits, &c, ON(counts[_i])));
     ck_assert_int_eq(c.rc[0], 0);
+    ck_assert_int_lt(c.late, weft_ms(5));
     ck_assert_int_eq(c.rc[1], -ETIMEDOUT);
     ck_assert_int_eq(c.rc[2], 0);
-    for (int i = 0; i < MANY; i++)
-        ck_assert_int_eq(c.looks[i].rc, -ECANCELED);
+    ck_assert_int_eq(c.rc[3], 0);
 }
 END_TEST
 
