@@ -98,6 +98,27 @@ START_TEST(what_is_above_or_beside_the_mount_does_not_count)
 }
 END_TEST
 
+/* B-011, C-24 */
+START_TEST(a_quota_that_changes_is_read_anew)
+{
+    static const struct {
+        const char *group, *above;
+        int quota;
+    } then[] = { { "200000 100000", "max 100000", 2 }, { "400000 100000", "max 100000", 4 },
+        { "400000 100000", "300000 100000", 3 }, { "max 100000", "300000 100000", 3 }, { "max 100000", "max 100000", 0 },
+        { "100000 100000", "max 100000", 1 } };
+    groups("0::/service\n", V2_LINE("/", "/sys/fs/cgroup"));
+    for (int i = 0; i < COUNT(then); i++) {
+        write_file("sys/fs/cgroup/service/cpu.max", then[i].group);
+        write_file("sys/fs/cgroup/cpu.max", then[i].above);
+        ck_assert_int_eq(weft__cpus_quota(root), then[i].quota);
+    }
+    groups("0::/moved\n", V2_LINE("/", "/sys/fs/cgroup")); /* and a group that is another */
+    write_file("sys/fs/cgroup/moved/cpu.max", "500000 100000");
+    ck_assert_int_eq(weft__cpus_quota(root), 5);
+}
+END_TEST
+
 START_TEST(a_group_without_the_file_is_passed_over)
 {
     groups("0::/a/b/c\n", V2_LINE("/", "/sys/fs/cgroup"));
@@ -579,6 +600,7 @@ int main(void)
     tcase_add_loop_test(tc, v2_rounds_up_and_max_is_none, 0, COUNT(values));
     tcase_add_test(tc, the_least_of_all_groups_above_counts);
     tcase_add_test(tc, what_is_above_or_beside_the_mount_does_not_count);
+    tcase_add_test(tc, a_quota_that_changes_is_read_anew);
     tcase_add_test(tc, a_group_without_the_file_is_passed_over);
     tcase_add_test(tc, a_process_in_the_root_group_reads_the_mount_itself);
     tcase_add_test(tc, a_container_sees_its_own_group_as_the_mount);

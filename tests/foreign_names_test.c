@@ -394,6 +394,16 @@ START_TEST(the_family_that_answers_is_taken)
     fill_queue("[::1]", port);
     a = connect_to("both.test", port, weft_ms(10), n); /* [::1] is silent: it is raced */
     ck_assert(a.rc >= 0 && strncmp(a.peer, "127.0.0.1:", 10) == 0 && a.took >= weft_ms(10));
+    /* B-058: by default it is begun after 250 ms. Once that has to be so: how long the machine takes itself is chance. */
+    bool timed = !TSAN && !ASAN && !chaos();
+    int64_t best = INT64_MAX;
+    for (int i = 0; i < 50 && best >= weft_ms(300) && (timed || i == 0); i++) {
+        a = connect_to("both.test", port, 0, n);
+        ck_assert(a.rc >= 0 && strncmp(a.peer, "127.0.0.1:", 10) == 0 && a.took >= weft_ms(250));
+        best = a.took < best ? a.took : best;
+    }
+    if (timed)
+        ck_assert_int_lt(best, weft_ms(300));
     weft_close(four);
     weft_close(six);
     foreign_stop(&server);

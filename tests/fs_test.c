@@ -4,6 +4,7 @@
 
 #include <limits.h>
 #include <sys/stat.h>
+#include <sys/uio.h>
 
 #include "base/fault.h"
 
@@ -665,6 +666,95 @@ START_TEST(much_that_is_in_memory_does_not_keep_the_worker)
 }
 END_TEST
 
+/* -- a slow disk: B-063 -- */
+
+enum { READ_MS = 20, READERS = 16, WAKES = 100 };
+
+static atomic_int disk_is_slow, slow_reads;
+
+/* Both stand in front of libc's: while the disk is slow nothing is in memory, and a read keeps its thread. */
+ssize_t preadv2(int fd, const struct iovec *v, int n, off_t at, int flags)
+{
+    if (atomic_load(&disk_is_slow) && (flags & RWF_NOWAIT)) {
+        errno = EAGAIN;
+        return -1;
+    }
+    return syscall(SYS_preadv2, fd, v, (long)n, (long)at, 0L, (long)flags);
+}
+
+ssize_t pread(int fd, void *buf, size_t n, off_t at)
+{
+    if (atomic_load(&disk_is_slow)) {
+        atomic_fetch_add(&slow_reads, 1);
+        usleep(1000 * READ_MS);
+    }
+    return syscall(SYS_pread64, fd, buf, n, (long)at);
+}
+
+struct beside {
+    int fd, woken, late; /* late: by half of what a read takes */
+    atomic_int stop;
+};
+
+static int read_slowly(void *arg)
+{
+    struct beside *b = arg;
+    char page[4096];
+    while (!atomic_load(&b->stop)) {
+        memset(page, 0, sizeof page);
+        EXPECT(weft_fs_pread(b->fd, page, sizeof page, 0) == (int)sizeof page);
+        EXPECT(page[0] == 'x' && page[4095] == 'x');
+    }
+    return 0;
+}
+
+static int wake_beside_reads(void *arg)
+{
+    struct beside *b = arg;
+    static char page[4096];
+    weft_scope s;
+    b->woken = b->late = 0;
+    atomic_store(&b->stop, 0);
+    atomic_store(&slow_reads, 0);
+    memset(page, 'x', sizeof page);
+    EXPECT(weft_fs_store(in_dir("slow"), page, sizeof page, 0600) == 0);
+    EXPECT((b->fd = weft_fs_open(in_dir("slow"), O_RDONLY, 0)) >= 0);
+    atomic_store(&disk_is_slow, 1);
+    weft_scope_begin(&s, WEFT_NEVER);
+    for (int i = 0; i < READERS; i++)
+        weft_spawn(&s, read_slowly, b);
+    int rc = wait_for(&slow_reads, 1) ? 0 : -ETIME;
+    while (rc == 0 && b->woken < WAKES && b->late <= WAKES / 100) {
+        int64_t due = weft_after(weft_us(500));
+        rc = weft_sleep_until(due);
+        b->late += weft_now() - due >= weft_ms(READ_MS / 2);
+        b->woken++;
+    }
+    atomic_store(&b->stop, 1);
+    rc = weft_scope_end(&s, rc);
+    atomic_store(&disk_is_slow, 0);
+    EXPECT(weft_close(b->fd) == 0);
+    return rc;
+}
+
+/* 99 of 100 are in time. The machine's delays are no reads: once it has to be so. */
+START_TEST(timers_are_in_time_beside_a_slow_disk)
+{
+    struct beside b = { .late = WAKES };
+    bool timed = !TSAN && !ASAN && !chaos();
+    int64_t end = weft_after(LIMIT);
+    do {
+        dir_make();
+        int rc = weft_run(wake_beside_reads, &b, ON(_i + 1));
+        dir_remove();
+        AS_EXPECTED(rc);
+        ck_assert_int_gt(atomic_load(&slow_reads), 0);
+    } while (timed && b.late > WAKES / 100 && weft_now() < end);
+    if (timed)
+        ck_assert_int_le(b.late, WAKES / 100);
+}
+END_TEST
+
 int main(void)
 {
     Suite *s = suite_create("fs");
@@ -677,6 +767,7 @@ int main(void)
     tcase_add_test(tc, a_list_that_is_not_read_to_its_end_is_closed);
     tcase_add_test(tc, many_tasks_read_one_file);
     tcase_add_test(tc, much_that_is_in_memory_does_not_keep_the_worker);
+    tcase_add_loop_test(tc, timers_are_in_time_beside_a_slow_disk, 0, 2);
     tc = add_case(s, "trouble");
     tcase_add_test(tc, errors_are_the_kernels_and_leave_nothing_behind);
     tcase_add_test(tc, a_full_disk_leaves_the_old_file);

@@ -532,6 +532,71 @@ START_TEST(a_program_within_its_groups_memory_lives)
 }
 END_TEST
 
+/* ---- processors: B-011 */
+
+static int count_workers(void *arg)
+{
+    *(int *)arg = weft_stats(NULL, NULL, 0);
+    return 0;
+}
+
+/* Of a group that the process is in a child of. */
+static bool set_quota(const char *dir, const char *v2, const char *v1)
+{
+    return write_to(dir, "cpu.max", v2) || write_to(dir, "cpu.cfs_quota_us", v1);
+}
+
+static void live_by_a_quota(void *arg)
+{
+    char pid[32], child[160];
+    int one = 0, two = 0;
+    weft_runtime *rt;
+    unsetenv("WEFT_WORKERS");
+    snprintf(pid, sizeof pid, "%d", (int)getpid());
+    snprintf(child, sizeof child, "%s/child", (const char *)arg);
+    if (weft_cpus() < 2 || !set_quota(arg, "100000 100000", "100000") || !write_to(child, "cgroup.procs", pid))
+        _exit(SKIPPED);
+    if (weft_cpus() != 1 || weft_run(count_workers, &one, NULL) != 0 || one != 1)
+        _exit(1);
+    if (weft_runtime_create(&rt, NULL) != 0 || weft_stats(rt, NULL, 0) != 1)
+        _exit(2);
+    if (!set_quota(arg, "150000 100000", "150000"))
+        _exit(SKIPPED);
+    if (weft_cpus() != 2 || weft_run(count_workers, &two, NULL) != 0 || two != 2)
+        _exit(3);
+    int still = weft_stats(rt, NULL, 0); /* as report.h says */
+    weft_runtime_destroy(&rt);
+    _exit(still == 1 ? 0 : 4);
+}
+
+START_TEST(a_quota_bounds_the_workers_and_is_read_anew)
+{
+    static const char *const roots[] = { "/sys/fs/cgroup/cpu", "/sys/fs/cgroup" };
+    char dir[128], child[160];
+    bool made = false;
+    for (int i = 0; i < COUNT(roots) && !made; i++) {
+        snprintf(dir, sizeof dir, "%s/weft-quota-test-%d", roots[i], (int)getpid());
+        snprintf(child, sizeof child, "%s/child", dir);
+        made = access(roots[i], W_OK) == 0 && mkdir(dir, 0755) == 0;
+    }
+    if (!made) {
+        fprintf(stderr, "skipped: no control group can be made\n");
+        return;
+    }
+    made = mkdir(child, 0755) == 0;
+    struct death d = die(live_by_a_quota, dir);
+    for (int i = 0; i < 100 && rmdir(child) < 0; i++)
+        usleep(1000);
+    for (int i = 0; i < 100 && rmdir(dir) < 0; i++)
+        usleep(1000);
+    ck_assert_int_eq(d.signal, 0);
+    if (!made || d.status == SKIPPED)
+        fprintf(stderr, "skipped: one processor, or the control group takes no quota or no process\n");
+    else
+        ck_assert_msg(d.status == 0, "exit code %d", d.status);
+}
+END_TEST
+
 int main(void)
 {
     Suite *s = suite_create("limits");
@@ -545,6 +610,8 @@ int main(void)
     tcase_add_loop_test(tc, without_descriptors_what_needs_none_goes_on, 0, 2);
     tc = add_case(s, "threads");
     tcase_add_test(tc, without_threads_a_start_and_a_blocking_call_say_so);
+    tc = add_case(s, "processors");
+    tcase_add_test(tc, a_quota_bounds_the_workers_and_is_read_anew);
     tc = add_case(s, "memory");
     if (!TSAN && !ASAN) { /* whose shadow takes up terabytes of addresses */
         tcase_add_test(tc, without_address_space_a_program_is_told);

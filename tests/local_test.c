@@ -460,6 +460,67 @@ START_TEST(a_main_inherits_from_its_thread)
 }
 END_TEST
 
+/* ---- callbacks of a task's end: B-081 */
+
+struct ended {
+    struct box *b;
+    weft_scope *s;
+    atomic_int go, called, child;
+};
+
+static int finds_nothing(void *arg)
+{
+    struct ended *e = arg;
+    must(value_of(&handed) == -1 && value_of(&own) == -1);
+    atomic_fetch_add(&e->child, 1);
+    return 0;
+}
+
+static void at_the_end(void *arg)
+{
+    struct ended *e = arg;
+    must(weft_task_self() == 0);
+    must(weft_local_get(&handed) == NULL && weft_local_get(&own) == NULL);
+    must(weft_local_set(&handed, &e->b[3]) == -ENOMEM && weft_local_set(&own, &e->b[3]) == -ENOMEM);
+    must(weft_local_get(&handed) == NULL && weft_local_get(&own) == NULL);
+    must(weft_spawn(e->s, finds_nothing, e) > 0);
+    atomic_fetch_add(&e->called, 1);
+}
+
+static int ends_with_values(void *arg)
+{
+    struct ended *e = arg;
+    must(value_of(&handed) == 0 && weft_local_set(&own, &e->b[2]) == 0);
+    return wait_for(&e->go, 1) ? 0 : -ETIME;
+}
+
+static int register_for_an_end(void *arg)
+{
+    struct ended *e = arg;
+    weft_scope s;
+    must(weft_local_set(&handed, &e->b[0]) == 0 && weft_local_set(&own, &e->b[1]) == 0);
+    weft_scope_begin(&s, WEFT_NEVER);
+    e->s = &s;
+    weft_task t = weft_spawn(&s, ends_with_values, e);
+    must(weft_task_on_done(t, at_the_end, e) == 0);
+    atomic_store(&e->go, 1);
+    int rc = weft_scope_end(&s, 0);
+    must(value_of(&handed) == 0 && value_of(&own) == 1);
+    return rc;
+}
+
+START_TEST(a_callback_of_a_tasks_end_finds_none)
+{
+    struct box b[4] = { BOX(0), BOX(1), BOX(2), BOX(3) };
+    struct ended e = { .b = b };
+    run_at(_i, register_for_an_end, &e);
+    ck_assert_int_eq(atomic_load(&e.called), 1);
+    ck_assert_int_eq(atomic_load(&e.child), 1);
+    ck_assert_int_eq(atomic_load(&dropped), 3);
+    ck_assert(atomic_load(&b[3].alive)); /* what was not set stays the callback's */
+}
+END_TEST
+
 /* ---- generators */
 
 static int says_value(weft_gen *g, void *arg)
@@ -587,6 +648,7 @@ int main(void)
     tcase_add_loop_test(tasks, a_call_in_the_pool_finds_what_a_child_would, 1, PLACES);
     tcase_add_loop_test(tasks, a_call_that_was_left_keeps_its_values, 1, PLACES);
     tcase_add_test(tasks, a_main_inherits_from_its_thread);
+    tcase_add_loop_test(tasks, a_callback_of_a_tasks_end_finds_none, 1, PLACES);
     tcase_add_loop_test(tasks, a_body_finds_its_consumers_values, 1, PLACES);
     tcase_add_test(tasks, without_memory_nothing_is_lost);
     return run_suite(s);

@@ -163,6 +163,60 @@ START_TEST(so_does_that_of_a_runtime_that_ends)
 }
 END_TEST
 
+/* -- one that goes deep among others that do not: B-015 -- */
+
+struct among {
+    int n;
+    atomic_int there;
+    long kib[4]; /* at first; with the others; with the deep one; with as many others again */
+};
+
+static int stay_flat(void *arg)
+{
+    atomic_fetch_add(&((struct among *)arg)->there, 1);
+    return weft_sleep(weft_sec(3600));
+}
+
+static int go_deep(void *arg)
+{
+    weft_ignore(use_stack(60000)); /* nearly all that is guaranteed */
+    return stay_flat(arg);
+}
+
+static int go_deep_among_others(void *arg)
+{
+    weft_fn *const kinds[] = { stay_flat, go_deep, stay_flat };
+    struct among *m = arg;
+    const int n[] = { m->n, 1, m->n };
+    int there = 0;
+    bool all = true;
+    weft_scope s;
+    weft_scope_begin(&s, WEFT_NEVER);
+    m->kib[0] = resident_kib();
+    for (int k = 0; k < COUNT(kinds); k++) {
+        for (int i = 0; i < n[k]; i++)
+            weft_spawn(&s, kinds[k], m);
+        there += n[k];
+        all = all && wait_for(&m->there, there);
+        m->kib[k + 1] = resident_kib();
+    }
+    weft_scope_cancel(&s, NULL);
+    return weft_scope_end(&s, all ? 0 : -ETIME);
+}
+
+START_TEST(one_that_goes_deep_costs_its_own_stack)
+{
+    enum { ITS_OWN = 64, NOISE = 2048 }; /* KiB: the kernel counts by threads; tables grow */
+    struct among m = { .n = getenv("WEFT_TEST_LONG") ? 50000 : many(10000, 2000, 1000) };
+    ck_assert_int_eq(weft_run(go_deep_among_others, &m, ON(_i + 1)), 0);
+    long others = m.kib[1] - m.kib[0], deep = m.kib[2] - m.kib[1], again = m.kib[3] - m.kib[2];
+    if (SANITIZED)
+        return;
+    ck_assert_msg(deep <= ITS_OWN + NOISE, "the deep one: %ld KiB", deep);
+    ck_assert_msg(again <= others + others / 4 + NOISE, "%d others: %ld KiB, and then %ld", m.n, others, again);
+}
+END_TEST
+
 /* -- ids and tokens -- */
 
 static int compare_ids(const void *a, const void *b)
@@ -421,6 +475,8 @@ int main(void)
     TCase *tc = add_case(s, "comes back");
     tcase_add_loop_test(tc, the_memory_of_a_burst_comes_back, 0, COUNT(bursts));
     tcase_add_test(tc, so_does_that_of_a_runtime_that_ends);
+    tc = add_case(s, "one among others");
+    tcase_add_loop_test(tc, one_that_goes_deep_costs_its_own_stack, 0, 3);
     tc = add_case(s, "ids and tokens");
     tcase_add_test(tc, ids_of_ended_tasks_have_ended_after_a_trim_and_do_not_come_again);
     tcase_add_test(tc, a_token_fired_after_a_trim_is_too_late);

@@ -280,6 +280,25 @@ START_TEST(where_several_are_refused_each_is_asked_for_alone)
 }
 END_TEST
 
+/* C-14 */
+START_TEST(many_guarded_stacks_are_few_mappings)
+{
+    enum { MOST = 5000, FEW = 16 };
+    struct weft__stack_pool p = { .made = 0 };
+    struct weft__stack_cache c = { .idle = { NULL } };
+    int before = mappings_now();
+    for (int i = 0; i < MOST; i++) {
+        struct weft__stack *k = get(&p, &c, _i);
+        ck_assert_ptr_nonnull(k);
+        k->low[0] = 1;
+    }
+    int more = mappings_now() - before;
+    if (!ati_load(&p.by_map)) /* Linux 6.13 and newer; before, two for each */
+        ck_assert_int_le(more, FEW);
+    weft__stack_pool_fini(&p);
+}
+END_TEST
+
 /* -- guards -- */
 
 struct poke {
@@ -359,8 +378,8 @@ struct limited {
 static void count_report(const weft_report *r, void *arg)
 {
     struct limited *l = arg;
-    if (strcmp(r->what, "no-stack") == 0)
-        atomic_fetch_add(&l->reports, 1);
+    if (strcmp(r->what, "no-stack") == 0) /* C-14: it says what can be done */
+        atomic_fetch_add(&l->reports, strstr(r->text, "vm.max_map_count") ? 1 : 100);
 }
 
 static int hold_a_stack(void *arg)
@@ -503,6 +522,60 @@ START_TEST(an_overflow_names_the_task)
 }
 END_TEST
 
+/* B-104: it is named among many that wait. */
+struct crowd {
+    int n;
+    atomic_int waiting;
+};
+
+static int wait_in_the_crowd(void *arg)
+{
+    atomic_fetch_add((atomic_int *)arg, 1);
+    return weft_sleep_until(WEFT_NEVER);
+}
+
+static int overflow_and_say_who(void *arg)
+{
+    enum overflow how = PLAIN;
+    (void)arg;
+    dprintf(2, "culprit %lld\n", (long long)weft_task_self());
+    return overflow_now(&how);
+}
+
+static int one_of_many(void *arg)
+{
+    struct crowd *c = arg;
+    weft_scope s;
+    weft_scope_begin(&s, WEFT_NEVER);
+    for (int i = 0; i < 2 * c->n; i++) {
+        if (i == c->n && !wait_for(&c->waiting, c->n))
+            return weft_scope_end(&s, -ETIME);
+        weft_spawn_with(&s, wait_in_the_crowd, &c->waiting, &(weft_spawn_options){ .name = "bystander" });
+    }
+    bool all = wait_for(&c->waiting, 2 * c->n);
+    weft_spawn_with(&s, overflow_and_say_who, c, &(weft_spawn_options){ .name = "culprit" });
+    return weft_scope_end(&s, all ? 0 : -ETIME);
+}
+
+static void overflow_of_many(void *arg)
+{
+    weft_ignore(weft_run(one_of_many, arg, ON(2)));
+}
+
+START_TEST(an_overflow_among_many_names_that_one)
+{
+    struct crowd c = { .n = fewer(500, 5000) };
+    struct death d = die(overflow_of_many, &c);
+    long long id = 0;
+    char who[64];
+    ck_assert_int_eq(d.signal, SIGSEGV);
+    ck_assert_msg(sscanf(d.text, "culprit %lld", &id) == 1, "it said \"%s\"", d.text);
+    snprintf(who, sizeof who, "stack overflow in task %lld \"culprit\"", id);
+    ck_assert_msg(strstr(d.text, who) != NULL, "it said \"%s\"", d.text);
+    ck_assert_msg(!strstr(d.text, "bystander"), "it said \"%s\"", d.text);
+}
+END_TEST
+
 static const struct {
     const char *value;
     enum overflow how;
@@ -538,9 +611,13 @@ struct depth {
     atomic_int ran;
 };
 
+/* Between which addresses the last one that went down did so. */
+static uintptr_t began_at, came_to;
+
 static NOINLINE int go_down(int bytes)
 {
     char here[1024];
+    came_to = (uintptr_t)here;
     here[0] = here[1023] = (char)(bytes | 1);
     __asm__ volatile("" : : "r"(here) : "memory"); /* a frame for each, also by a compiler that would make a loop of it */
     int below = bytes > 2048 ? go_down(bytes - 1100) : 0;
@@ -551,19 +628,31 @@ static NOINLINE int go_down(int bytes)
 static int use_some(void *arg)
 {
     struct depth *d = arg;
+    began_at = (uintptr_t)__builtin_frame_address(0);
     weft_ignore(go_down(d->bytes));
     atomic_fetch_add(&d->ran, 1);
     return 0;
 }
 
+static int spawn_depths(void *arg);
+
+/* C-15, B-017: who it was, where it was spawned, and how much that was, to some frames of weft's own. */
 static void count_stack_reports(const weft_report *r, void *arg)
 {
     struct depth *d = arg;
+    void *site = NULL, *fn = NULL;
+    unsigned long used = 0, own = (unsigned long)(began_at - came_to);
     if (strcmp(r->what, "stack") != 0)
         return;
     d->reports++;
     if (strcmp(r->task_name, "deep") != 0 || !strstr(r->text, " of 65536 bytes"))
         d->reports += 100;
+    if (sscanf(r->text, "spawned at %p, function %p, used with what it joined by a call %lu", &site, &fn, &used) != 3)
+        d->reports += 1000;
+    if (used < own || used > own + 2048)
+        d->reports += 10000;
+    if (fn != (void *)(uintptr_t)use_some || (uintptr_t)site - (uintptr_t)spawn_depths > 4096)
+        d->reports += 100000;
 }
 
 /* Each is waited for before it is joined: it has a stack of its own. The deep ones leave theirs to others. */
@@ -686,6 +775,8 @@ int main(void)
     tcase_add_test(tc, who_needs_few_stacks_does_not_pay_for_more);
     tcase_add_test(tc, what_is_made_at_once_has_its_top_page_and_no_other);
     tcase_add_loop_test(tc, where_several_are_refused_each_is_asked_for_alone, 0, 2);
+    if (!chaos() && !ASAN && !TSAN) /* which map, too */
+        tcase_add_loop_test(tc, many_guarded_stacks_are_few_mappings, 0, 3);
     tc = add_case(s, "guards");
     if (forking())
         tcase_add_test(tc, the_guard_cannot_be_touched_and_the_byte_above_it_can);
@@ -693,6 +784,7 @@ int main(void)
     tc = add_case(s, "overflow");
     if (forking() && !ASAN && !TSAN) { /* whose own handlers report it */
         tcase_add_loop_test(tc, an_overflow_names_the_task, 0, NOT_OVERFLOW + 1);
+        tcase_add_test(tc, an_overflow_among_many_names_that_one);
         tcase_add_test(tc, without_the_crash_report_nothing_is_said);
         tcase_add_loop_test(tc, the_environment_scales_all_stacks, 0, COUNT(scales));
     }

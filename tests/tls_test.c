@@ -1628,6 +1628,40 @@ START_TEST(without_memory_it_fails_and_leaves_nothing)
 }
 END_TEST
 
+/* B-064: a file arrives whole. */
+static int copy_a_file(void *arg)
+{
+    struct t *t = arg;
+    weft_stream *from = NULL;
+    weft_scope s;
+    uint64_t moved = 0;
+    EXPECT(open_pair(t) == 0 && make_client(t, NULL) == 0 && make_server(t, NULL) == 0);
+    EXPECT(shake(t) == 0 && t->rc[0] == 0 && t->rc[1] == 0);
+    int fd = weft_fs_open(in_folder("file"), O_RDONLY, 0);
+    EXPECT(fd >= 0 && weft_stream_open(&from, fd, NULL) == 0);
+    weft_scope_begin(&s, LIMIT);
+    weft_spawn(&s, taste_b, t);
+    int rc = weft_stream_copy(t->a, from, &moved);
+    EXPECT(weft_scope_end(&s, rc < 0 ? rc : weft_stream_flush(t->a)) == 0);
+    EXPECT(moved == t->bytes);
+    EXPECT(weft_stream_close(&from) == 0);
+    EXPECT(part(t) == 0);
+    let_go(t);
+    return 0;
+}
+
+START_TEST(a_file_goes_through_it_whole)
+{
+    struct t t = { .i = _i, .bytes = SCALED(1000003, 300007, 100003) };
+    FILE *f = fopen(in_folder("file"), "w");
+    ck_assert_ptr_nonnull(f);
+    for (size_t at = 0; at < t.bytes; at++)
+        putc((int)((at * 7 + at / 251) & 255), f); /* as taste() has it */
+    ck_assert_int_eq(fclose(f), 0);
+    check_run(copy_a_file, &t, ON(workers[_i / 2]));
+}
+END_TEST
+
 int main(void)
 {
     must(CRYPTO_set_mem_functions(test_malloc, test_realloc, test_free), "memory");
@@ -1666,6 +1700,7 @@ int main(void)
     tcase_add_loop_test(tc, other_programs_come_as_clients, 0, 3);
     tcase_add_loop_test(tc, a_client_goes_to_another_program, 0, 2);
     tcase_add_test(tc, without_memory_it_fails_and_leaves_nothing);
+    tcase_add_loop_test(tc, a_file_goes_through_it_whole, 0, 2 * COUNT(workers));
     int rc = run_suite(s);
     remove_files();
     return rc;
