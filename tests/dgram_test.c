@@ -1,5 +1,5 @@
 /* tests/dgram_test.c - datagrams: os/dgram.c. */
-#include "support.h"
+#include "sync_support.h"
 
 static const int counts[] = { 1, 2, 4 };
 
@@ -210,6 +210,167 @@ START_TEST(bad_arguments_are_refused_and_unix_datagrams_work)
 }
 END_TEST
 
+/* -- told to leave (B-031): a cancelled call has moved nothing, docs/cancellation.md -- */
+
+struct way {
+    int a, b; /* a receives what b sends */
+    char in[2][8];
+    struct iovec v[2];
+    struct mmsghdr many[2];
+    int told, filled, strange; /* what `a` has got: of the call's own, of what filled it, and else */
+};
+
+static int recv_one_of(void *arg)
+{
+    struct way *w = arg;
+    return weft_recv_from(w->a, w->in[0], sizeof w->in[0], NULL);
+}
+static int recv_many_of(void *arg)
+{
+    struct way *w = arg;
+    for (int i = 0; i < 2; i++)
+        w->v[i].iov_len = sizeof w->in[i];
+    return weft_recv_many(w->a, w->many, 2);
+}
+static int send_one_of(void *arg)
+{
+    struct way *w = arg;
+    return weft_send_to(w->b, "told", 4, NULL);
+}
+static int send_many_of(void *arg)
+{
+    struct way *w = arg;
+    for (int i = 0; i < 2; i++) {
+        memcpy(w->in[i], "told", 4);
+        w->v[i].iov_len = 4;
+    }
+    return weft_send_many(w->b, w->many, 2);
+}
+
+static const struct {
+    int (*call)(void *arg);
+    bool sends, many;
+} moves[] = { { recv_one_of, false, false }, { recv_many_of, false, true }, { send_one_of, true, false },
+    { send_many_of, true, true } };
+
+struct move {
+    int row;
+    bool gift_first; /* what it waits for comes before the cancel */
+};
+
+static bool open_way(struct way *w)
+{
+    char where[64];
+    memset(w, 0, sizeof *w);
+    for (int i = 0; i < 2; i++) {
+        w->v[i].iov_base = w->in[i];
+        w->many[i].msg_hdr.msg_iov = &w->v[i];
+        w->many[i].msg_hdr.msg_iovlen = 1;
+    }
+    snprintf(where, sizeof where, "unix:@weft-dgram-told-%d", (int)getpid());
+    w->a = weft_udp_open(where, NULL);
+    w->b = weft_udp_open(NULL, where);
+    return w->a >= 0 && w->b >= 0;
+}
+
+static void close_way(struct way *w)
+{
+    weft_ignore(weft_close(w->a));
+    weft_ignore(weft_close(w->b));
+}
+
+/* Takes all that has come, without a wait. */
+static void take_all(struct way *w)
+{
+    char buf[8];
+    for (int n; (n = read_now(w->a, buf, sizeof buf)) > 0;) {
+        w->told += n == 4 && memcmp(buf, "told", 4) == 0;
+        w->filled += n == 4 && memcmp(buf, "fill", 4) == 0;
+        w->strange += n != 4 || (memcmp(buf, "told", 4) != 0 && memcmp(buf, "fill", 4) != 0);
+    }
+}
+
+/* How many datagrams a call has moved that returned rc. */
+static int moved(int row, int rc)
+{
+    return rc < 0 ? 0 : moves[row].many ? rc : 1;
+}
+
+/* It need not wait, and is refused. */
+static int refused_at_once(void *arg)
+{
+    const struct move *m = arg;
+    struct way w;
+    weft_scope s;
+    MUST(open_way(&w));
+    if (!moves[m->row].sends)
+        MUST(send_one_of(&w) == 4);
+    weft_scope_begin(&s, WEFT_NEVER);
+    weft_scope_cancel(&s, NULL);
+    MUST(moves[m->row].call(&w) == -ECANCELED);
+    MUST(weft_scope_end(&s, -ECANCELED) == 0);
+    take_all(&w);
+    MUST(w.told == (moves[m->row].sends ? 0 : 1) && w.strange == 0);
+    MUST(send_one_of(&w) == 4 && recv_one_of(&w) == 4); /* and all goes on */
+    close_way(&w);
+    return 0;
+}
+
+/* It waits: for a datagram, or for room. */
+static int called_off(void *arg)
+{
+    const struct move *m = arg;
+    struct way w;
+    struct caller c;
+    weft_scope s;
+    int fill = 0, sent = 0;
+    MUST(open_way(&w));
+    while (moves[m->row].sends && sys_write(w.b, "fill", 4) == 4)
+        fill++;
+    weft_scope_begin(&s, LIMIT);
+    MUST(put_to_sleep(&s, &c, moves[m->row].call, &w));
+    for (int k = 0; k < 2; k++) {
+        if (k == (m->gift_first ? 1 : 0)) {
+            weft_ignore(weft_task_cancel(c.task, NULL)); /* it may have ended */
+            if (!m->gift_first)
+                MUST(result(&c) == -ECANCELED);
+        } else if (moves[m->row].sends) {
+            take_all(&w);
+        } else {
+            for (; sent < 2; sent++)
+                MUST(send_one_of(&w) == 4);
+        }
+    }
+    int rc = result(&c);
+    take_all(&w);
+    MUST(w.filled == fill && w.strange == 0);
+    MUST(rc > 0 || rc == -ECANCELED);
+    if (moves[m->row].sends)
+        MUST(w.told == moved(m->row, rc));
+    else
+        MUST(w.told == sent - moved(m->row, rc));
+    MUST(weft_scope_end(&s, 0) == 0);
+    close_way(&w);
+    return 0;
+}
+
+START_TEST(who_was_told_to_leave_moves_no_datagram)
+{
+    struct move m = { .row = _i / COUNT(workers) };
+    RUN(refused_at_once, &m, workers[_i % COUNT(workers)]);
+}
+END_TEST
+
+START_TEST(a_wait_that_is_called_off_loses_and_sends_no_datagram)
+{
+    struct move m = { .row = _i / COUNT(workers) };
+    for (int i = 0; i < 20; i++) {
+        m.gift_first = i % 2;
+        RUN(called_off, &m, workers[_i % COUNT(workers)]);
+    }
+}
+END_TEST
+
 int main(void)
 {
     Suite *s = suite_create("dgram");
@@ -220,5 +381,7 @@ int main(void)
     tcase_add_loop_test(tc, a_receiver_waits_for_a_datagram_and_for_no_longer_than_its_deadline, 0, COUNT(counts));
     tcase_add_loop_test(tc, several_go_in_one_call_and_each_says_whether_it_was_cut, 0, COUNT(counts));
     tcase_add_test(tc, bad_arguments_are_refused_and_unix_datagrams_work);
+    tcase_add_loop_test(tc, who_was_told_to_leave_moves_no_datagram, 0, COUNT(moves) * COUNT(workers));
+    tcase_add_loop_test(tc, a_wait_that_is_called_off_loses_and_sends_no_datagram, 0, COUNT(moves) * COUNT(workers));
     return run_suite(s);
 }

@@ -1,7 +1,8 @@
 /* tests/dns_test.c - names of hosts: os/dns.c.
  *
  * The resolver is the test's own: getaddrinfo and getnameinfo are defined here. Names say what it does:
- * "slow..." waits for the gate, "none", "again", "fail", "six" are answers, everything else is 127.0.0.1. */
+ * "slow..." waits for the gate, "none", "again", "fail", "six" are answers, everything else is 127.0.0.1. The name of 127.0.0.2
+ * waits for the gate. */
 #include "support.h"
 
 #include <netdb.h>
@@ -10,7 +11,7 @@
 
 static const int counts[] = { 1, 2, 4 };
 static struct gate gate = GATE_INIT;
-static atomic_int asked;
+static atomic_int asked, answered; /* getaddrinfo; getnameinfo */
 
 static struct addrinfo *new_address(int family)
 {
@@ -67,7 +68,10 @@ int getnameinfo(const struct sockaddr *sa, socklen_t len, char *host, socklen_t 
     (void)flags;
     if (sa->sa_family == AF_INET6)
         return EAI_NONAME;
+    if (((const struct sockaddr_in *)(const void *)sa)->sin_addr.s_addr == htonl(INADDR_LOOPBACK + 1))
+        gate_wait(&gate);
     snprintf(host, bytes, "home.example");
+    atomic_fetch_add(&answered, 1);
     return 0;
 }
 
@@ -422,6 +426,45 @@ START_TEST(a_shutdown_ends_in_time_whatever_hangs_and_says_what)
 }
 END_TEST
 
+/* B-031: it returns at once, docs/cancellation.md. */
+static int leave_a_name(void *arg)
+{
+    struct crowd *c = arg;
+    struct look *slow = &c->looks[0], *told = &c->looks[1];
+    weft_scope s;
+    slow->where = "127.0.0.2:1";
+    told->where = "127.0.0.1:1";
+    slow->n = told->n = 64;
+    weft_scope_begin(&s, WEFT_NEVER);
+    weft_spawn(&s, look_back, slow);
+    wait_for(&gate.waiting, 1);
+    weft_scope_cancel(&s, "enough");
+    weft_ignore(look_back(told)); /* it is not even asked for */
+    c->rc[0] = weft_scope_end(&s, 0);
+    c->rc[1] = atomic_load(&answered);
+    weft_scope_begin(&s, weft_ms(5));
+    c->looks[2] = *slow;
+    c->rc[2] = weft_scope_end(&s, look_back(&c->looks[2]) < 0 ? -EINVAL : c->looks[2].rc);
+    c->rc[3] = atomic_load(&answered);
+    gate_open(&gate);
+    return 0;
+}
+
+START_TEST(who_asks_for_the_name_of_an_address_may_leave_at_once)
+{
+    struct crowd c = { .late = 0 };
+    ck_assert_int_eq(weft_run(leave_a_name, &c, ON(counts[_i])), 0);
+    for (int i = 0; i < 3; i++) {
+        ck_assert_int_eq(c.looks[i].rc, -ECANCELED);
+        ck_assert_str_eq(c.looks[i].text, "");
+    }
+    ck_assert_int_eq(c.rc[0], 0);
+    ck_assert_int_eq(c.rc[1], 0); /* the gate was shut */
+    ck_assert_int_eq(c.rc[2], -ETIMEDOUT);
+    ck_assert_int_eq(c.rc[3], 0);
+}
+END_TEST
+
 int main(void)
 {
     Suite *s = suite_create("dns");
@@ -434,6 +477,7 @@ int main(void)
     tcase_add_test(tc, who_follows_a_plain_threads_look_up_is_in_no_deadlock);
     tcase_add_test(tc, an_address_has_a_name_or_none);
     tcase_add_test(tc, a_shutdown_ends_in_time_whatever_hangs_and_says_what);
+    tcase_add_loop_test(tc, who_asks_for_the_name_of_an_address_may_leave_at_once, 0, COUNT(counts));
     if (!forking()) { /* the gate and the counter serve once */
         fprintf(stderr, "dns_test needs CK_FORK\n");
         return 77;

@@ -1,5 +1,5 @@
 /* tests/fds_test.c - descriptors through Unix sockets: os/fds.c. */
-#include "support.h"
+#include "sync_support.h"
 
 static const int counts[] = { 1, 2, 4 };
 
@@ -187,6 +187,125 @@ START_TEST(receiving_ends_with_the_deadline)
 }
 END_TEST
 
+/* -- told to leave (B-031): nothing was sent, and what came is still there, docs/cancellation.md -- */
+
+struct parcel {
+    int pair[2], pipes[2], got[2];
+    size_t n;
+    char buf[8];
+    bool sends, gift_first; /* what it waits for comes before the cancel */
+};
+
+static int send_parcel(void *arg)
+{
+    struct parcel *p = arg;
+    return weft_send_fds(p->pair[0], "p", 1, p->pipes, 2);
+}
+
+static int recv_parcel(void *arg)
+{
+    struct parcel *p = arg;
+    p->n = 2;
+    return weft_recv_fds(p->pair[1], p->buf, sizeof p->buf, p->got, &p->n);
+}
+
+static void open_parcel(struct parcel *p)
+{
+    MUST(weft_pair(p->pair) == 0);
+    MUST(pipe(p->pipes) == 0);
+}
+
+static void close_parcel(struct parcel *p)
+{
+    for (int i = 0; i < 2; i++) {
+        weft_ignore(weft_close(p->pair[i]));
+        close(p->pipes[i]);
+    }
+}
+
+/* One that came, and nothing behind it; closes what came with it. */
+static void is_there(struct parcel *p, bool received)
+{
+    struct pollfd there = { .fd = p->pair[1], .events = POLLIN };
+    if (!received)
+        MUST(poll(&there, 1, 0) == 1 && recv_parcel(p) == 1);
+    MUST(p->buf[0] == 'p' && p->n == 2);
+    for (size_t i = 0; i < p->n && i < 2; i++)
+        MUST(close(p->got[i]) == 0);
+    MUST(read_now(p->pair[1], p->buf, 1) == -EAGAIN);
+}
+
+static int refused_at_once(void *arg)
+{
+    struct parcel *p = arg;
+    weft_scope s;
+    open_parcel(p);
+    if (!p->sends)
+        MUST(send_parcel(p) == 1);
+    weft_scope_begin(&s, WEFT_NEVER);
+    weft_scope_cancel(&s, NULL);
+    MUST((p->sends ? send_parcel(p) : recv_parcel(p)) == -ECANCELED);
+    MUST(weft_scope_end(&s, -ECANCELED) == 0);
+    if (p->sends)
+        MUST(read_now(p->pair[1], p->buf, 1) == -EAGAIN && send_parcel(p) == 1);
+    is_there(p, false);
+    close_parcel(p);
+    return 0;
+}
+
+static int called_off(void *arg)
+{
+    struct parcel *p = arg;
+    struct caller c;
+    weft_scope s;
+    open_parcel(p);
+    int filled = p->sends ? fill(p->pair[0]) : 0, got = 0;
+    weft_scope_begin(&s, LIMIT);
+    MUST(put_to_sleep(&s, &c, p->sends ? send_parcel : recv_parcel, p));
+    if (!p->gift_first) {
+        MUST(weft_task_cancel(c.task, NULL) == 0);
+        MUST(result(&c) == -ECANCELED);
+    }
+    while (got < filled) {
+        char page[512];
+        int n = read_now(p->pair[1], page, filled - got < COUNT(page) ? (size_t)(filled - got) : sizeof page);
+        MUST(n > 0);
+        got = n > 0 ? got + n : filled;
+    }
+    if (!p->sends)
+        MUST(send_parcel(p) == 1);
+    if (p->gift_first)
+        weft_ignore(weft_task_cancel(c.task, NULL)); /* it may have ended */
+    int rc = result(&c);
+    MUST(rc == 1 || rc == -ECANCELED);
+    if (p->sends && rc < 0)
+        MUST(read_now(p->pair[1], p->buf, 1) == -EAGAIN && send_parcel(p) == 1);
+    is_there(p, !p->sends && rc == 1);
+    MUST(weft_scope_end(&s, 0) == 0);
+    close_parcel(p);
+    return 0;
+}
+
+START_TEST(who_was_told_to_leave_passes_nothing_and_loses_nothing)
+{
+    struct parcel p = { .sends = _i % 2 };
+    int before = descriptors_now();
+    RUN(refused_at_once, &p, workers[_i / 2]);
+    ck_assert_int_eq(descriptors_now(), before);
+}
+END_TEST
+
+START_TEST(a_wait_that_is_called_off_passes_nothing_and_loses_nothing)
+{
+    for (int i = 0; i < 20; i++) {
+        struct parcel p = { .sends = _i % 2, .gift_first = i % 2 };
+        int before = descriptors_now();
+        RUN(called_off, &p, workers[_i / 2]);
+        ck_assert_int_eq(descriptors_now(), before);
+    }
+}
+END_TEST
+
 START_TEST(bad_arguments_are_refused)
 {
     int fds[254] = { 0 }, bad = 1 << 20, pair[2];
@@ -216,6 +335,8 @@ int main(void)
     tcase_add_loop_test(tc, what_was_passed_on_and_closed_is_in_no_set, 0, COUNT(counts));
     tcase_add_loop_test(tc, receiving_ends_with_the_deadline, 0, COUNT(counts));
     tcase_add_loop_test(tc, as_many_as_there_can_be_arrive_with_who_sent_them, 0, COUNT(kinds));
+    tcase_add_loop_test(tc, who_was_told_to_leave_passes_nothing_and_loses_nothing, 0, 2 * COUNT(workers));
+    tcase_add_loop_test(tc, a_wait_that_is_called_off_passes_nothing_and_loses_nothing, 0, 2 * COUNT(workers));
     tcase_add_test(tc, bad_arguments_are_refused);
     return run_suite(s);
 }

@@ -1,6 +1,8 @@
 /* tests/mutex_test.c - sync/mutex.c, and coord/orphan.c by it. */
 #include "support.h"
 
+#include <limits.h>
+
 static const int workers[] = { 1, 2, 4 };
 
 /* -- one at a time -- */
@@ -245,6 +247,62 @@ START_TEST(who_waits_is_not_passed_by_for_ever)
 }
 END_TEST
 
+/* Of 64 that want it all the time, and hold it over a suspension, nobody is passed by without end (B-042): counted in turns of
+ * the others between the question and the lock. */
+enum { SIXTY_FOUR = 64 };
+
+struct queue {
+    weft_mutex lock;
+    int rounds;
+    long served, worst; /* under lock */
+    atomic_long turns;  /* as served, for who asks */
+};
+
+static int take_part(void *arg)
+{
+    struct queue *q = arg;
+    for (int i = 0; i < q->rounds; i++) {
+        long asked = atomic_load(&q->turns);
+        int rc = weft_mutex_lock(&q->lock);
+        if (rc < 0)
+            return rc;
+        long passed = q->served++ - asked;
+        q->worst = passed > q->worst ? passed : q->worst;
+        atomic_store(&q->turns, q->served);
+        rc = weft_yield();
+        weft_mutex_unlock(&q->lock);
+        if (rc < 0)
+            return rc;
+    }
+    return 0;
+}
+
+static int all_take_part(void *arg)
+{
+    weft_scope s;
+    weft_scope_begin(&s, 2 * LIMIT);
+    for (int i = 0; i < SIXTY_FOUR; i++)
+        weft_spawn(&s, take_part, arg);
+    return weft_scope_end(&s, 0);
+}
+
+/* In one of some tries: a worker that is kept from its processor with the one that was woken makes it wait. */
+START_TEST(of_sixty_four_nobody_is_passed_by_without_end)
+{
+    enum { MOST = 32 * SIXTY_FOUR };
+    long best = LONG_MAX;
+    int64_t end = weft_after(LIMIT);
+    do {
+        struct queue q = { .rounds = SCALED(300, 100, 20) };
+        ck_assert_int_eq(weft_run(all_take_part, &q, ON(workers[_i])), 0);
+        ck_assert_int_eq(q.served, (long)SIXTY_FOUR * q.rounds);
+        best = q.worst < best ? q.worst : best;
+    } while (best > MOST && !TSAN && !ASAN && !chaos() && weft_now() < end);
+    if (!TSAN && !ASAN && !chaos())
+        ck_assert_int_le(best, MOST);
+}
+END_TEST
+
 /* -- a holder that ends -- */
 
 static int end_with_it(void *arg)
@@ -460,6 +518,7 @@ int main(void)
     tcase_add_test(tc, a_deadline_ends_the_wait_of_a_plain_thread);
     tcase_add_loop_test(tc, no_cancel_loses_the_lock, 0, COUNT(workers));
     tcase_add_loop_test(tc, who_waits_is_not_passed_by_for_ever, 0, COUNT(workers));
+    tcase_add_loop_test(tc, of_sixty_four_nobody_is_passed_by_without_end, 0, COUNT(workers));
     tcase_add_loop_test(tc, waiters_of_a_holder_that_ended_are_told, 0, 2 * COUNT(workers));
     tcase_add_loop_test(tc, so_are_those_of_a_plain_thread_that_ended, 0, COUNT(workers));
     if (forking())

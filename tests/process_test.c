@@ -80,7 +80,8 @@ static int ends_as_told(void *arg)
         MUST(weft_process_kill(p, SIGKILL) == -ESRCH);
         weft_process_close(&p);
         MUST(p == NULL);
-        weft_process_close(&p);
+        weft_process_close(&p); /* E-27 */
+        weft_process_close(NULL);
     }
     return 0;
 }
@@ -467,6 +468,69 @@ static int cancelled_while_waiting(void *arg)
 START_TEST(a_cancelled_wait_leaves_the_child_and_the_other_waiters)
 {
     everywhere(cancelled_while_waiting, NULL, _i);
+}
+END_TEST
+
+/* B-022: the cancel comes after the wait has begun and before it sleeps; `killed`: and the child's end before it. */
+static struct beginning {
+    weft_process *p;
+    weft_scope scope;
+    struct caller caller;
+    bool killed, hooked;
+    int status;
+} beginning;
+
+static void cancel_as_it_begins(struct weft__frame *f)
+{
+    struct beginning *b = &beginning;
+    if (f->task != atomic_load(&b->caller.block) || b->hooked)
+        return;
+    b->hooked = true;
+    if (b->killed)
+        MUST(weft_process_kill(b->p, SIGTERM) == 0);
+    weft_scope_cancel(&b->scope, NULL);
+}
+
+static int wait_from_the_beginning(void *arg)
+{
+    return weft_process_wait(((struct beginning *)arg)->p, &((struct beginning *)arg)->status);
+}
+
+static int cancelled_as_it_begins(void *arg)
+{
+    struct beginning *b = &beginning;
+    char c = 0;
+    memset(b, 0, sizeof *b);
+    b->killed = *(bool *)arg;
+    b->status = 77;
+    b->caller = (struct caller){ .call = wait_from_the_beginning, .object = b };
+    weft_process_options o = { .in = WEFT_STDIO_PIPE, .out = WEFT_STDIO_PIPE };
+    MUST(weft_process_open(&b->p, ARGS("cat"), &o) == 0);
+    weft__await_hook = cancel_as_it_begins;
+    weft_scope_begin(&b->scope, LIMIT);
+    weft_spawn(&b->scope, call_it, &b->caller);
+    int rc = result(&b->caller);
+    MUST(weft_scope_end(&b->scope, 0) == 0);
+    weft__await_hook = NULL;
+    MUST(b->hooked);
+    if (b->killed) {
+        MUST(rc == 0 ? b->status == -SIGTERM : rc == -ECANCELED && b->status == 77);
+        MUST(weft_process_wait(b->p, &b->status) == 0 && b->status == -SIGTERM);
+    } else {
+        MUST(rc == -ECANCELED && b->status == 77);
+        MUST(weft_write_all(weft_process_in(b->p), "x", 1) == 0); /* it goes on */
+        MUST(weft_read(weft_process_out(b->p), &c, 1) == 1 && c == 'x');
+        weft_process_close_in(b->p);
+        MUST(weft_process_wait(b->p, &b->status) == 0 && b->status == 0);
+    }
+    weft_process_close(&b->p);
+    return 0;
+}
+
+START_TEST(a_wait_that_is_cancelled_as_it_begins_leaves_the_child)
+{
+    bool killed = _i % 2;
+    everywhere(cancelled_as_it_begins, &killed, _i / 2);
 }
 END_TEST
 
@@ -889,6 +953,7 @@ int main(void)
     tc = add_case(s, "end");
     tcase_add_loop_test(tc, deadlines_end_run_and_wait_and_run_ends_its_child, 0, PLACES);
     tcase_add_loop_test(tc, a_cancelled_wait_leaves_the_child_and_the_other_waiters, 0, COUNT(workers));
+    tcase_add_loop_test(tc, a_wait_that_is_cancelled_as_it_begins_leaves_the_child, 0, 2 * COUNT(workers));
     tcase_add_loop_test(tc, a_cancelled_run_ends_its_child, 0, COUNT(workers));
     tcase_add_loop_test(tc, a_child_nobody_waited_for_is_ended_and_reaped, 0, PLACES);
     tcase_add_loop_test(tc, a_group_gets_what_is_sent_to_its_first, 0, PLACES);

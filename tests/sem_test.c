@@ -171,6 +171,42 @@ START_TEST(a_plain_thread_waits_until_its_deadline)
 }
 END_TEST
 
+/* -- who took them is not known (B-044) -- */
+
+static void *take_1_on_thread(void *s)
+{
+    MUST(weft_sem_acquire(s, 1) == 0);
+    return NULL;
+}
+
+/* A permit is nobody's: whoever took it may end, and it stays taken until anybody gives it back. */
+static int taken_by_who_has_ended(void *arg)
+{
+    weft_sem *p = arg;
+    weft_scope s;
+    struct caller waiter;
+    weft_scope_begin(&s, LIMIT);
+    MUST(weft_task_join(weft_spawn(&s, take_1, p)) == 0);
+    pthread_join(thread_start(take_1_on_thread, p), NULL);
+    MUST(weft_sem_try_acquire(p, 1) == -EAGAIN);
+    MUST(put_to_sleep(&s, &waiter, take_1, p));
+    MUST(still_waits(&waiter)); /* nor is it told, as at a mutex */
+    weft_sem_release(p, 1);
+    MUST(result(&waiter) == 0);
+    MUST(weft_sem_try_acquire(p, 1) == -EAGAIN);
+    weft_sem_release(p, 1); /* the thread's, and no more than that */
+    MUST(weft_sem_try_acquire(p, 1) == 0);
+    MUST(weft_sem_try_acquire(p, 1) == -EAGAIN);
+    return weft_scope_end(&s, 0);
+}
+
+START_TEST(the_permit_of_who_has_ended_stays_taken_until_anybody_gives_it_back)
+{
+    weft_sem p = WEFT_SEM_INIT(2);
+    RUN(taken_by_who_has_ended, &p, workers[_i]);
+}
+END_TEST
+
 /* -- a crowd: how many at once -- */
 
 struct pool {
@@ -239,6 +275,8 @@ int main(void)
     tcase_add_loop_test(tc, one_release_serves_many, 0, COUNT(workers));
     tcase_add_test(tc, who_was_told_to_leave_gets_what_is_there);
     tcase_add_test(tc, a_plain_thread_waits_until_its_deadline);
+    tcase_add_loop_test(
+            tc, the_permit_of_who_has_ended_stays_taken_until_anybody_gives_it_back, 0, COUNT(workers));
     tcase_add_loop_test(tc, no_more_are_inside_than_there_are_permits, 0, COUNT(workers));
     tcase_add_loop_test(tc, who_got_the_last_permit_may_free_it_at_once, 0, 2 * COUNT(workers));
     return run_suite(s);

@@ -1182,6 +1182,178 @@ START_TEST(a_relay_keeps_nothing_back)
 }
 END_TEST
 
+/* ---- told to leave (B-031): what docs/cancellation.md says of shutdown and of copy */
+
+/* Waits until somebody is in a call that writes. */
+static bool is_writing(struct t *t)
+{
+    for (int64_t end = weft_after(LIMIT); weft_mutex_try_lock(&t->a->writing) == 0; weft_ignore(weft_yield())) {
+        weft_mutex_unlock(&t->a->writing);
+        if (weft_now() > end)
+            return false;
+    }
+    return true;
+}
+
+static int shut_a(void *arg)
+{
+    struct t *t = arg;
+    t->rc[0] = weft_stream_shutdown(t->a);
+    return t->rc[0];
+}
+
+/* All of a line that was kept comes, once, and then the end. */
+static int shut_later(void *arg)
+{
+    struct t *t = arg;
+    weft_scope s;
+    char *line;
+    EXPECT(open_both(t, NULL) == 0);
+    EXPECT(weft_stream_puts(t->a, "kept\n") == 0);
+    weft_scope_begin(&s, WEFT_NEVER);
+    weft_scope_cancel(&s, NULL);
+    EXPECT(weft_stream_shutdown(t->a) == -ECANCELED);
+    EXPECT(weft_scope_end(&s, -ECANCELED) == 0);
+    EXPECT(weft_stream_puts(t->a, "more\n") == 0 && weft_stream_shutdown(t->a) == 0); /* it was not shut */
+    EXPECT(weft_stream_read_line(t->b, &line, NULL) == 1 && strcmp(line, "kept") == 0);
+    EXPECT(weft_stream_read_line(t->b, &line, NULL) == 1 && strcmp(line, "more") == 0);
+    EXPECT(weft_stream_read_line(t->b, &line, NULL) == 0);
+    return close_both(t);
+}
+
+START_TEST(a_shutdown_that_is_refused_loses_nothing)
+{
+    run_everywhere(shut_later, _i);
+}
+END_TEST
+
+/* The same where it waits for the other side, which takes nothing. */
+static int shut_in_vain(void *arg)
+{
+    struct t *t = arg;
+    static char all[1 << 20];
+    weft_scope s;
+    size_t n;
+    EXPECT(open_both(t, &(weft_stream_options){ .write_buffer = 1000 }) == 0);
+    int filled = fill(t->fds[0]);
+    EXPECT(filled > 0 && (size_t)filled + 10 < sizeof all);
+    EXPECT(weft_stream_puts(t->a, "kept\n") == 0);
+    weft_scope_begin(&s, LIMIT);
+    weft_spawn(&s, shut_a, t);
+    EXPECT(is_writing(t));
+    weft_scope_cancel(&s, NULL);
+    EXPECT(weft_scope_end(&s, 0) == 0 && t->rc[0] == -ECANCELED);
+    EXPECT(weft_stream_puts(t->a, "more\n") == 0);
+    weft_scope_begin(&s, LIMIT);
+    weft_spawn(&s, shut_a, t);
+    int rc = weft_stream_read_all(t->b, all, (size_t)filled + 11, &n);
+    EXPECT(weft_scope_end(&s, 0) == 0 && t->rc[0] == 0);
+    EXPECT(rc == -ENODATA && n == (size_t)filled + 10 && memcmp(all + filled, "kept\nmore\n", 10) == 0);
+    return close_both(t);
+}
+
+START_TEST(a_shutdown_that_is_called_off_loses_nothing)
+{
+    struct t t = { .i = 1 };
+    run_one(shut_in_vain, &t, workers[_i]);
+}
+END_TEST
+
+struct copying {
+    weft_stream *from, *to;
+    uint64_t moved;
+    int rc;
+};
+
+static int copy_on(void *arg)
+{
+    struct copying *c = arg;
+    c->rc = weft_stream_copy(c->to, c->from, &c->moved);
+    return c->rc;
+}
+
+/* It is called off with its way full. What arrives is a beginning of what came, as long as it says at least; what it has not
+ * counted is still to be read. */
+static int copy_in_vain(void *arg)
+{
+    struct t *t = arg;
+    enum { BYTES = 40000 };
+    static char what[BYTES], all[1 << 20], rest[BYTES];
+    weft_stream *in, *from;
+    struct copying c = { .rc = 1 };
+    weft_scope s;
+    size_t n, left;
+    for (int i = 0; i < BYTES; i++)
+        what[i] = (char)(i * 7 + i / 251);
+    EXPECT(weft_stream_pair(&in, &from) == 0);
+    EXPECT(weft_stream_write(in, what, BYTES) == 0 && weft_stream_shutdown(in) == 0);
+    EXPECT(open_both(t, &(weft_stream_options){ .write_buffer = t->i % 2 ? 1000 : 0 }) == 0);
+    int filled = fill(t->fds[0]);
+    EXPECT(filled > 0 && (size_t)filled + BYTES < sizeof all);
+    c.from = from;
+    c.to = t->a;
+    weft_scope_begin(&s, WEFT_NEVER); /* refused: nothing is moved */
+    weft_scope_cancel(&s, NULL);
+    EXPECT(copy_on(&c) == -ECANCELED && c.moved == 0);
+    EXPECT(weft_scope_end(&s, -ECANCELED) == 0);
+    weft_scope_begin(&s, LIMIT);
+    weft_spawn(&s, copy_on, &c);
+    EXPECT(is_writing(t));
+    weft_scope_cancel(&s, NULL);
+    EXPECT(weft_scope_end(&s, 0) == 0 && c.rc == -ECANCELED && c.moved < BYTES);
+    weft_scope_begin(&s, LIMIT);
+    weft_spawn(&s, shut_a, t);
+    int rc = weft_stream_read_all(t->b, all, sizeof all, &n);
+    EXPECT(weft_scope_end(&s, 0) == 0 && rc == -ENODATA && n >= (size_t)filled + c.moved);
+    n -= (size_t)filled;
+    EXPECT(n <= BYTES && memcmp(all + filled, what, n) == 0);
+    rc = weft_stream_read_all(from, rest, BYTES, &left);
+    EXPECT(rc == (c.moved == 0 ? 1 : -ENODATA) && left == BYTES - c.moved && memcmp(rest, what + c.moved, left) == 0);
+    weft_stream_drop(&in);
+    weft_stream_drop(&from);
+    return close_both(t);
+}
+
+START_TEST(a_copy_that_is_called_off_says_what_it_has_moved)
+{
+    struct t t = { .i = _i };
+    run_one(copy_in_vain, &t, workers[_i / 2]);
+}
+END_TEST
+
+/* Called off where it waits for more, it has lost nothing: another goes on. */
+static int copy_in_two(void *arg)
+{
+    struct t *t = arg;
+    weft_stream *in, *from;
+    struct copying c = { .rc = 1 };
+    weft_scope s;
+    char *line;
+    EXPECT(weft_stream_pair(&in, &from) == 0 && open_both(t, NULL) == 0);
+    c.from = from;
+    c.to = t->a;
+    for (int i = 0; i < 4; i++) {
+        weft_scope_begin(&s, LIMIT);
+        weft_spawn(&s, copy_on, &c);
+        EXPECT(weft_stream_puts(in, "a line\nand half") == 0 && weft_stream_flush(in) == 0);
+        EXPECT(weft_stream_read_line(t->b, &line, NULL) == 1 && strcmp(line, i ? "and halfa line" : "a line") == 0);
+        weft_scope_cancel(&s, NULL);
+        EXPECT(weft_scope_end(&s, 0) == 0 && c.rc == -ECANCELED);
+        EXPECT(c.moved == 15);
+    }
+    EXPECT(weft_stream_flush(t->a) == 0);
+    weft_stream_drop(&in);
+    weft_stream_drop(&from);
+    return close_both(t);
+}
+
+START_TEST(a_copy_that_waited_for_more_is_taken_up_by_another)
+{
+    struct t t = { .i = _i };
+    run_one(copy_in_two, &t, workers[_i / 2]);
+}
+END_TEST
+
 int main(void)
 {
     Suite *s = suite_create("stream");
@@ -1218,6 +1390,11 @@ int main(void)
     tcase_add_loop_test(tc, what_another_has_kept_is_not_waited_for, 0, IN_TASKS);
     tcase_add_loop_test(tc, who_comes_after_the_writer_is_not_taken_for_it, 0, IN_TASKS);
     tcase_add_loop_test(tc, a_relay_keeps_nothing_back, 0, IN_TASKS);
+    tc = add_case(s, "told to leave");
+    tcase_add_loop_test(tc, a_shutdown_that_is_refused_loses_nothing, 0, EVERYWHERE);
+    tcase_add_loop_test(tc, a_shutdown_that_is_called_off_loses_nothing, 0, COUNT(workers) - 1);
+    tcase_add_loop_test(tc, a_copy_that_is_called_off_says_what_it_has_moved, 0, IN_TASKS);
+    tcase_add_loop_test(tc, a_copy_that_waited_for_more_is_taken_up_by_another, 0, IN_TASKS);
     tcase_add_test(tc, without_memory_it_says_so);
     return run_suite(s);
 }

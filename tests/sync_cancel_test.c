@@ -23,6 +23,17 @@ union object {
         atomic_int begun;
         int rc, calls;
     } once;
+    struct {
+        weft_mutex mutex;
+        pthread_t holder;
+        struct gate gate;
+        atomic_int begun;
+    } held;
+    struct {
+        weft_mutex mutex;
+        weft_cond cond;
+        bool set; /* under the mutex */
+    } cond;
 };
 
 struct row {
@@ -195,6 +206,85 @@ static bool once_more(union object *o)
     return o->once.calls != (o->once.rc < 0) || once_call(o) != 0 || o->once.calls != (o->once.rc < 0);
 }
 
+/* -- a mutex (B-022): held by a plain thread; what was had is given back at once, so it is for all -- */
+
+static void *mutex_holder(void *arg)
+{
+    union object *o = arg;
+    MUST(weft_mutex_lock(&o->held.mutex) == 0);
+    atomic_store(&o->held.begun, 1);
+    MUST(gate_wait(&o->held.gate));
+    weft_mutex_unlock(&o->held.mutex);
+    return NULL;
+}
+static void mutex_begin(union object *o)
+{
+    o->held.gate = (struct gate)GATE_INIT;
+    o->held.holder = thread_start(mutex_holder, o);
+    for (int64_t end = weft_after(LIMIT); !atomic_load(&o->held.begun) && weft_now() < end;)
+        usleep(20);
+}
+static int mutex_call(void *arg)
+{
+    union object *o = arg;
+    int rc = weft_mutex_lock(&o->held.mutex);
+    if (rc == 0)
+        weft_mutex_unlock(&o->held.mutex);
+    return rc;
+}
+static void mutex_give(union object *o)
+{
+    gate_open(&o->held.gate);
+    pthread_join(o->held.holder, NULL);
+}
+
+/* -- conditions (B-022): a signal is for who waits, and what it was about stays for who comes -- */
+
+static int cond_call_and(union object *o, bool takes)
+{
+    int rc = weft_mutex_lock(&o->cond.mutex);
+    if (rc < 0)
+        return rc;
+    while (rc == 0 && !o->cond.set)
+        rc = weft_cond_wait(&o->cond.cond, &o->cond.mutex);
+    if (rc == 0 && takes)
+        o->cond.set = false;
+    MUST(weft_mutex_try_lock(&o->cond.mutex) == -EAGAIN); /* whatever came, it is locked */
+    weft_mutex_unlock(&o->cond.mutex);
+    return rc;
+}
+static int cond_call(void *o)
+{
+    return cond_call_and(o, true);
+}
+static int cond_call_all(void *o)
+{
+    return cond_call_and(o, false);
+}
+/* In the hook it is free: who waits has unlocked it. */
+static void cond_set(union object *o)
+{
+    while (weft_mutex_try_lock(&o->cond.mutex) == -EAGAIN)
+        weft_ignore(weft_yield());
+    o->cond.set = true;
+}
+static void cond_give(union object *o)
+{
+    cond_set(o);
+    weft_cond_signal(&o->cond.cond);
+    weft_mutex_unlock(&o->cond.mutex);
+}
+static void cond_give_all(union object *o)
+{
+    cond_set(o);
+    weft_cond_broadcast(&o->cond.cond);
+    weft_mutex_unlock(&o->cond.mutex);
+}
+static bool cond_more(union object *o)
+{
+    return o->cond.set;
+}
+
 static const struct row rows[] = {
     { "event", nothing, event_call, 0, event_give, NULL },
     { "notify", nothing, notify_call, 0, notify_give, notify_more },
@@ -207,6 +297,9 @@ static const struct row rows[] = {
     { "once, failing", once_begin_failing, once_call, 4, once_give, once_more },
     { "promise", nothing, promise_call, 9, promise_give, NULL },
     { "barrier, broken", barrier_begin, barrier_call, -EPIPE, barrier_give, NULL },
+    { "mutex", mutex_begin, mutex_call, 0, mutex_give, NULL },
+    { "cond, signal", nothing, cond_call, 0, cond_give, cond_more },
+    { "cond, broadcast", nothing, cond_call_all, 0, cond_give_all, NULL },
 };
 
 /* -- the table -- */

@@ -11,6 +11,8 @@
 #include <sys/stat.h>
 #include <weft/tls.h>
 
+#include "tls/tls.h"
+
 static char folder[64];
 
 /* ---- memory that fails */
@@ -514,7 +516,9 @@ static int wrong_options(void *arg)
     EXPECT(out == NULL);
     EXPECT(weft_stream_puts(t->a, "plain\n") == 0 && weft_stream_flush(t->a) == 0); /* nothing was changed */
     weft_tls_destroy(&x);
-    weft_tls_destroy(&x);
+    EXPECT(x == NULL);
+    weft_tls_destroy(&x); /* E-27: again, and nothing at all */
+    weft_tls_destroy(NULL);
     let_go(t);
     return 0;
 }
@@ -991,6 +995,121 @@ static int cancel(void *arg)
 START_TEST(a_handshake_is_cancelled)
 {
     check_run(cancel, &(struct t){ .i = _i }, ON(workers[_i / 2]));
+}
+END_TEST
+
+/* -- B-031: what docs/cancellation.md says of what is made, read again, and connected -- */
+
+/* How long a call is given: none (it is refused), some microseconds, in which it may have begun, or all the time it needs. */
+static int64_t given(int i)
+{
+    return i == 0 ? 0 : i % 8 == 7 ? LIMIT : weft_us(10) << (i % 8);
+}
+
+static int make_in_time(void *arg)
+{
+    struct t *t = arg;
+    int made = 0, refused = 0;
+    for (int i = 0; i < 16; i++) {
+        weft_tls *none = NULL;
+        weft_scope s;
+        weft_scope_begin(&s, given(i));
+        int rc = weft_tls_create(&none, &(weft_tls_options){ .cert_file = in_folder("server"), .ca_file = in_folder("ca") });
+        weft_ignore(weft_scope_end(&s, rc));
+        EXPECT(rc == 0 || rc == -ECANCELED);
+        EXPECT((none == NULL) == (rc < 0)); /* nothing is made */
+        EXPECT(i != 0 || rc == -ECANCELED);
+        made += rc == 0;
+        refused += rc < 0;
+        weft_tls_destroy(&none);
+    }
+    EXPECT(made > 0 && refused > 0);
+    t->rc[0] = made;
+    return 0;
+}
+
+START_TEST(who_is_told_to_leave_makes_nothing)
+{
+    int before = descriptors_now();
+    check_run(make_in_time, &(struct t){ 0 }, ON(workers[_i]));
+    ck_assert_int_eq(descriptors_now(), before);
+}
+END_TEST
+
+/* The certificate is another one now, which the client does not trust: it is read, or nothing changes. */
+static int reload_in_time(void *arg)
+{
+    struct t *t = arg;
+    int changed = 0, refused = 0;
+    point_to("hurried", "server");
+    EXPECT(make_server(t, &(weft_tls_options){ .cert_file = in_folder("hurried") }) == 0 && make_client(t, NULL) == 0);
+    for (int i = 0; i < 8; i++) {
+        weft_scope s;
+        point_to("hurried", "of_other");
+        weft_scope_begin(&s, given(i));
+        int rc = weft_tls_reload(t->server);
+        weft_ignore(weft_scope_end(&s, rc));
+        EXPECT(rc == 0 || rc == -ECANCELED);
+        EXPECT(i != 0 || rc == -ECANCELED);
+        EXPECT(again(t) == 0 && t->rc[0] == (rc == 0 ? -EKEYREJECTED : 0));
+        changed += rc == 0;
+        refused += rc < 0;
+        point_to("hurried", "server");
+        EXPECT(weft_tls_reload(t->server) == 0);
+    }
+    EXPECT(changed > 0 && refused > 0);
+    let_go(t);
+    return 0;
+}
+
+START_TEST(a_reload_that_is_called_off_changes_nothing)
+{
+    check_run(reload_in_time, &(struct t){ 0 }, ON(workers[_i]));
+}
+END_TEST
+
+static int connect_in_vain(void *arg)
+{
+    struct t *t = arg;
+    t->rc[0] = weft_tls_connect(&t->a, t->text[2], t->client);
+    return t->rc[0];
+}
+
+/* The other side gets its hello, says nothing, and sees it go. */
+static int give_up_connecting(void *arg)
+{
+    struct t *t = arg;
+    char where[32], buf[4096];
+    weft_scope s;
+    EXPECT((t->fd = listen_local(where)) >= 0 && make_client(t, NULL) == 0);
+    snprintf(t->text[2], sizeof t->text[2], "%s", where);
+    weft_scope_begin(&s, WEFT_NEVER);
+    weft_scope_cancel(&s, NULL);
+    EXPECT(connect_in_vain(t) == -ECANCELED && t->a == NULL);
+    EXPECT(weft_scope_end(&s, -ECANCELED) == 0);
+    weft_scope_begin(&s, LIMIT);
+    weft_spawn(&s, connect_in_vain, t);
+    int fd = weft_accept(t->fd);
+    EXPECT(fd >= 0 && weft_read(fd, buf, sizeof buf) > 0); /* of the second one: the first has not come */
+    weft_scope_cancel(&s, "enough");
+    EXPECT(weft_scope_end(&s, 0) == 0 && t->rc[0] == -ECANCELED && t->a == NULL);
+    weft_scope_begin(&s, LIMIT);
+    int rc;
+    while ((rc = weft_read(fd, buf, sizeof buf)) > 0)
+        continue;
+    weft_ignore(weft_scope_end(&s, 0));
+    EXPECT(rc == 0 || rc == -ECONNRESET);
+    weft_close(fd);
+    weft_close(t->fd);
+    let_go(t);
+    return 0;
+}
+
+START_TEST(a_connect_that_is_called_off_is_given_up)
+{
+    int before = descriptors_now();
+    check_run(give_up_connecting, &(struct t){ 0 }, ON(workers[_i]));
+    ck_assert_int_eq(descriptors_now(), before);
 }
 END_TEST
 
@@ -1580,6 +1699,75 @@ START_TEST(a_client_goes_to_another_program)
 }
 END_TEST
 
+/* ---- OpenSSL's errors (L-09): what lies in the queue of a thread is nobody's who runs there later */
+
+/* One that would be told in these words. */
+static void leave_an_error(void)
+{
+    weft__tls_enter();
+    ERR_raise(ERR_LIB_SSL, SSL_R_BAD_LENGTH);
+    weft__tls_leave();
+}
+
+/* On all workers, again and again. */
+static int soil(void *arg)
+{
+    struct t *t = arg;
+    while (atomic_load(&t->there) == 0) {
+        leave_an_error();
+        weft_ignore(weft_yield());
+    }
+    return 0;
+}
+
+static int among_errors(struct t *t)
+{
+    weft_tls *none = NULL;
+    EXPECT(make_server(t, NULL) == 0 && make_client(t, NULL) == 0);
+    for (int i = 0; i < SCALED(10, 5, 3); i++) {
+        leave_an_error();
+        EXPECT(again(t) == 0 && t->rc[0] == 0 && t->rc[1] == 0);
+        t->bytes = 20000;
+        EXPECT(pour_both_ways(t) == 0);
+        leave_an_error();
+        EXPECT(part(t) == 0);
+        leave_an_error();
+        EXPECT(weft_tls_create(&none, &(weft_tls_options){ .cert_file = in_folder("garbage") }) == -EINVAL);
+        EXPECT(!strstr(weft_error_text(-EINVAL), "bad length"));
+        leave_an_error();
+        EXPECT(weft_tls_reload(t->server) == 0);
+    }
+    const char *host = t->host; /* and who fails, fails for a reason of its own */
+    t->host = "other.test";
+    leave_an_error();
+    EXPECT(again(t) == 0 && t->rc[0] == -EKEYREJECTED && strstr(t->text[0], "ostname mismatch"));
+    EXPECT(t->rc[1] == -EPROTO && strstr(t->text[1], "the other side refuses"));
+    t->host = host;
+    return 0;
+}
+
+static int soiled(void *arg)
+{
+    struct t *t = arg;
+    weft_scope s;
+    weft_scope_begin(&s, 3 * LIMIT);
+    for (int i = 0; i < 3; i++)
+        weft_spawn(&s, soil, t);
+    int rc = among_errors(t);
+    atomic_store(&t->there, 1);
+    EXPECT(weft_scope_end(&s, rc) == 0);
+    let_go(t);
+    return 0;
+}
+
+/* With a seed each wait moves the task to another worker. */
+START_TEST(errors_that_others_have_left_are_nobody_elses)
+{
+    weft_options o = { .workers = workers[_i / 2 % COUNT(workers)], .chaos_seed = _i / 2 < COUNT(workers) ? 0 : 7 };
+    check_run(soiled, &(struct t){ .i = _i }, &o);
+}
+END_TEST
+
 /* ---- no memory */
 
 static int short_visit(void *arg)
@@ -1687,6 +1875,9 @@ int main(void)
     tcase_add_test(tc, bytes_that_drip_gain_no_time_for_a_handshake);
     tcase_add_loop_test(tc, a_goodbye_has_its_time, 0, 2);
     tcase_add_loop_test(tc, a_handshake_is_cancelled, 0, 2 * COUNT(workers));
+    tcase_add_loop_test(tc, who_is_told_to_leave_makes_nothing, 0, COUNT(workers));
+    tcase_add_loop_test(tc, a_reload_that_is_called_off_changes_nothing, 0, COUNT(workers));
+    tcase_add_loop_test(tc, a_connect_that_is_called_off_is_given_up, 0, COUNT(workers));
     tcase_add_loop_test(tc, a_cancelled_write_leaves_the_stream_whole, 0, 2);
     tcase_add_loop_test(tc, a_cancelled_read_loses_nothing, 0, 2);
     tcase_add_loop_test(tc, a_client_resumes_its_session, 0, 2);
@@ -1701,6 +1892,8 @@ int main(void)
     tcase_add_loop_test(tc, a_client_goes_to_another_program, 0, 2);
     tcase_add_test(tc, without_memory_it_fails_and_leaves_nothing);
     tcase_add_loop_test(tc, a_file_goes_through_it_whole, 0, 2 * COUNT(workers));
+    tc = add_case(s, "errors of others");
+    tcase_add_loop_test(tc, errors_that_others_have_left_are_nobody_elses, 0, 4 * COUNT(workers));
     int rc = run_suite(s);
     remove_files();
     return rc;

@@ -53,7 +53,10 @@ START_TEST(every_subscriber_gets_every_item)
     ck_assert_int_eq(publish(t, 5), 3);
     weft_topic_destroy(&t);
     ck_assert_ptr_null(t);
-    weft_topic_destroy(&t);
+    weft_topic_destroy(&t); /* E-27: again, and nothing at all */
+    weft_topic_destroy(NULL);
+    weft_chan_destroy(NULL);
+    ck_assert_ptr_null(t);
     for (int i = 0; i < 5; i++) {
         if (i < 2 || i == 4)
             ck_assert_int_eq(next(c[i]), 5);

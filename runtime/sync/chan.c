@@ -550,10 +550,10 @@ int weft_chan_create(weft_chan **out, size_t item_bytes, size_t capacity, const 
 
 void weft_chan_destroy(weft_chan **out)
 {
-    struct weft_chan *c = *out;
-    *out = NULL;
+    struct weft_chan *c = out ? *out : NULL;
     if (!c)
         return;
+    *out = NULL;
     if (c->topic && !weft__forked)
         weft__topic_leave(c);
     if (!weft__forked)

@@ -60,11 +60,13 @@ int weft_topic_create(weft_topic **out, size_t item_bytes, const weft_topic_opti
 
 void weft_topic_destroy(weft_topic **out)
 {
-    struct weft_topic *t = *out;
+    struct weft_topic *t = out ? *out : NULL;
     struct weft__served served = { 0 };
     struct weft__link *l;
+    if (!t)
+        return;
     *out = NULL;
-    if (!t || weft__forked)
+    if (weft__forked)
         return;
     weft__lock(&t->lock);
     while ((l = list_pop_head(&t->channels)) != NULL) {
