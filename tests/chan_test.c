@@ -886,6 +886,54 @@ START_TEST(a_channel_that_is_always_ready_lets_others_run)
 }
 END_TEST
 
+enum { NAPS = 9 };
+
+struct napper {
+    struct hog hog;
+    int slept, late;
+};
+
+static int nap_and_stop_it(void *arg)
+{
+    struct napper *n = arg;
+    for (int i = 0; i < NAPS; i++) {
+        int64_t due = weft_after(weft_ms(1));
+        n->slept += weft_sleep_until(due) == 0;
+        n->late += weft_now() - due >= weft_ms(10);
+    }
+    atomic_store(&n->hog.stop, 1);
+    return 0;
+}
+
+static int hog_and_napper(void *arg)
+{
+    struct napper *n = arg;
+    weft_scope s;
+    weft_scope_begin(&s, LIMIT);
+    weft_spawn(&s, nap_and_stop_it, n);
+    weft_spawn(&s, use_always_ready, &n->hog);
+    return weft_scope_end(&s, 0);
+}
+
+/* B-006: no more than 10 ms, in one of the tries most of the times. */
+START_TEST(a_channel_that_is_always_ready_lets_timers_strike_soon)
+{
+    bool timed = !TSAN && !ASAN && !chaos();
+    int late;
+    int64_t end = weft_after(LIMIT);
+    do {
+        struct napper n = { .hog.c = make(sizeof(int), 1, NULL) };
+        int rc = weft_run(hog_and_napper, &n, ON(1));
+        weft_chan_destroy(&n.hog.c);
+        ck_assert_int_eq(rc, 0);
+        ck_assert_int_eq(n.slept, NAPS);
+        late = n.late;
+    } while (timed && late > NAPS / 2 && weft_now() < end);
+    if (timed)
+        ck_assert_int_le(late, NAPS / 2);
+}
+END_TEST
+
 static int answer_once(void *arg)
 {
     weft_chan *c = *(weft_chan **)arg;
@@ -1072,6 +1120,7 @@ int main(void)
     tcase_add_loop_test(tc, wait_done_returns_when_all_is_done, 0, COUNT(workers));
     tcase_add_loop_test(tc, close_now_lowers_what_wait_done_waits_for, 0, COUNT(workers));
     tcase_add_test(tc, a_channel_that_is_always_ready_lets_others_run);
+    tcase_add_test(tc, a_channel_that_is_always_ready_lets_timers_strike_soon);
     tcase_add_loop_test(tc, who_got_the_last_item_may_destroy_it_at_once, 0, COUNT(workers));
     tcase_add_test(tc, to_destroy_it_under_a_waiter_aborts);
     tcase_add_loop_test(tc, a_chain_of_filters_sieves_primes, 0, COUNT(workers));

@@ -451,6 +451,57 @@ START_TEST(a_full_pipe_is_waited_for)
 }
 END_TEST
 
+enum { OTHERS = BUILT(100000, 20000, 5000), ASLEEP = BUILT(10000, 2000, 2000) };
+
+struct others {
+    int null, others, asleep, found;
+    atomic_int began;
+    int64_t took; /* the least */
+};
+
+static int begin_and_sleep_on(void *arg)
+{
+    atomic_fetch_add((atomic_int *)arg, 1);
+    return weft_sleep_until(WEFT_NEVER);
+}
+
+/* Some have begun and wait, and the others are new: the only worker is here. */
+static int time_a_dump(void *arg)
+{
+    struct others *o = arg;
+    bool timed = !TSAN && !ASAN && !chaos();
+    weft_scope s;
+    weft_scope_begin(&s, WEFT_NEVER);
+    for (int i = 0; i < o->asleep; i++)
+        weft_spawn(&s, begin_and_sleep_on, &o->began);
+    bool there = wait_for(&o->began, o->asleep);
+    for (int i = o->asleep; i < o->others; i++)
+        weft_spawn(&s, begin_and_sleep_on, &o->began);
+    int64_t end = weft_after(LIMIT);
+    do {
+        int64_t from = weft_now();
+        o->found = weft_dump(o->null);
+        int64_t took = weft_now() - from;
+        o->took = took < o->took ? took : o->took;
+    } while (timed && o->took >= weft_sec(1) && weft_now() < end);
+    weft_scope_cancel(&s, NULL);
+    return weft_scope_end(&s, there ? 0 : -ETIME);
+}
+
+/* B-082, C-03: in less than a second, in one of the tries at least. */
+START_TEST(a_hundred_thousand_tasks_are_listed_within_a_second)
+{
+    struct others o = { .others = fewer(5000, OTHERS), .asleep = fewer(1000, ASLEEP), .took = LIMIT };
+    o.null = open("/dev/null", O_WRONLY | O_CLOEXEC);
+    int rc = weft_run(time_a_dump, &o, ON(1));
+    close(o.null);
+    ck_assert_int_eq(rc, 0);
+    ck_assert_int_eq(o.found, o.others + 1);
+    if (!TSAN && !ASAN && !chaos())
+        ck_assert_int_lt(o.took, weft_sec(1));
+}
+END_TEST
+
 START_TEST(without_tasks_there_are_none)
 {
     static struct text t;
@@ -473,5 +524,6 @@ int main(void)
     tc = add_case(s, "output");
     tcase_add_test(tc, the_error_of_the_descriptor_is_passed_on);
     tcase_add_test(tc, a_full_pipe_is_waited_for);
+    tcase_add_test(tc, a_hundred_thousand_tasks_are_listed_within_a_second);
     return run_suite(s);
 }

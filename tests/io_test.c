@@ -2299,10 +2299,12 @@ END_TEST
 
 /* -- a socket that is always ready does not keep the worker -- */
 
+enum { NAPS = 9 };
+
 struct greedy {
     int fd[2];
     atomic_int stop;
-    int turns, slept;
+    int turns, slept, late;
 };
 
 static int read_without_end(void *arg)
@@ -2322,8 +2324,11 @@ static int read_without_end(void *arg)
 static int sleep_beside_greedy(void *arg)
 {
     struct greedy *g = arg;
-    for (int i = 0; i < 10; i++)
-        g->slept += weft_sleep(weft_ms(1)) == 0;
+    for (int i = 0; i < NAPS; i++) {
+        int64_t due = weft_after(weft_ms(1));
+        g->slept += weft_sleep_until(due) == 0;
+        g->late += weft_now() - due >= weft_ms(10);
+    }
     atomic_store(&g->stop, 1);
     return 0;
 }
@@ -2339,16 +2344,24 @@ static int be_greedy(void *arg)
 
 START_TEST(a_socket_that_is_always_ready_does_not_keep_the_worker)
 {
-    struct greedy g = { .turns = 0 };
-    ck_assert_int_eq(weft_pair(g.fd), 0);
-    int64_t start = weft_now();
-    int rc = weft_run(be_greedy, &g, ON(1));
-    int64_t took = weft_now() - start;
-    weft_close(g.fd[0]);
-    weft_close(g.fd[1]);
-    ck_assert_int_eq(rc, 0);
-    ck_assert_int_eq(g.slept, 10);
-    ck_assert_int_lt(took, LIMIT / 2);
+    bool timed = !TSAN && !ASAN && !chaos();
+    int late;
+    int64_t end = weft_after(LIMIT);
+    do {
+        struct greedy g = { .turns = 0 };
+        ck_assert_int_eq(weft_pair(g.fd), 0);
+        int64_t start = weft_now();
+        int rc = weft_run(be_greedy, &g, ON(1));
+        int64_t took = weft_now() - start;
+        weft_close(g.fd[0]);
+        weft_close(g.fd[1]);
+        ck_assert_int_eq(rc, 0);
+        ck_assert_int_eq(g.slept, NAPS);
+        ck_assert_int_lt(took, LIMIT / 2);
+        late = g.late;
+    } while (timed && late > NAPS / 2 && weft_now() < end);
+    if (timed)
+        ck_assert_int_le(late, NAPS / 2); /* B-006: no more than 10 ms, in one of the tries most of the times */
 }
 END_TEST
 

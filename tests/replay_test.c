@@ -395,20 +395,32 @@ static int live_an_hour(void *arg)
     return rc;
 }
 
-START_TEST(an_hour_of_sleeps_deadlines_ticks_and_events)
+static int64_t time_an_hour(const weft_options *o)
 {
     static struct hour h;
-    weft_options o = virtual_on(_i < 2 ? _i + 1 : 4);
     memset(&h, 0, sizeof h);
     int64_t real = weft_now();
-    ck_assert_int_eq(weft_run(live_an_hour, &h, &o), 0);
+    ck_assert_int_eq(weft_run(live_an_hour, &h, o), 0);
     real = weft_now() - real;
-    printf("an hour on %d workers: %d ms\n", o.workers, (int)(real / 1000000));
-    ck_assert_int_lt(real, LIMIT); /* 100 ms are the aim; the machine may be busy */
+    printf("an hour on %d workers: %d ms\n", o->workers, (int)(real / 1000000));
+    ck_assert_int_lt(real, LIMIT);
     ck_assert_int_eq(h.end - h.start, weft_sec(HOUR));
     ck_assert_int_eq(atomic_load(&h.early), 0);
     for (int i = 1; i <= HOUR; i++)
         ck_assert_int_eq(atomic_load(&h.seen[i]), 2 + (i % 10 == 0) + (i % 60 == 0));
+    return real;
+}
+
+/* B-057: on one worker in less than 100 ms, in one of the runs at least; the machine may be busy. */
+START_TEST(an_hour_of_sleeps_deadlines_ticks_and_events)
+{
+    weft_options o = virtual_on(_i < 2 ? _i + 1 : 4);
+    int64_t took = time_an_hour(&o), end = weft_after(LIMIT);
+    if (o.workers > 1 || seed || TSAN || ASAN)
+        return;
+    while (took >= weft_ms(100) && weft_now() < end)
+        took = time_an_hour(&o);
+    ck_assert_int_lt(took, weft_ms(100));
 }
 END_TEST
 

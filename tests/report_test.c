@@ -72,6 +72,87 @@ START_TEST(the_figures_of_all_workers_add_up)
 }
 END_TEST
 
+/* B-085. This task does not give up its worker, so each of its children is taken from there by another. */
+static int let_others_take_all(void *arg)
+{
+    struct figures *f = arg;
+    int64_t end = weft_after(LIMIT);
+    weft_scope s;
+    int asleep;
+    do { /* all others are: one is to be woken */
+        f->n = weft_stats(NULL, f->stats, WORKERS);
+        asleep = 0;
+        for (int i = 0; i < WORKERS; i++)
+            asleep += f->stats[i].asleep;
+    } while (asleep < WORKERS - 1 && weft_now() < end);
+    weft_scope_begin(&s, WEFT_NEVER);
+    for (int i = 0; i < f->children; i++)
+        weft_spawn(&s, count_run, &f->ran);
+    while (atomic_load(&f->ran) < f->children && weft_now() < end)
+        continue;
+    f->n = weft_stats(NULL, f->after, WORKERS);
+    return weft_scope_end(&s, 0);
+}
+
+START_TEST(what_is_taken_and_who_is_woken_for_it_is_counted)
+{
+    static struct figures f;
+    int64_t end = weft_after(LIMIT);
+    do { /* the I/O thread may be the one that wakes, though nearly never */
+        memset(&f, 0, sizeof f);
+        f.children = SCALED(1000, 300, 300);
+        ck_assert_int_eq(weft_run(let_others_take_all, &f, ALONE), 0);
+        ck_assert_int_eq(atomic_load(&f.ran), f.children);
+        ck_assert_uint_ge(GREW(&f, stolen), (unsigned)f.children);
+    } while (GREW(&f, woke) == 0 && weft_now() < end);
+    ck_assert_uint_ge(GREW(&f, woke), 1);
+}
+END_TEST
+
+static int echo_all(void *arg)
+{
+    int fd = *(int *)arg;
+    char c;
+    ssize_t n;
+    while ((n = weft_read(fd, &c, 1)) == 1)
+        if (weft_write(fd, &c, 1) != 1)
+            return -EIO;
+    return (int)n;
+}
+
+/* B-085. Until a worker, and not the I/O thread, has brought one in. */
+static int talk_until_polled(void *arg)
+{
+    struct figures *f = arg;
+    int64_t end = weft_after(LIMIT);
+    int fds[2], rc = weft_pair(fds);
+    char c = 'x';
+    weft_scope s;
+    if (rc < 0)
+        return rc;
+    weft_scope_begin(&s, WEFT_NEVER);
+    weft_spawn(&s, echo_all, &fds[0]);
+    f->n = weft_stats(NULL, f->stats, WORKERS);
+    do {
+        if (weft_write(fds[1], &c, 1) != 1 || weft_read(fds[1], &c, 1) != 1)
+            rc = -EIO;
+        f->n = weft_stats(NULL, f->after, WORKERS);
+    } while (rc == 0 && (GREW(f, events) == 0 || GREW(f, polls) == 0) && weft_now() < end);
+    rc = rc < 0 ? rc : weft_close(fds[1]);
+    rc = weft_scope_end(&s, rc);
+    return weft_close(fds[0]) < 0 ? -EIO : rc;
+}
+
+START_TEST(looks_at_descriptors_and_what_they_bring_in_are_counted)
+{
+    static struct figures f;
+    memset(&f, 0, sizeof f);
+    ck_assert_int_eq(weft_run(talk_until_polled, &f, ALONE), 0);
+    ck_assert_uint_ge(GREW(&f, events), 1);
+    ck_assert_uint_ge(GREW(&f, polls), 1);
+}
+END_TEST
+
 START_TEST(a_runtime_is_looked_at_from_outside)
 {
     weft_runtime *rt = NULL;
@@ -131,6 +212,87 @@ START_TEST(an_idle_runtime_has_nothing_before_it)
     }
     weft_runtime_destroy(&rt);
     ck_assert_int_eq(memcmp(&w, &nothing, sizeof w), 0);
+}
+END_TEST
+
+/* -- one beside another -- */
+
+struct beside {
+    struct gate gate;
+    weft_runtime *idle;
+    atomic_int ran;
+    weft_worker_stats before[WORKERS], after[WORKERS], own[WORKERS];
+    weft_runtime_stats idle_all, own_all;
+};
+
+static int sleep_an_hour(void *arg)
+{
+    (void)arg;
+    return weft_sleep(weft_sec(3600));
+}
+
+static int pass_gate(void *arg)
+{
+    return gate_wait(arg) ? 0 : -ETIME;
+}
+
+static int block_at_gate(void *arg)
+{
+    return weft_blocking(pass_gate, arg);
+}
+
+static int be_busy(void *arg)
+{
+    struct beside *b = arg;
+    int64_t end = weft_after(LIMIT);
+    weft_scope s, all;
+    weft_scope_begin(&s, WEFT_NEVER);
+    for (int i = 0; i < 5; i++)
+        weft_spawn(&s, sleep_an_hour, NULL);
+    weft_spawn(&s, block_at_gate, &b->gate);
+    weft_scope_begin(&all, WEFT_NEVER);
+    for (int i = 0; i < 1000; i++)
+        weft_spawn(&all, count_run, &b->ran);
+    int rc = weft_scope_end(&all, 0);
+    do {
+        weft_ignore(weft_yield());
+        b->own_all = whole(NULL);
+    } while ((b->own_all.timers < 5 || b->own_all.pool_running < 1) && weft_now() < end);
+    b->idle_all = whole(b->idle);
+    weft_ignore(weft_stats(b->idle, b->after, WORKERS));
+    weft_ignore(weft_stats(NULL, b->own, WORKERS));
+    gate_open(&b->gate);
+    weft_scope_cancel(&s, NULL);
+    return weft_scope_end(&s, rc);
+}
+
+/* B-010: what one does is not in the figures of the other. */
+START_TEST(a_busy_runtime_leaves_the_figures_of_another_alone)
+{
+    static const weft_runtime_stats nothing = { .workers = WORKERS, .parked = WORKERS };
+    static struct beside b = { .gate = GATE_INIT };
+    weft_runtime *busy = NULL;
+    ck_assert_int_eq(weft_runtime_create(&b.idle, ALONE), 0);
+    ck_assert_int_eq(weft_runtime_create(&busy, &(weft_options){ .workers = 2, .spares = -1 }), 0);
+    int asleep = 0;
+    for (int64_t end = weft_after(LIMIT); asleep < WORKERS && weft_now() < end; usleep(100)) {
+        weft_ignore(weft_stats(b.idle, b.before, WORKERS));
+        asleep = 0;
+        for (int i = 0; i < WORKERS; i++)
+            asleep += b.before[i].asleep;
+    }
+    int rc = weft_runtime_run(busy, be_busy, &b);
+    weft_runtime_destroy(&busy);
+    weft_runtime_destroy(&b.idle);
+    ck_assert_int_eq(rc, 0);
+    ck_assert_int_eq(asleep, WORKERS);
+    for (int i = 0; i < WORKERS; i++)
+        ck_assert_int_eq(memcmp(&b.before[i], &b.after[i], offsetof(weft_worker_stats, asleep)), 0);
+    ck_assert_int_eq(memcmp(&b.idle_all, &nothing, sizeof nothing), 0);
+    ck_assert_uint_eq(b.own_all.workers, 2);
+    ck_assert_uint_eq(b.own_all.timers, 5);
+    ck_assert_uint_eq(b.own_all.pool_running, 1);
+    ck_assert_uint_eq(b.own[0].spawned + b.own[1].spawned, 1006);
 }
 END_TEST
 
@@ -329,9 +491,12 @@ int main(void)
     Suite *s = suite_create("report");
     TCase *tc = add_case(s, "figures");
     tcase_add_test(tc, the_figures_of_all_workers_add_up);
+    tcase_add_test(tc, what_is_taken_and_who_is_woken_for_it_is_counted);
+    tcase_add_test(tc, looks_at_descriptors_and_what_they_bring_in_are_counted);
     tcase_add_test(tc, a_runtime_is_looked_at_from_outside);
     tc = add_case(s, "a runtime");
     tcase_add_test(tc, an_idle_runtime_has_nothing_before_it);
+    tcase_add_test(tc, a_busy_runtime_leaves_the_figures_of_another_alone);
     tcase_add_loop_test(tc, timers_are_counted_while_they_are_armed, 1, 4);
     tcase_add_test(tc, calls_on_the_pool_are_counted);
     tcase_add_test(tc, a_long_cancel_is_an_errand);

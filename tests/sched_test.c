@@ -10,6 +10,20 @@
 enum { TIMES = 9, TRIES = 20 };
 #define SOON weft_ms(20)
 
+/* What is promised is 2 ms (B-003, C-01); a thread that is woken may take as long again. Of this the least median of all tries
+ * so far is asserted, and not where each step takes longer. */
+#define PROMISED weft_ms(4)
+
+static bool timed(void)
+{
+    return !TSAN && !ASAN && !chaos();
+}
+
+static int64_t lesser(int64_t a, int64_t b)
+{
+    return a < b ? a : b;
+}
+
 static int by_size(const void *a, const void *b)
 {
     int64_t x = *(const int64_t *)a, y = *(const int64_t *)b;
@@ -630,13 +644,16 @@ static int spawn_and_compute_often(void *arg)
 
 START_TEST(a_child_whose_parent_computes_starts_elsewhere_soon)
 {
-    int64_t late = INT64_MAX;
-    for (int tries = 0; late >= SOON && again(&tries);) {
+    int64_t late = INT64_MAX, least = INT64_MAX;
+    for (int tries = 0; (late >= SOON || (timed() && least >= PROMISED)) && again(&tries);) {
         struct owed o = { .rc = 0 };
         ck_assert_int_eq(weft_run(spawn_and_compute_often, &o, ON(2 + 6 * _i)), 0);
         late = median(o.late[0], TIMES);
+        least = lesser(least, late);
     }
     ck_assert_int_lt(late, SOON);
+    if (timed())
+        ck_assert_int_lt(least, PROMISED);
 }
 END_TEST
 
@@ -705,13 +722,20 @@ static int fill_queues_and_compute(void *arg)
 
 START_TEST(what_is_queued_behind_a_computing_task_runs_elsewhere_soon)
 {
-    int64_t late[3] = { INT64_MAX, INT64_MAX, INT64_MAX };
-    for (int tries = 0; (late[0] >= SOON || late[1] >= SOON || late[2] >= SOON) && again(&tries);) {
+    int64_t late[3] = { INT64_MAX, INT64_MAX, INT64_MAX }, least[3] = { INT64_MAX, INT64_MAX, INT64_MAX };
+    bool soon = false;
+    for (int tries = 0; !soon && again(&tries);) {
         struct owed o = { .rc = 0 };
         ck_assert_int_eq(weft_run(fill_queues_and_compute, &o, ON(2)), 0);
-        for (int i = 0; i < 3; i++)
+        soon = true;
+        for (int i = 0; i < 3; i++) {
             late[i] = median(o.late[i], TIMES);
+            least[i] = lesser(least[i], late[i]);
+            soon = soon && late[i] < SOON && (!timed() || least[i] < PROMISED);
+        }
     }
+    for (int i = 0; i < 3 && timed(); i++)
+        ck_assert_int_lt(least[i], PROMISED);
     ck_assert_int_lt(late[0], SOON); /* the deque */
     ck_assert_int_lt(late[1], SOON); /* the ring */
     ck_assert_int_lt(late[2], SOON); /* the next slot */

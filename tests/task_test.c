@@ -1117,6 +1117,73 @@ START_TEST(computing_tasks_of_one_worker_are_run_by_several_threads)
 }
 END_TEST
 
+/* One worker is filled; of its tasks each worker has its share in the end (B-002). */
+enum { SHARERS = 4 };
+
+struct shares {
+    int n, workers;
+    uint64_t ran[SHARERS], stolen[SHARERS];
+    bool fair;
+};
+
+static int share_a_little(void *arg)
+{
+    (void)arg;
+    compute(weft_us(20));
+    return 0;
+}
+
+/* With control words of their own, so that none is run as a call. */
+static int spawn_shares(struct shares *h)
+{
+    weft_worker_stats before[SHARERS], after[SHARERS];
+    weft_scope s;
+    if (weft_stats(NULL, before, SHARERS) != h->workers)
+        return -EPROTO;
+    weft_scope_begin(&s, WEFT_NEVER);
+    for (int i = 0; i < h->n; i++)
+        weft_spawn_with(&s, share_a_little, NULL, &(weft_spawn_options){ .keep_fp = true });
+    int rc = weft_scope_end(&s, 0);
+    weft_ignore(weft_stats(NULL, after, SHARERS));
+    for (int i = 0; i < h->workers; i++) {
+        h->ran[i] = after[i].ran - before[i].ran;
+        h->stolen[i] = after[i].stolen - before[i].stolen;
+    }
+    return rc;
+}
+
+/* All others but one stole some, and nobody had less than half of its part. Where steps take longer: nobody had none. */
+static bool is_fair(const struct shares *h)
+{
+    bool timed = !TSAN && !ASAN && !chaos();
+    uint64_t least = timed ? (uint64_t)(h->n / h->workers / 2) : 1;
+    int thieves = 0, enough = 0;
+    for (int i = 0; i < h->workers; i++) {
+        thieves += h->stolen[i] > 0;
+        enough += h->ran[i] >= least;
+    }
+    return thieves >= h->workers - 1 && enough == h->workers;
+}
+
+static int spawn_shares_until_fair(void *arg)
+{
+    struct shares *h = arg;
+    int rc = 0;
+    for (int64_t end = weft_after(LIMIT); rc == 0 && !h->fair && weft_now() < end; h->fair = is_fair(h))
+        rc = spawn_shares(h);
+    return rc;
+}
+
+START_TEST(all_workers_take_their_share_of_what_one_spawned)
+{
+    struct shares h = { .n = fewer(2000, BUILT(10000, 5000, 2000)), .workers = _i };
+    ck_assert_int_eq(weft_run(spawn_shares_until_fair, &h, &(weft_options){ .workers = _i, .spares = -1 }), 0);
+    for (int i = 0; i < _i && !h.fair; i++)
+        fprintf(stderr, "worker %d ran %d, stole %d\n", i + 1, (int)h.ran[i], (int)h.stolen[i]);
+    ck_assert(h.fair);
+}
+END_TEST
+
 /* A spawned child starts although its parent computes on without calling weft. */
 struct stalled {
     atomic_int started;
@@ -1215,6 +1282,84 @@ START_TEST(fork_and_join_has_the_right_answer)
     static const long answers[] = { [14] = 377, [18] = 2584, [23] = 28657 };
     ck_assert_int_eq(weft_run(fib, &f, ON(worker_counts[_i])), 0);
     ck_assert_int_eq(f.out, answers[f.n]);
+}
+END_TEST
+
+struct use {
+    struct fib f;
+    int threads[2];
+    double processors, least_part; /* how many were used; of all turns and calls, the part of who had the fewest */
+};
+
+static int note_first(void *arg)
+{
+    ((struct use *)arg)->threads[0] = thread_id();
+    return 0;
+}
+
+static int note_second(void *arg)
+{
+    ((struct use *)arg)->threads[1] = thread_id();
+    return 0;
+}
+
+/* How long both workers had a processor, or waited for one that others had. */
+NOINLINE static int64_t used_or_wanted(const struct use *u)
+{
+    int64_t sum = 0;
+    for (int i = 0; i < 2; i++) {
+        char path[64];
+        long long ran = 0, waited = 0;
+        snprintf(path, sizeof path, "/proc/self/task/%d/schedstat", u->threads[i]);
+        FILE *f = fopen(path, "re");
+        if (f && fscanf(f, "%lld %lld", &ran, &waited) == 2)
+            sum += ran + waited;
+        if (f)
+            fclose(f);
+    }
+    return sum;
+}
+
+static uint64_t begun_on(const weft_worker_stats *w)
+{
+    return w->ran + w->inlined;
+}
+
+static int fib_used(void *arg)
+{
+    struct use *u = arg;
+    weft_worker_stats before[2], after[2];
+    weft_scope s;
+    weft_scope_begin(&s, WEFT_NEVER);
+    weft_spawn_with(&s, note_first, u, &(weft_spawn_options){ .pin = 1 });
+    weft_spawn_with(&s, note_second, u, &(weft_spawn_options){ .pin = 2 });
+    int rc = weft_scope_end(&s, 0);
+    if (rc < 0 || weft_stats(NULL, before, 2) != 2)
+        return -EPROTO;
+    int64_t from = weft_now(), used = used_or_wanted(u);
+    rc = fib(&u->f);
+    u->processors = (double)(used_or_wanted(u) - used) / (double)(weft_now() - from);
+    if (weft_stats(NULL, after, 2) != 2)
+        return -EPROTO;
+    double a = (double)(begun_on(&after[0]) - begun_on(&before[0])), b = (double)(begun_on(&after[1]) - begun_on(&before[1]));
+    u->least_part = (a < b ? a : b) / (a + b);
+    return rc;
+}
+
+/* B-001: 1.8 of 2, and not by spinning, in one of the tries. */
+START_TEST(a_tree_of_tasks_uses_two_processors)
+{
+    struct use u = { .f.n = 0 };
+    int64_t end = weft_after(LIMIT);
+    if (TSAN || ASAN || chaos() || weft_cpus() < 2 || access("/proc/self/schedstat", R_OK) != 0)
+        return;
+    do {
+        u = (struct use){ .f.n = 27 };
+        ck_assert_int_eq(weft_run(fib_used, &u, &(weft_options){ .workers = 2, .spares = -1 }), 0);
+        ck_assert_int_eq(u.f.out, 196418);
+    } while ((u.processors < 1.8 || u.least_part < 0.25) && weft_now() < end);
+    ck_assert_double_ge(u.processors, 1.8);
+    ck_assert_double_ge(u.least_part, 0.25);
 }
 END_TEST
 
@@ -1366,9 +1511,11 @@ int main(void)
     tcase_add_loop_test(tc, many_tasks_yield, 0, counts);
     tcase_add_test(tc, on_one_worker_yielding_tasks_take_turns);
     tcase_add_loop_test(tc, computing_tasks_of_one_worker_are_run_by_several_threads, 0, 2);
+    tcase_add_loop_test(tc, all_workers_take_their_share_of_what_one_spawned, 2, SHARERS + 1);
     tcase_add_test(tc, a_child_starts_although_its_parent_computes_on);
     tcase_add_test(tc, sleepers_wake_although_their_worker_computes);
     tcase_add_loop_test(tc, fork_and_join_has_the_right_answer, 0, counts);
+    tcase_add_test(tc, a_tree_of_tasks_uses_two_processors);
     tcase_add_test(tc, a_task_that_moves_between_threads_stays_itself);
     tcase_add_loop_test(tc, a_task_keeps_its_own_rounding_if_it_asked_for_that, 0, counts);
     return run_suite(s);
