@@ -479,11 +479,12 @@ static struct beginning {
     bool killed, hooked;
     int status;
 } beginning;
+static atomic_bool begins; /* what is hooked is looked at; the hook itself is there before any thread is */
 
 static void cancel_as_it_begins(struct weft__frame *f)
 {
     struct beginning *b = &beginning;
-    if (f->task != atomic_load(&b->caller.block) || b->hooked)
+    if (!atomic_load(&begins) || f->task != atomic_load(&b->caller.block) || b->hooked)
         return;
     b->hooked = true;
     if (b->killed)
@@ -506,12 +507,12 @@ static int cancelled_as_it_begins(void *arg)
     b->caller = (struct caller){ .call = wait_from_the_beginning, .object = b };
     weft_process_options o = { .in = WEFT_STDIO_PIPE, .out = WEFT_STDIO_PIPE };
     MUST(weft_process_open(&b->p, ARGS("cat"), &o) == 0);
-    weft__await_hook = cancel_as_it_begins;
+    atomic_store(&begins, true);
     weft_scope_begin(&b->scope, LIMIT);
     weft_spawn(&b->scope, call_it, &b->caller);
     int rc = result(&b->caller);
     MUST(weft_scope_end(&b->scope, 0) == 0);
-    weft__await_hook = NULL;
+    atomic_store(&begins, false);
     MUST(b->hooked);
     if (b->killed) {
         MUST(rc == 0 ? b->status == -SIGTERM : rc == -ECANCELED && b->status == 77);
@@ -530,7 +531,9 @@ static int cancelled_as_it_begins(void *arg)
 START_TEST(a_wait_that_is_cancelled_as_it_begins_leaves_the_child)
 {
     bool killed = _i % 2;
+    weft__await_hook = cancel_as_it_begins;
     everywhere(cancelled_as_it_begins, &killed, _i / 2);
+    weft__await_hook = NULL;
 }
 END_TEST
 

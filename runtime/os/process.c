@@ -10,7 +10,8 @@
  *               parent's, and a sanitizer's idea of sigaction or dup2 would be recorded there.
  *           P3  its number is another's at the earliest when it was waited for (REAPED). A pidfd cannot miss; a group has
  *               nothing but a number, so who signals one is counted, and while anybody is, nobody reaps: the last one
- *               out does. The pidfd tells before if somebody else has waited for it.
+ *               out does. Who comes when its end is known does not go in, so that there is a last one. The pidfd tells
+ *               before if somebody else has waited for it.
  *           P4  how it ended is written down before it is reaped. So who finds no child any more finds that, or the child
  *               was taken by somebody else.
  *           P5  a child shares O_NONBLOCK with whoever gave it a descriptor, and few programs know what to do with -EAGAIN.
@@ -447,15 +448,20 @@ static int signal_group(struct weft_process *p, int signo)
     return rc;
 }
 
-int weft_process_kill(weft_process *p, int signo)
+static int send_signal(struct weft_process *p, int signo)
 {
-    if (weft__forked)
-        return -ECHILD;
     if (p->new_group)
         return signal_group(p, signo);
     if (ati_load(&p->hands) & REAPED)
         return -ESRCH;
     return syscall(SYS_pidfd_send_signal, p->pidfd, signo, NULL, 0) < 0 ? -weft__errno() : 0;
+}
+
+int weft_process_kill(weft_process *p, int signo)
+{
+    if (weft__forked)
+        return -ECHILD;
+    return at_load_acquire(&p->ended) ? -ESRCH : send_signal(p, signo); /* P3 */
 }
 
 /* Whether it ended within that time, whoever is told to leave meanwhile. */
@@ -474,12 +480,12 @@ static void end(struct weft_process *p)
 {
     bool ended = false;
     if (p->term_grace > 0) {
-        weft_ignore(weft_process_kill(p, SIGTERM));
-        weft_ignore(weft_process_kill(p, SIGCONT)); /* who is stopped would not hear it */
+        weft_ignore(send_signal(p, SIGTERM));
+        weft_ignore(send_signal(p, SIGCONT)); /* who is stopped would not hear it */
         ended = ends_within(p, p->term_grace);
     }
     if (!ended || (p->new_group && p->term_grace != WEFT_NEVER)) /* of a group, others may be left */
-        weft_ignore(weft_process_kill(p, SIGKILL));
+        weft_ignore(send_signal(p, SIGKILL));
     if (!ended && !ends_within(p, WEFT_NEVER))
         (void)look(p, 0); /* waits cannot be had here: shields are broken, or there is no memory */
     reap(p);
