@@ -1511,12 +1511,14 @@ int main(void)
     tcase_add_loop_test(tc, many_tasks_yield, 0, counts);
     tcase_add_test(tc, on_one_worker_yielding_tasks_take_turns);
     tcase_add_loop_test(tc, computing_tasks_of_one_worker_are_run_by_several_threads, 0, 2);
-    tcase_add_loop_test(tc, all_workers_take_their_share_of_what_one_spawned, 2, SHARERS + 1);
     tcase_add_test(tc, a_child_starts_although_its_parent_computes_on);
     tcase_add_test(tc, sleepers_wake_although_their_worker_computes);
     tcase_add_loop_test(tc, fork_and_join_has_the_right_answer, 0, counts);
-    tcase_add_test(tc, a_tree_of_tasks_uses_two_processors);
     tcase_add_test(tc, a_task_that_moves_between_threads_stays_itself);
     tcase_add_loop_test(tc, a_task_keeps_its_own_rounding_if_it_asked_for_that, 0, counts);
+    tc = add_case(s, "shares");
+    tcase_set_tags(tc, "timed"); /* for who runs one thread at a time (.ci/run) */
+    tcase_add_loop_test(tc, all_workers_take_their_share_of_what_one_spawned, 2, SHARERS + 1);
+    tcase_add_test(tc, a_tree_of_tasks_uses_two_processors);
     return run_suite(s);
 }
