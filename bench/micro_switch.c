@@ -7,12 +7,13 @@
  * else. switch_context: the same by weft's own switch (machine/context.h). switch_weft: two tasks on
  * one worker that weft_yield to each other: the same switch, and what a scheduler adds (the queue, the
  * state of both tasks, a look at the cancel). All in ns for one switch, one way. ticks: a look at the
- * counter by which turns are timed, which rule R16 of docs/io-rules.md saves. gen_next: an item of 8 bytes from a generator, in a task, in ns for the item: two switches, the
- * claim, the copy; gen_next_thread: the same on a plain thread. The repetitions of all alternate. The last lines have the
- * ratios to the bare one, of the minima and of the medians; gen_ratio to two of them. gen_python.py times the same in
- * CPython. Does not  measure a cold switch (both stacks stay in the first-level
- * cache), a switch that has to wake another worker, the saving of floating-point control words, or
- * more than two ready tasks. */
+ * counter by which turns are timed, which rule R16 of docs/io-rules.md saves. gen_next: an item of 8
+ * bytes from a generator, in a task, in ns for the item: two switches, the claim, the copy;
+ * gen_next_thread: the same on a plain thread. The repetitions of all alternate. The last lines have
+ * the ratios to the bare one, of the minima and of the medians; gen_ratio to two of them.
+ * gen_python.py times the same in CPython. Does not measure a cold switch (both stacks stay in the
+ * first-level cache), a switch that has to wake another worker, the saving of floating-point control
+ * words, or more than two ready tasks. */
 #include <weft.h>
 
 #include <errno.h>
