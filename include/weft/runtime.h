@@ -83,6 +83,9 @@ typedef struct weft_options {
                              more that do so, each takes 2 ms more. No more spares compute at once than there are
                              processors, or workers. 0: 64, but none if one worker was asked for: of its tasks no two
                              run at once. -1: none. None on a virtual clock. They stay once they are started, and sleep */
+    bool manual;          /* its tasks run on the thread that makes the runtime, its host, and only while that is in
+                             weft_runtime_step or waits in weft. So `workers` is 0 or 1, and `spares` not above 0. The I/O
+                             thread, and those of blocking calls, are as ever. docs/embedding.md */
     uint64_t reserved[8]; /* zero */
 } weft_options;
 
@@ -106,8 +109,8 @@ WEFT_CHECK WEFT_API int weft_runtime_create(weft_runtime **out, const weft_optio
 /* Cancels what still runs, awaits it, and blocking calls that were left behind, ends the threads and frees all. Sets *rt to
  * NULL; accepts NULL.
  *
- * context    plain thread: blocks it, not a cancellation point. Aborts in a task of the same runtime; in one of
- *            another it blocks that worker */
+ * context    plain thread, of a manual runtime its host: blocks it, not a cancellation point. Aborts in a task of the same
+ *            runtime, and on another thread than the host; in a task of another runtime it blocks that worker */
 WEFT_API void weft_runtime_destroy(weft_runtime **rt);
 
 /* Tells all that runs on `rt` to leave, for the reason "shutdown", lets nothing new last, and waits for the end of it
@@ -128,6 +131,36 @@ WEFT_CHECK WEFT_API int weft_runtime_shutdown(weft_runtime *rt, int64_t grace);
  *            -ECANCELED: -EINTR a signal told it (stop_on_signals), -EDEADLK a deadlock (deadlock_is_error), else -ECANCELED
  * context    plain thread: blocks it, not a cancellation point. What the caller is told, fn is told */
 WEFT_CHECK WEFT_API int weft_runtime_run(weft_runtime *rt, weft_fn *fn, void *arg);
+
+/* Starts fn(arg) as a task of `rt`, named "main", and does not wait for it. weft_runtime_destroy tells it to leave, and waits.
+ * If it fails with anything but -ECANCELED, that is reported ("failure"). `t` may be NULL.
+ *
+ * returns    0, and its id in *t; -EINVAL; -ENOMEM; *t is then untouched
+ * context    any thread: never suspends, not a cancellation point. The caller's deadlines and cancels do not apply to fn; its
+ *            values (local.h) do */
+WEFT_CHECK WEFT_API int weft_runtime_start(weft_runtime *rt, weft_fn *fn, void *arg, weft_task *t);
+
+/* For a loop that is not weft's: GLib's, libuv's, a game's. With .manual, and from the host alone.
+ *
+ * weft_runtime_step lets tasks run: as long as any are ready, but for a millisecond at most, unless a task computes for longer
+ * without a call of weft's. It does not wait, nor take signals or descriptors away from the program; what handlers of the
+ * program's come meanwhile run on the stack of the task that runs, unless they are SA_ONSTACK.
+ * weft_runtime_fd can be read, to poll(2) or epoll, when there is something for weft_runtime_step to do, which empties it. It
+ * stays the runtime's: not to be read from, nor closed.
+ * weft_runtime_wait_ms is for poll's timeout: 0 there is something to do, -1 there is no timer, else how long until the first
+ * one. Whoever waits for the descriptor may do without: it is told of timers, too.
+ *
+ * A host that waits in weft (weft_runtime_run, weft_task_join, a channel) runs tasks until what it waits for has come.
+ *
+ * returns    step: 1 more is ready, 0 not now; -EPERM the caller is not the host
+ *            fd: the descriptor
+ *            wait_ms: milliseconds, or 0, or -1, as above; another thread gets -EINVAL
+ *            all: -EINVAL not a manual runtime; step and wait_ms in a task: -EDEADLK
+ * context    plain thread, the host; fd: any thread. Never suspends, not a cancellation point
+ * source     Trio's guest mode, and poll_events and process_ready of asyncio, for what a host needs */
+WEFT_CHECK WEFT_API int weft_runtime_step(weft_runtime *rt);
+WEFT_CHECK WEFT_API int weft_runtime_fd(weft_runtime *rt);
+WEFT_CHECK WEFT_API int weft_runtime_wait_ms(weft_runtime *rt);
 
 /* The size in bytes of a public type by its name ("weft_scope"), for bindings; 0 if there is none.
  *

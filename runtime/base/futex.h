@@ -34,5 +34,7 @@ static inline void weft__unlock(struct weft__lock *l)
  * CLOCK_MONOTONIC time in ns, INT64_MAX for none. Returns false when that time has come. */
 bool weft__futex_wait(at_int *word, uint32_t value, int64_t until);
 void weft__futex_wake(at_int *word, int n);
+/* The same while two words are what they were. */
+bool weft__futex_wait_two(at_int *word, uint32_t value, at_int *other, uint32_t other_value, int64_t until);
 
 #endif

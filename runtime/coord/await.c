@@ -37,8 +37,7 @@ static void thread_gone(void *frame)
     weft__detail_free(f);
     if (f->held != 0)
         weft__orphaned(f);
-    weft__task_recycle(NULL, f->task, (weft_task)weft__id_of_thread(f));
-    weft__mem_free(f);
+    weft__frame_alone_free(f);
 }
 
 /* Whether there is a key. If there was none to be had, the next call tries again. */
@@ -66,16 +65,15 @@ struct weft__frame *weft__thread_known(void)
     return !weft__forked && ati_load_acquire(&thread_key_made) ? pthread_getspecific(thread_key) : NULL;
 }
 
-static struct weft__frame *make_thread_frame(void)
+struct weft__frame *weft__frame_alone(void)
 {
     struct weft__frame *f = NULL;
-    if (weft__forked || !have_key() || weft__task_table_init() < 0)
+    if (weft__task_table_init() < 0)
         return NULL;
     struct weft__task *t = weft__task_alloc(NULL);
-    if (!t || !(f = weft__mem_zeroed(sizeof *f)) || !keep_frame(f)) {
+    if (!t || !(f = weft__mem_zeroed(sizeof *f))) {
         if (t)
             weft__task_free_slow(NULL, t);
-        weft__mem_free(f);
         return NULL;
     }
     f->task = t;
@@ -88,6 +86,22 @@ static struct weft__frame *make_thread_frame(void)
     at_store(&t->life, 0);
     at_store_release(&t->state, weft__state(at_load(&t->ticket), 0, 0, WEFT__RUNNING));
     return f;
+}
+
+void weft__frame_alone_free(struct weft__frame *f)
+{
+    weft__detail_free(f);
+    weft__task_recycle(NULL, f->task, (weft_task)weft__id_of_thread(f));
+    weft__mem_free(f);
+}
+
+static struct weft__frame *make_thread_frame(void)
+{
+    struct weft__frame *f = weft__forked || !have_key() ? NULL : weft__frame_alone();
+    if (!f || keep_frame(f))
+        return f;
+    weft__frame_alone_free(f);
+    return NULL;
 }
 
 struct weft__frame *weft__thread_frame(void)
@@ -134,7 +148,7 @@ static __attribute__((noinline)) void thread_wait(struct weft__frame *f, int64_t
             return;
         int64_t strike = next_strike(f);
         /* The low half of the state holds phase, cause and level: it changes when the wait is fired. */
-        if (weft__futex_wait((at_int *)(void *)&t->state, (uint32_t)state, strike < until ? strike : until))
+        if (weft__host_wait((at_int *)(void *)&t->state, (uint32_t)state, strike < until ? strike : until))
             continue;
         weft__strike_overdue(f);
         weft__hard_overdue(f);

@@ -30,6 +30,9 @@ int weft__no_frame(void);
 int weft__register(void);
 /* The calling plain thread's, if it has one already. */
 struct weft__frame *weft__thread_known(void);
+/* One as a plain thread has it, and of none: it owns a scope that whoever has it may end. NULL: no memory. */
+struct weft__frame *weft__frame_alone(void);
+void weft__frame_alone_free(struct weft__frame *f);
 static inline bool weft__is_thread(const struct weft__frame *f)
 {
     return f->group == NULL;

@@ -2,7 +2,7 @@
  *
  * Owns      the runtime's list of such roots: everything that runs on it is under one of them, and it does not end
  *           before they have.
- * Callers   open and close: the scope's owner. shutdown: any thread. stop: the I/O thread, when a signal asked. end: who
+ * Callers   open and close: the scope's owner, or for one that is no thread's coord/start.c. shutdown: any thread. stop: the I/O thread, when a signal asked. end: who
  *           destroys the runtime. rest, stalled: engine/rest.c and stall.c.
  * Holds     R   a root that is opened once the runtime is closing is cancelled at once; one that was opened before is
  *               found in the list. Both under the lock, so none is missed. */
@@ -36,10 +36,11 @@ void weft__root_open(struct weft__scope *s)
 {
     struct weft__scope_extra *x = (struct weft__scope_extra *)at_load(&s->extra);
     weft_runtime *rt = x->on;
-    bool first = root_from(s->outer) == NULL;
+    bool first = root_from(s->outer) == NULL, started = s->owner != weft__current();
     weft__lock(&rt->roots_lock);
     x->first_root = first;
     x->is_root = true;
+    x->started = started;
     list_push_tail(&rt->roots, &x->root_link);
     ati_add(&rt->roots_open, 1);
     const char *closing = rt->closing;
@@ -71,8 +72,7 @@ static void cancel_roots(weft_runtime *rt, const char *why)
     }
 }
 
-/* Nothing new lasts from now on, and what is there is told. `why` is a literal; the first one counts. */
-static void close_roots(weft_runtime *rt, const char *why)
+void weft__roots_closing(weft_runtime *rt, const char *why)
 {
     weft__lock(&rt->roots_lock);
     if (!rt->closing)
@@ -83,9 +83,8 @@ static void close_roots(weft_runtime *rt, const char *why)
 
 void weft__roots_end(weft_runtime *rt)
 {
-    close_roots(rt, "the runtime ends");
     for (uint32_t n; (n = ati_load_acquire(&rt->roots_open)) != 0;)
-        weft__futex_wait(&rt->roots_open, n, INT64_MAX);
+        weft__host_wait(&rt->roots_open, n, INT64_MAX);
     /* The last one has left the lock when we get it. */
     weft__lock(&rt->roots_lock);
     weft__unlock(&rt->roots_lock);
@@ -93,18 +92,18 @@ void weft__roots_end(weft_runtime *rt)
 
 void weft__roots_stop(weft_runtime *rt, int signo)
 {
-    close_roots(rt, signo == SIGINT ? "SIGINT" : "SIGTERM");
+    weft__roots_closing(rt, signo == SIGINT ? "SIGINT" : "SIGTERM");
 }
 
-/* Whether something runs there. The roots of the calling thread, which cannot end while it is here, count for their
- * children only. */
+/* Whether something runs there. The roots of the calling thread, which cannot end while it is here, and those of no thread
+ * (coord/start.c) count for their children only. */
 static bool busy(weft_runtime *rt, const struct weft__frame *f)
 {
     bool found = false;
     weft__lock(&rt->roots_lock);
     for (struct weft__link *l = rt->roots.next; l != &rt->roots && !found; l = l->next) {
-        struct weft__scope *s = container_of(l, struct weft__scope_extra, root_link)->scope;
-        found = s->owner != f || weft_scope_alive((weft_scope *)(void *)s) > 0;
+        const struct weft__scope_extra *x = container_of(l, struct weft__scope_extra, root_link);
+        found = (x->scope->owner != f && !x->started) || weft_scope_alive((weft_scope *)(void *)x->scope) > 0;
     }
     weft__unlock(&rt->roots_lock);
     return found;
@@ -136,7 +135,7 @@ int weft_runtime_shutdown(weft_runtime *rt, int64_t grace)
     if (!rt)
         return -EINVAL;
     int64_t until = weft__time_add(weft__now(), grace > 0 ? grace : 0);
-    close_roots(rt, "shutdown");
+    weft__roots_closing(rt, "shutdown");
     if (w)
         return w->group == &rt->group ? -EINPROGRESS : -EDEADLK;
     struct weft__frame *f = weft__current();
@@ -147,7 +146,7 @@ int weft_runtime_shutdown(weft_runtime *rt, int64_t grace)
             (void)calls_left(rt, true);
             return -ETIMEDOUT;
         }
-        weft__futex_wait(&rt->roots_open, ati_load(&rt->roots_open), next < until ? next : until);
+        weft__host_wait(&rt->roots_open, ati_load(&rt->roots_open), next < until ? next : until);
     }
     return 0;
 }
@@ -159,6 +158,10 @@ int weft__roots_rest(weft_runtime *rt)
     for (struct weft__link *l = rt->roots.next; l != &rt->roots && owners >= 0; l = l->next) {
         const struct weft__scope_extra *x = container_of(l, struct weft__scope_extra, root_link);
         const struct weft__frame *f = x->scope->owner;
+        if (x->started) { /* nobody spawns into it but what runs there, or is a host, who has the program's events */
+            owners = rt->manual && weft_scope_alive((weft_scope *)(void *)x->scope) > 0 ? -1 : owners;
+            continue;
+        }
         /* acquire: meets W4; who is seen to wait has said whether it is until a time. */
         bool rest = weft__phase_of(at_load_acquire(&f->task->state)) == WEFT__WAITING && !ati_load(&f->timed);
         owners = rest ? owners + x->first_root : -1;

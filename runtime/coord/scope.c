@@ -25,10 +25,9 @@
 
 /* ---- begin */
 
-static void begin(weft_scope *ps, int64_t within, unsigned mark)
+static void begin(weft_scope *ps, struct weft__frame *f, int64_t within, unsigned mark)
 {
     struct weft__scope *s = weft__scope_of(ps);
-    struct weft__frame *f = weft__current();
     s->spawned = 0;
     s->owner = f;
     at_store(&s->count, WEFT__OPEN_COUNT);
@@ -69,12 +68,12 @@ static void begin(weft_scope *ps, int64_t within, unsigned mark)
 
 void weft_scope_begin(weft_scope *s, int64_t within)
 {
-    begin(s, within, 0);
+    begin(s, weft__current(), within, 0);
 }
 
 void weft_scope_begin_shield(weft_scope *s, int64_t grace)
 {
-    begin(s, grace, WEFT__MARK_SHIELD);
+    begin(s, weft__current(), grace, WEFT__MARK_SHIELD);
     struct weft__frame *f = weft__scope_of(s)->owner;
     if (f)
         own_set(f->epoch_ok, 0); /* what applied outside does not apply inside */
@@ -122,8 +121,13 @@ static int take_options(struct weft__scope *s, const weft_scope_options *o)
 
 void weft_scope_begin_with(weft_scope *ps, int64_t within, const weft_scope_options *o)
 {
+    weft__scope_begin_for(weft__current(), ps, within, o);
+}
+
+void weft__scope_begin_for(struct weft__frame *f, weft_scope *ps, int64_t within, const weft_scope_options *o)
+{
     struct weft__scope *s = weft__scope_of(ps);
-    begin(ps, within, 0);
+    begin(ps, f, within, 0);
     if (!s->owner || !o)
         return;
     int rc = take_options(s, o);
@@ -516,6 +520,12 @@ int weft_scope_end(weft_scope *ps, int rc)
         return weft__forked ? -ECHILD : -EINVAL; /* another task's */
     if (f->inner != ps)
         weft__scope_forgotten(f, ps);
+    return weft__scope_end_for(f, ps, rc);
+}
+
+int weft__scope_end_for(struct weft__frame *f, weft_scope *ps, int rc)
+{
+    struct weft__scope *s = weft__scope_of(ps);
     if (rc < 0)
         body_failed(s, f, rc);
     if (has_children(s))

@@ -54,6 +54,7 @@ struct weft__scope_extra {
     char text[108]; /* its detail */
     struct weft__link root_link;
     bool is_root, first_root; /* the outermost of its thread */
+    bool started;             /* a root of coord/start.c: its owner is no thread */
     struct weft__policy *policy; /* NULL: WEFT_JOIN_ALL, without more (coord/policy.h) */
     at_word hards;               /* struct weft__hard *, the newest (coord/hard.c) */
     struct weft__lock callers_lock;
@@ -101,6 +102,9 @@ static inline bool weft__scope_is_open(const weft_scope *ps)
 
 /* ---- coord/scope.c */
 
+/* weft_scope_begin_with and weft_scope_end for a frame that is not the caller's, or is known to be. */
+void weft__scope_begin_for(struct weft__frame *f, weft_scope *s, int64_t within, const weft_scope_options *o);
+int weft__scope_end_for(struct weft__frame *f, weft_scope *s, int rc);
 /* A child that was counted by fetch-and-add ended; the last access to the scope. */
 void weft__scope_child_left(struct weft__scope *s);
 /* Records a failure and tells the rest to leave. text may be NULL. */
@@ -128,7 +132,9 @@ struct weft__group *weft__scope_group(struct weft__scope *s);
 /* A scope with .on, of a plain thread, begins and ends. */
 void weft__root_open(struct weft__scope *s);
 void weft__root_close(struct weft__scope_extra *x);
-/* Cancels all of a runtime, and waits. */
+/* Nothing new lasts from now on, and what is there is told. `why` is a literal; the first one counts. */
+void weft__roots_closing(weft_runtime *rt, const char *why);
+/* Waits until all have been closed. */
 void weft__roots_end(weft_runtime *rt);
 /* How many plain threads have opened one, if all of them only wait; else -1 (engine/rest.c). */
 int weft__roots_rest(weft_runtime *rt);
@@ -138,6 +144,11 @@ void weft__roots_wait(struct weft__frame *f);
 void weft__roots_stalled(weft_runtime *rt);
 /* Cancels all of it, because of a signal. */
 void weft__roots_stop(weft_runtime *rt, int signo);
+
+/* ---- coord/start.c */
+
+/* Ends the roots of what weft_runtime_start has started, waiting for it; the runtime is closing. */
+void weft__starts_end(weft_runtime *rt);
 
 /* ---- coord/cancel.c */
 

@@ -119,9 +119,10 @@ void weft__crash_thread_begin(void **stack)
 
 void weft__crash_thread_end(void *stack)
 {
-    stack_t off = { .ss_flags = SS_DISABLE };
+    stack_t off = { .ss_flags = SS_DISABLE }, now;
     if (!stack)
         return;
-    sigaltstack(&off, NULL);
+    if (sigaltstack(NULL, &now) == 0 && now.ss_sp == stack) /* else a host has another one by now */
+        sigaltstack(&off, NULL);
     munmap(stack, signal_stack_bytes());
 }

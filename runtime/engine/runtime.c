@@ -3,7 +3,8 @@
  * Owns      the runtime object: its workers, their threads, the I/O thread, the pools, the sets.
  * Callers   coord/main.c, on a plain thread.
  * Order     start: memory, sets, workers, I/O thread; whatever fails, what was started is ended again.
- *           end: stopping is set; every worker is woken and leaves its loop; then the I/O thread, which starts and wakes
+ *           end: stopping is set; every worker is woken and leaves its loop, or is let off by its host (engine/host.c); then
+ *           the I/O thread, which starts and wakes
  *           spares; then those; then the pools, whose calls are waited for; then errands that are left; then memory.
  * Signals   are blocked in all threads of weft: they belong to the program's own.
  * Fork      a runtime is counted from before its first lock to after its last (base/fork.h). */
@@ -78,6 +79,8 @@ static uint64_t chaos_seed(const weft_options *o)
 
 static int worker_count(const weft_options *o)
 {
+    if (o->manual)
+        return 1;
     if (o->workers > 0)
         return o->workers;
     int given = from_environment("WEFT_WORKERS", WEFT__WORKERS_MOST);
@@ -91,7 +94,7 @@ static int spares(const weft_options *o, int workers)
 {
     bool one_asked = o->workers == 1 || (o->workers == 0 && from_environment("WEFT_WORKERS", WEFT__WORKERS_MOST) == 1);
     int most = o->spares > 0 ? o->spares : SPARES_MOST;
-    if (o->clock == WEFT_CLOCK_VIRTUAL || o->spares < 0 || (o->spares == 0 && one_asked))
+    if (o->manual || o->clock == WEFT_CLOCK_VIRTUAL || o->spares < 0 || (o->spares == 0 && one_asked))
         return 0;
     return most < WEFT__WORKERS_MOST - workers ? most : WEFT__WORKERS_MOST - workers;
 }
@@ -102,7 +105,7 @@ static int check_options(const weft_options *o)
         return -EINVAL;
     if (o->clock != WEFT_CLOCK_REAL && o->clock != WEFT_CLOCK_VIRTUAL)
         return -EINVAL;
-    if (o->spares < -1 || o->spares > WEFT__WORKERS_MOST)
+    if (o->spares < -1 || o->spares > WEFT__WORKERS_MOST || (o->manual && (o->workers > 1 || o->spares > 0)))
         return -EINVAL;
     if (o->workers < 0 || o->workers > WEFT__WORKERS_MOST || weft__stack_class(o->stack_bytes) < 0)
         return -EINVAL;
@@ -220,6 +223,7 @@ static int make(weft_runtime *rt, const weft_options *o)
     rt->on_quit = o->dump_on_quit;
     weft__trim_begin(&rt->trim);
     list_init(&rt->roots);
+    list_init(&rt->starts);
     make_pools(rt);
     rt->stall.is_error = o->deadlock_is_error;
     return 0;
@@ -230,6 +234,7 @@ static void stop_threads(weft_runtime *rt)
     struct weft__sched *s;
     ati_store_release(&rt->stopping, 1);
     at_fence_full(); /* P3 and T2 look at it */
+    weft__host_stop(rt);
     for (int i = 0; i < rt->started; i++) {
         while ((s = weft__idle_claim(&rt->group)) != NULL)
             weft__idle_wake(&rt->group, s);
@@ -246,6 +251,7 @@ static void stop_threads(weft_runtime *rt)
     weft__pool_fini(&rt->pool);
     weft__pool_fini(&rt->files);
     weft__pool_fini(&rt->names);
+    weft__host_end(rt);
 }
 
 int weft__runtime_start(weft_runtime **out, const weft_options *o)
@@ -277,8 +283,10 @@ int weft__runtime_start(weft_runtime **out, const weft_options *o)
         ati_add(&weft__chaos_runtimes, 1);
     if (rt->group.clock.is_virtual)
         ati_add(&weft__clock_virtuals, 1);
-    rt->poller.set = rt->poller.outer = rt->poller.kick_fd = -1;
-    if ((rc = make(rt, o)) < 0 || (rc = weft__poller_init(&rt->poller)) < 0) {
+    rt->poller.set = rt->poller.outer = rt->poller.kick_fd = rt->host.bell = -1;
+    rt->manual = o->manual;
+    if ((rc = make(rt, o)) < 0 || (rc = weft__poller_init(&rt->poller)) < 0 ||
+            (rt->manual && (rc = weft__host_begin(rt)) < 0)) {
         free_all(rt);
         return rc;
     }
@@ -288,7 +296,7 @@ int weft__runtime_start(weft_runtime **out, const weft_options *o)
     if ((rc = weft__signals_begin(rt)) == 0)
         rc = weft__thread_start(&rt->io_thread, weft__io_thread, rt);
     rt->io_started = rc == 0;
-    for (int i = 0; rc == 0 && i < rt->group.n; i++)
+    for (int i = 0; rc == 0 && !rt->manual && i < rt->group.n; i++)
         if ((rc = weft__thread_start(&rt->workers[i]->thread, weft__worker_thread, rt->workers[i])) == 0)
             rt->started++;
     if (rc < 0) {

@@ -1,8 +1,8 @@
-/* engine/worker.c - the loop of a worker: run, look around, search, sleep.
+/* engine/worker.c - the loop of a worker: run, look around, search, sleep; and a host's steps of it.
  *
  * Owns      the polling rules R1 to R14 (see docs/io-rules.md for the list and the measurements behind it), as far
  *           as a worker applies them; sched/sched.c has those of a dispatch, engine/io.c the I/O thread's.
- * Callers   the worker's thread. Tasks come back here every 61 turns, every millisecond, when nothing is ready,
+ * Callers   the worker's thread; for a step, its host (engine/host.c). Tasks come back here every 61 turns, every millisecond, when nothing is ready,
  *           and before a slow task. */
 #include "engine/worker.h"
 
@@ -426,8 +426,8 @@ static bool search(struct weft__worker *w)
         return false;
     bool poller = may_poll(w, now);
     enum found found = find(w, poller, now);
-    if (found || !poller || !should_spin(w) || w->sched.group->clock.is_virtual) /* time stands still meanwhile */
-        return found;
+    if (found || !poller || w->rt->manual || !should_spin(w) || w->sched.group->clock.is_virtual)
+        return found; /* a host has other things to do; virtual time stands still meanwhile */
     bool shared = somebody_is_absent(w, now);
     do {
         if (shared)
@@ -461,8 +461,8 @@ static bool work_in_sight(struct weft__worker *w, uint64_t now, int *absent_work
     return work || (earliest != INT64_MAX && earliest <= weft__clock_now(&g->clock)) || weft__leap(w->rt);
 }
 
-/* R7 */
-static void park(struct weft__worker *w)
+/* R7, P1 to P4. False: something is in sight. */
+static bool lie_down(struct weft__worker *w)
 {
     struct weft__sched *s = &w->sched;
     int absent;
@@ -472,14 +472,14 @@ static void park(struct weft__worker *w)
         if (weft__sched_dismissed(s) && !ati_load(&w->rt->stopping))
             weft__idle_notify(s->group); /* who relied on this one finds another */
         else if (weft__idle_retract(s))
-            return; /* U */
+            return false; /* U */
     }
     if (weft__group_awake_absent(s->group, absent))
         weft__poller_arm(&w->rt->poller); /* P4 */
     if (weft__timers_earliest(&w->timers) < (int64_t)at_load(&w->rt->io_until))
         weft__poller_kick(&w->rt->poller); /* T3 */
     weft__count(&s->count.parked, 1);
-    weft__idle_sleep(s); /* P5 */
+    return true;
 }
 
 /* ---- the loop */
@@ -530,50 +530,84 @@ static void shed(struct weft__worker *w, uint64_t now)
     set_loop_due(w, now);
 }
 
+/* Runs tasks until the loop is due again. False: none is ready here. */
+static bool turn(struct weft__worker *w)
+{
+    struct weft__sched *s = &w->sched;
+    bool is_new;
+    uint64_t now = weft__sched_ticks(s);
+    weft__sched_took_over(s, now);
+    if (goes(s))
+        shed(w, now);
+    else if (!own(s->picked))
+        look_around(w, now);
+    else
+        push_yielder(s, now);
+    struct weft__task *t = next(w, &is_new);
+    if (!t)
+        return false;
+    weft__idle_found(s);
+    if (!is_new && weft__task_slow(t))
+        before_slow(w);
+    weft__sched_run(s, t, is_new, now);
+    return true;
+}
+
 static void loop(struct weft__worker *w)
 {
     struct weft__sched *s = &w->sched;
     for (;;) {
-        bool is_new;
-        uint64_t now = weft__sched_ticks(s);
-        struct weft__task *t = NULL;
-        weft__sched_took_over(s, now);
-        if (goes(s))
-            shed(w, now);
-        else if (!own(s->picked))
-            look_around(w, now);
-        else
-            push_yielder(s, now);
-        t = next(w, &is_new);
-        if (t) {
-            weft__idle_found(s);
-            if (!is_new && weft__task_slow(t))
-                before_slow(w);
-            weft__sched_run(s, t, is_new, now);
+        if (turn(w))
             continue;
-        }
         if (ati_load(&w->rt->stopping))
             return;
         at_store(&s->since, 0);
-        if (goes(s) || !search(w))
-            park(w);
+        if ((goes(s) || !search(w)) && lie_down(w))
+            weft__idle_sleep(s); /* P5 */
     }
 }
 
-void *weft__worker_thread(void *worker)
+bool weft__worker_step(struct weft__worker *w)
 {
-    struct weft__worker *w = worker;
+    struct weft__sched *s = &w->sched;
+    uint64_t began = weft__sched_ticks(s);
+    do {
+        if (turn(w))
+            continue;
+        if (ati_load(&w->rt->stopping))
+            return false;
+        at_store(&s->since, 0);
+        if (!search(w) && lie_down(w))
+            return false;
+    } while (weft__sched_ticks(s) - began < weft__us_to_ticks(LOOP_US));
+    return true;
+}
+
+/* What a worker needs of the thread that it is on. */
+void weft__worker_settle(struct weft__worker *w)
+{
     weft__stack_of_thread(&w->sched.loop_stack);
     weft__fp_save(w->sched.loop.fp);
     if (w->rt->crash_report)
         weft__crash_thread_begin(&w->signal_stack);
     weft__errno_shared();
+    weft__spares_know(w);
+}
+
+void weft__worker_leave(struct weft__worker *w)
+{
+    weft__idle_found(&w->sched);
+    weft__crash_thread_end(w->signal_stack);
+}
+
+void *weft__worker_thread(void *worker)
+{
+    struct weft__worker *w = worker;
+    weft__worker_settle(w);
     weft__fork_mask_use(&w->rt->mask);
     weft__self_set(&w->sched);
-    weft__spares_know(w);
     loop(w);
-    weft__idle_found(&w->sched);
     weft__self_set(NULL);
-    weft__crash_thread_end(w->signal_stack);
+    weft__worker_leave(w);
     return NULL;
 }

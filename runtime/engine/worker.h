@@ -6,6 +6,7 @@
 #include <signal.h>
 #include <weft/runtime.h>
 
+#include "engine/host.h"
 #include "engine/spare.h"
 #include "engine/stall.h"
 #include "engine/trim.h"
@@ -42,7 +43,8 @@ struct weft_runtime {
     at_int stop_signal;            /* the one that told all to leave; 0 none */
     at_word io_until; /* the time to which the I/O thread sleeps */
     int started;
-    bool io_started, crash_report, on_stop, on_quit;
+    bool io_started, crash_report, on_stop, on_quit, manual;
+    struct weft__host host; /* of a manual one */
     sigset_t mask; /* of who made it, for what is forked from its threads */
     void (*report)(const weft_report *r, void *arg);
     void *report_arg;
@@ -50,6 +52,7 @@ struct weft_runtime {
     struct weft__lock roots_lock;
     struct weft__link roots;
     const char *closing; /* under the lock: why nothing new lasts; NULL */
+    struct weft__link starts; /* under the lock: coord/start.c */
     at_int roots_open; /* futex word */
     struct weft_runtime *next; /* of all that exist; under the lock of engine/runtime.c */
     /* The I/O thread's own. */
@@ -75,6 +78,11 @@ static inline struct weft_runtime *weft__runtime_of(struct weft__group *g)
 void weft__worker_due(struct weft__sched *s, int64_t at);
 
 void *weft__worker_thread(void *worker);
+/* Without a thread of its own: begins and ends on that of its host, and lets tasks run there for a millisecond, or as long
+ * as any are ready. True: some still are; false: it is parked, and is not to be called before it was woken. */
+void weft__worker_settle(struct weft__worker *w);
+bool weft__worker_step(struct weft__worker *w);
+void weft__worker_leave(struct weft__worker *w);
 
 /* Whether a worker's timers are left to others: it sleeps, searches, or is absent. Else it strikes them itself. */
 static inline bool weft__worker_away(const struct weft__sched *s, uint64_t now)

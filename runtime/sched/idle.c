@@ -134,6 +134,8 @@ void weft__idle_wake(struct weft__group *g, struct weft__sched *s)
         weft__count(&me->count.woke, 1);
     ati_store_release(&s->wake, 1); /* S5; the ring is its own again */
     weft__futex_wake(&s->wake, 1);
+    if (g->idle.ring)
+        g->idle.ring(g);
     at_fence_full(); /* S6, meets the one between T1 and T2 */
     if (ati_load(&g->idle.io_blocked))
         g->idle.kick(g->idle.io);
@@ -199,13 +201,20 @@ bool weft__idle_retract(struct weft__sched *s)
     return true;
 }
 
+bool weft__idle_woken(struct weft__sched *s)
+{
+    if (ati_load_acquire(&s->wake) == 0)
+        return false;
+    ati_store(&s->asleep, 0);
+    ati_store(&s->wake, 0);
+    own_set(s->searching, true); /* our waker counted us */
+    return true;
+}
+
 void weft__idle_sleep(struct weft__sched *s)
 {
     /* The word is looked at after each return: a wake may be spurious, or be an earlier claim's late futex call. */
     ati_store(&s->asleep, 1);
-    while (ati_load_acquire(&s->wake) == 0)
+    while (!weft__idle_woken(s))
         weft__futex_wait(&s->wake, 0, INT64_MAX);
-    ati_store(&s->asleep, 0);
-    ati_store(&s->wake, 0);
-    own_set(s->searching, true); /* our waker counted us */
 }

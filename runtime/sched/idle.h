@@ -12,6 +12,7 @@ struct weft__idle {
     at_int io_blocked;           /* the I/O thread sleeps without a tick */
     void (*kick)(void *io);      /* gets it out of that sleep */
     void *io;
+    void (*ring)(struct weft__group *g); /* tells a host that its worker was woken (engine/host.c); NULL: it sleeps in P5 */
     _Alignas(128) struct weft__lock lock;
     struct weft__sched **stack; /* [0, parked), the last parked on top; under lock */
 };
@@ -62,5 +63,7 @@ void weft__idle_announce(struct weft__sched *s);
 bool weft__idle_retract(struct weft__sched *s);
 /* P5: sleeps until woken. */
 void weft__idle_sleep(struct weft__sched *s);
+/* The same without sleeping: whether it was woken, and is awake from now on. */
+bool weft__idle_woken(struct weft__sched *s);
 
 #endif

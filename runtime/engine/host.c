@@ -1,0 +1,184 @@
+/* engine/host.c - a runtime that is driven by somebody else's loop.
+ *
+ * Owns      the bell, an eventfd that can be read while there is something to do, and whether the one worker is parked.
+ * Callers   the host: the thread that made the runtime, which is the worker's thread too. ring: whoever wakes a worker.
+ *
+ * The I/O thread, the pools and all that wakes are those of any runtime; of the idle protocol (sched/idle.c) only P5 differs:
+ *
+ *     the host                                     whoever wakes its worker
+ *     P1 to P4 as ever, and then it returns        S5  wake = 1
+ *     B1  reads the bell empty                     B2  adds to the bell
+ *     B3  parked, and wake == 0? nothing to do,
+ *         unless a timer is due: U
+ *     B4  else the worker is awake; it runs. If more is ready in the end, it adds to the bell
+ *
+ * Forbidden (B1/B2): the worker was woken, the host has found wake == 0, and the bell is empty. B2 comes after S5, and B1
+ * before B3; so a B2 that B1 has undone is one whose S5 B3 sees. A B2 that comes later is a bell too many, and that is all.
+ *
+ * A host that waits in weft runs its tasks meanwhile, for they may be what it waits for: it sleeps on two words, its own and
+ * the worker's.
+ * Tested    tests/host_test.c, examples/host_loop.c */
+#include "engine/host.h"
+
+#include <errno.h>
+#include <limits.h>
+#include <sys/eventfd.h>
+#include <unistd.h>
+#include <weft/runtime.h>
+
+#include "base/clock.h"
+#include "base/errno.h"
+#include "base/fork.h"
+#include "engine/worker.h"
+
+enum { SLICE_NS = 1000000, HOSTED_MOST = 16 };
+
+static at_int hosted; /* manual runtimes in the process */
+
+static void ring(struct weft__group *g)
+{
+    uint64_t one = 1;
+    if (write(weft__runtime_of(g)->host.bell, &one, sizeof one) < 0)
+        return; /* it is full: it can be read */
+}
+
+int weft__host_begin(struct weft_runtime *rt)
+{
+    struct weft__worker *w = rt->workers[0];
+    rt->host.thread = pthread_self();
+    rt->host.bell = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
+    if (rt->host.bell < 0)
+        return -weft__errno();
+    rt->group.idle.ring = ring;
+    weft__worker_settle(w);
+    weft__idle_announce(&w->sched);
+    ati_store(&w->sched.asleep, 1);
+    rt->host.parked = true;
+    rt->host.begun = true;
+    ati_add(&hosted, 1);
+    return 0;
+}
+
+/* ns until its first timer is due; -1: it has none. A virtual clock's are due when they are struck. */
+static int64_t timer_left(const struct weft__worker *w)
+{
+    int64_t at = weft__timers_earliest(&w->timers);
+    if (at == INT64_MAX)
+        return -1;
+    int64_t left = at - weft__clock_now(&w->sched.group->clock);
+    return left <= 0 ? 0 : w->sched.group->clock.is_virtual ? SLICE_NS : left;
+}
+
+static bool step(struct weft_runtime *rt)
+{
+    struct weft__worker *w = rt->workers[0];
+    uint64_t rings;
+    if (read(rt->host.bell, &rings, sizeof rings) < 0) /* B1 */
+        rings = 0;
+    if (rt->host.parked && !weft__idle_woken(&w->sched) && !(timer_left(w) == 0 && weft__idle_retract(&w->sched)))
+        return false; /* B3 */
+    ati_store(&w->sched.asleep, 0);
+    weft__self_set(&w->sched);
+    bool more = weft__worker_step(w); /* B4 */
+    weft__self_set(NULL);
+    rt->host.parked = !more;
+    ati_store(&w->sched.asleep, !more);
+    if (more)
+        ring(&rt->group);
+    return more;
+}
+
+void weft__host_stop(struct weft_runtime *rt)
+{
+    struct weft__sched *s = &rt->workers[0]->sched;
+    if (!rt->host.begun)
+        return;
+    if (weft__idle_claim_worker(&rt->group, s))
+        weft__idle_wake(&rt->group, s);
+    do {
+        step(rt);
+    } while (!rt->host.parked);
+}
+
+void weft__host_end(struct weft_runtime *rt)
+{
+    if (rt->host.begun) {
+        ati_add(&hosted, (uint32_t)-1);
+        weft__worker_leave(rt->workers[0]);
+    }
+    if (rt->host.bell >= 0)
+        close(rt->host.bell);
+}
+
+bool weft__is_host(const struct weft_runtime *rt)
+{
+    return rt->host.begun && pthread_equal(rt->host.thread, pthread_self());
+}
+
+/* The runtimes that the calling thread is the host of; they stay as long as it is here. */
+static int find_mine(struct weft_runtime **mine)
+{
+    int n = 0;
+    weft__lock(&weft__runtimes_lock);
+    for (struct weft_runtime *rt = weft__runtimes; rt && n < HOSTED_MOST; rt = rt->next)
+        if (weft__is_host(rt))
+            mine[n++] = rt;
+    weft__unlock(&weft__runtimes_lock);
+    return n;
+}
+
+bool weft__host_wait(at_int *word, uint32_t value, int64_t until)
+{
+    struct weft_runtime *mine[HOSTED_MOST];
+    int n = ati_load(&hosted) > 0 ? find_mine(mine) : 0;
+    bool more = false;
+    for (int i = 0; i < n; i++)
+        more |= step(mine[i]);
+    if (n == 0)
+        return weft__futex_wait(word, value, until);
+    if (more || ati_load_acquire(word) != value)
+        return weft__now() < until;
+    if (n == 1)
+        return weft__futex_wait_two(word, value, &mine[0]->workers[0]->sched.wake, 0, until);
+    int64_t soon = weft__now() + SLICE_NS;
+    return weft__futex_wait(word, value, soon < until ? soon : until) || soon < until;
+}
+
+/* ---- the public calls */
+
+/* 0, or why the calling thread may not. */
+static int may_drive(weft_runtime *rt)
+{
+    if (weft__forked)
+        return -ECHILD;
+    if (!rt || !rt->manual)
+        return -EINVAL;
+    if (weft__self())
+        return -EDEADLK;
+    return weft__is_host(rt) ? 0 : -EPERM;
+}
+
+int weft_runtime_step(weft_runtime *rt)
+{
+    int rc = may_drive(rt);
+    return rc < 0 ? rc : step(rt);
+}
+
+int weft_runtime_fd(weft_runtime *rt)
+{
+    if (weft__forked)
+        return -ECHILD;
+    return rt && rt->manual ? rt->host.bell : -EINVAL;
+}
+
+int weft_runtime_wait_ms(weft_runtime *rt)
+{
+    int rc = may_drive(rt);
+    if (rc < 0)
+        return rc == -EPERM ? -EINVAL : rc; /* that one is -1 */
+    const struct weft__worker *w = rt->workers[0];
+    if (!rt->host.parked || ati_load(&w->sched.wake) != 0)
+        return 0;
+    int64_t left = timer_left(w), ms = left / 1000000 + (left % 1000000 != 0);
+    return left < 0 ? -1 : ms < INT_MAX ? (int)ms : INT_MAX;
+}

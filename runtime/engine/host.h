@@ -1,0 +1,30 @@
+/* engine/host.h - a runtime whose tasks run on a thread of the program's, its host. See host.c. */
+#ifndef WEFT_ENGINE_HOST_H
+#define WEFT_ENGINE_HOST_H
+
+#include <pthread.h>
+
+#include "base/futex.h"
+
+struct weft_runtime;
+
+struct weft__host {
+    pthread_t thread;
+    int bell; /* an eventfd; -1 */
+    bool parked, begun; /* the host's own */
+};
+
+/* The calling thread will be the host: its worker is parked, before anybody can wake it. 0; -EMFILE, -ENFILE, -ENOMEM. */
+int weft__host_begin(struct weft_runtime *rt);
+/* No task is left, and stopping is set: what its worker was woken for is done with. */
+void weft__host_stop(struct weft_runtime *rt);
+/* Nobody wakes it any more. */
+void weft__host_end(struct weft_runtime *rt);
+
+/* Whether the calling thread is it. */
+bool weft__is_host(const struct weft_runtime *rt);
+
+/* weft__futex_wait for a plain thread; if it is a host, its tasks run meanwhile. */
+bool weft__host_wait(at_int *word, uint32_t value, int64_t until);
+
+#endif
