@@ -150,6 +150,15 @@ def check_timers():
     run("timers", 0, expect=2)
 
 
+def check_frame_loop():
+    out = run("frame_loop", 2)
+    frames, late, answers = map(int, re.search(r"(\d+) frames, (\d+) of them late; (\d+) answers", out).groups())
+    assert frames == 125 and late <= frames, out
+    assert answers > 50, out  # each client had at least one
+    assert f"frame  125   " in out, out
+    run("frame_loop", 0, expect=2)
+
+
 def check_echo_server():
     with Program("echo_server", 0, "--once", 12) as server:
 

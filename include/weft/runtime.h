@@ -109,8 +109,8 @@ WEFT_CHECK WEFT_API int weft_runtime_create(weft_runtime **out, const weft_optio
 /* Cancels what still runs, awaits it, and blocking calls that were left behind, ends the threads and frees all. Sets *rt to
  * NULL; accepts NULL.
  *
- * context    plain thread, of a manual runtime its host: blocks it, not a cancellation point. Aborts in a task of the same
- *            runtime, and on another thread than the host; in a task of another runtime it blocks that worker */
+ * context    plain thread: blocks it, not a cancellation point. Aborts in a task of the same runtime, and for a manual one
+ *            on another thread than its host; in a task of another runtime it blocks that worker */
 WEFT_API void weft_runtime_destroy(weft_runtime **rt);
 
 /* Tells all that runs on `rt` to leave, for the reason "shutdown", lets nothing new last, and waits for the end of it
@@ -156,7 +156,7 @@ WEFT_CHECK WEFT_API int weft_runtime_start(weft_runtime *rt, weft_fn *fn, void *
  *            fd: the descriptor
  *            wait_ms: milliseconds, or 0, or -1, as above; another thread gets -EINVAL
  *            all: -EINVAL not a manual runtime; step and wait_ms in a task: -EDEADLK
- * context    plain thread, the host; fd: any thread. Never suspends, not a cancellation point
+ * context    plain thread: never suspends, not a cancellation point
  * source     Trio's guest mode, and poll_events and process_ready of asyncio, for what a host needs */
 WEFT_CHECK WEFT_API int weft_runtime_step(weft_runtime *rt);
 WEFT_CHECK WEFT_API int weft_runtime_fd(weft_runtime *rt);

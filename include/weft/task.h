@@ -43,11 +43,15 @@ typedef struct weft_spawn_options {
     size_t copy_bytes;  /* copy this many bytes of arg; 0: borrow it */
     int pin;            /* k: only worker k runs it, counted from 1; 0: any worker */
     bool keep_fp;       /* the task has its own floating-point control words (rounding, masks) */
+    bool now;           /* it begins at once, on the caller's worker, as by a call: the spawn returns when it has first
+                           waited or yielded, its turn is over, or it has ended. Nothing is queued for that. If it cannot
+                           (the caller is no task, or on another worker or runtime than the child; no stack is left), it
+                           is spawned as ever */
     int *result;        /* fn's result is stored here before the task has ended; NULL: nowhere */
     uint64_t reserved[8]; /* zero */
 } weft_spawn_options;
 
-/* The same with options; with NULL it is weft_spawn. */
+/* The same with options; with NULL it is weft_spawn. With .now a task suspends, and may go on on another thread. */
 WEFT_API weft_task weft_spawn_with(weft_scope *s, weft_fn *fn, void *arg, const weft_spawn_options *o);
 
 /* Waits until the task has ended. Any number of times, by anyone, at any later time.

@@ -22,6 +22,7 @@
 #include "coord/await.h"
 #include "coord/error.h"
 #include "coord/orphan.h"
+#include "coord/oslock.h"
 #include "coord/policy.h"
 #include "coord/side.h"
 
@@ -76,8 +77,15 @@ static inline bool is_open(const weft_scope *ps)
     return ps && ati_load_acquire(&((const struct weft__scope *)(const void *)ps)->state) == WEFT__SCOPE_OPEN;
 }
 
-/* `t` has fn, argument and bits. Takes it. */
-static weft_task start(struct weft__scope *s, struct weft__sched *w, struct weft__task *t, void *arg)
+/* Whether it may have its first turn now, in the midst of the caller's. */
+static bool may_begin_here(const struct weft__sched *w, const struct weft__task *t)
+{
+    uint32_t pin = weft__task_pin(t);
+    return own(own(w->frame)->task) && (pin == 0 || pin == w->id + 1) && !weft__task_has(t, WEFT__TASK_QUEUED);
+}
+
+/* `t` has fn, argument and bits. Takes it. `now` as in the options. */
+static weft_task start(struct weft__scope *s, struct weft__sched *w, struct weft__task *t, void *arg, bool now)
 {
     struct weft__group *g = w ? w->group : NULL;
     struct weft__frame *f = w ? own(w->frame) : NULL;
@@ -90,7 +98,7 @@ static weft_task start(struct weft__scope *s, struct weft__sched *w, struct weft
         weft__task_free_slow(NULL, t);
         return refuse_spawn(s, arg, -ENOMEM);
     }
-    if (f && s->owner == f && !queued) {
+    if (f && s->owner == f && !queued && !now) {
         s->spawned++; /* C1 */
         weft_task id = weft__task_begin(t);
         publish(w, t, id);
@@ -104,6 +112,12 @@ static weft_task start(struct weft__scope *s, struct weft__sched *w, struct weft
         return -EINVAL;
     }
     struct weft__group *home = weft__scope_group(s);
+    if (now && home == g && may_begin_here(w, t)) {
+        weft__oslocks_look(f);
+        weft_task id = weft__start_now(t);
+        if (id != 0)
+            return id;
+    }
     if (home == g && !queued) {
         weft_task id = weft__task_begin(t);
         publish(w, t, id);
@@ -158,7 +172,7 @@ static weft_task spawn_with(struct weft__scope *s, weft_fn *fn, void *arg, const
     ((struct weft__side *)(uintptr_t)at_load(&t->side))->policy = p;
     if (in_order)
         ati_store(&t->bits, ati_load(&t->bits) | WEFT__TASK_QUEUED);
-    return start(s, w, t, arg);
+    return start(s, w, t, arg, o->now);
 }
 
 /* All spawns that are not into a scope without a policy: it may have to wait for a place. */
@@ -215,7 +229,7 @@ static inline weft_task spawn(weft_scope *ps, weft_fn *fn, void *arg, void *site
         return refuse_spawn(s, arg, rc);
     at_store(&t->fn, (uint64_t)(uintptr_t)fn);
     at_store(&t->u.arg, (uint64_t)(uintptr_t)arg);
-    return start(s, w, t, arg);
+    return start(s, w, t, arg, false);
 }
 
 weft_task weft_spawn(weft_scope *ps, weft_fn *fn, void *arg)
@@ -243,7 +257,7 @@ weft_task weft_spawn_copy(weft_scope *ps, weft_fn *fn, const void *arg, size_t b
         weft__task_free_slow(NULL, t);
         return refuse_spawn(s, NULL, rc);
     }
-    return start(s, w, t, NULL);
+    return start(s, w, t, NULL, false);
 }
 
 weft_task weft_spawn_with(weft_scope *ps, weft_fn *fn, void *arg, const weft_spawn_options *o)

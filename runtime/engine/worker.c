@@ -516,6 +516,7 @@ static void shed(struct weft__worker *w, uint64_t now)
     struct weft__sched *s = &w->sched;
     struct weft__group *g = s->group;
     uint64_t next = weft__private_take(&s->next);
+    struct weft__task *starter;
     uint32_t index;
     expire_due(w, false, now);
     push_yielder(s, now);
@@ -523,6 +524,8 @@ static void shed(struct weft__worker *w, uint64_t now)
         weft__sched_push(s, own(s->picked), now);
         own_set(s->picked, NULL);
     }
+    while ((starter = weft__sched_starter(s)) != NULL)
+        weft__group_put(g, starter);
     if (next != 0)
         weft__group_put(g, weft__task_at((uint32_t)next - 1));
     while (weft__ready_pop(&s->ring, &index))

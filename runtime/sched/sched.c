@@ -305,10 +305,21 @@ static struct weft__task *from_queues(struct weft__sched *s, bool *is_new)
     return from_pinned(s, is_new);
 }
 
+struct weft__task *weft__sched_starter(struct weft__sched *s)
+{
+    struct weft__frame *f = own(s->starters);
+    if (!f)
+        return NULL;
+    own_set(s->starters, own(f->starter));
+    return own(f->task);
+}
+
 static __attribute__((noinline)) struct weft__task *pick_specially(struct weft__sched *s, bool *is_new)
 {
-    struct weft__task *t;
+    struct weft__task *t = weft__sched_starter(s);
     int ring_first = own(s->ring_first);
+    if (t)
+        return t;
     if (s->group->chaos_seed != 0)
         return weft__chaos_pick(s, is_new);
     if (ring_first > 0) {
@@ -323,7 +334,7 @@ static ALWAYS_INLINE struct weft__task *pick(struct weft__sched *s, bool *is_new
 {
     struct weft__task *t;
     *is_new = false;
-    if (own(s->chaos) || own(s->ring_first) > 0)
+    if (own(s->chaos) || own(s->ring_first) > 0 || own(s->starters))
         return pick_specially(s, is_new);
     return (t = from_next(s)) != NULL ? t : from_queues(s, is_new);
 }
@@ -442,6 +453,10 @@ static ALWAYS_INLINE void arrived(void)
             own_set(s->yielder, own(f->task)); /* the loop looks around first */
         else
             weft__sched_push(s, own(f->task), own(s->began));
+    } else if (after == WEFT__AFTER_START) {
+        ati_store(&own(f->task)->u.run.ready_at, stamp(own(s->began)));
+        own_set(f->starter, own(s->starters));
+        own_set(s->starters, f);
     } else if (after == WEFT__AFTER_STACK) {
         give_stack(s, own(f->stack));
     }
@@ -607,6 +622,32 @@ void weft__yield_now(void)
         go_loop(s, &f->context);
     if (fp)
         weft__fp_load(f->fp);
+}
+
+weft_task weft__start_now(struct weft__task *t)
+{
+    struct weft__sched *s = weft__self();
+    struct weft__frame *f = own(s->frame);
+    struct weft__stack *k = take_stack(s, weft__task_class(t));
+    if (!k)
+        return 0;
+    uint64_t now = turn_over(s, f, WEFT__OVER_YIELD);
+    weft_task id = weft__task_begin(t);
+    weft__task_claim_own(t);
+    weft__count(&s->count.spawned, 1);
+    bool fp = f->keep_fp;
+    end_turn(s, f->task, now);
+    (void)loop_is_due(s, now); /* only when the child's turn is over */
+    if (fp)
+        fp_leave(s, f);
+    own_set(s->after_frame, f);
+    own_set(s->after, WEFT__AFTER_START);
+    begin_turn(s, t, true, false, now);
+    bind(s, t, k);
+    go(s, &f->context, t, true);
+    if (fp)
+        weft__fp_load(f->fp);
+    return id;
 }
 
 void weft__breathe(void)

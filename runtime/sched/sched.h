@@ -74,6 +74,7 @@ struct weft__frame {
     struct weft__keeps *keeps; /* what is to be let go at the task's end, or NULL (coord/keeps.h) */
     /* For reports, and `left` for R16: own(), since whoever reads them is not waited for. */
     uint64_t waits; /* of its last wait: {enum weft__waits : 8 | what for : 56} */
+    struct weft__frame *starter; /* the next of the worker's starters */
     uint64_t left;  /* ticks at which it last left its worker, or (R16) its worker last looked before that */
     void *site;     /* where it was spawned: a return address */
     at_word chaos; /* {number : 48 | worker of its last turn + 1 : 16}; 0 until its first turn ends (sched/chaos.c) */
@@ -125,7 +126,7 @@ struct weft__sched_ops {
     bool (*told)(struct weft__frame *f); /* to leave; moves its epoch_ok to what was looked at (coord/cancel.c) */
 };
 
-enum weft__after { WEFT__AFTER_NOTHING, WEFT__AFTER_WAIT, WEFT__AFTER_YIELD, WEFT__AFTER_STACK };
+enum weft__after { WEFT__AFTER_NOTHING, WEFT__AFTER_WAIT, WEFT__AFTER_YIELD, WEFT__AFTER_START, WEFT__AFTER_STACK };
 
 struct weft__counters {
     at_word ran, inlined, spawned, stolen, parked, woke, polls, events;
@@ -162,6 +163,7 @@ struct weft__sched {
     bool picked_new;
     struct weft__task *yielder; /* came back to the loop by yielding; not queued yet */
     int ring_first;             /* turns that only the ring may have */
+    struct weft__frame *starters; /* go before all others, the last first: what they have begun has had its first turn */
     bool breathing;            /* a chain of inlined joins let the loop have its turn */
     struct weft__frame *after_frame; /* what the next context does for the last: */
     enum weft__after after;
@@ -240,6 +242,10 @@ void weft__suspend(void);
 /* Ends the turn; the task goes behind the others. Returns at once if there are none. */
 void weft__yield_now(void);
 
+/* The running task begins `t`, which nobody else knows, and goes on when the first turn of that is over: until then it is no
+ * more to be had for others than one that waits for a call to return. The id; 0: there is no stack, and nothing was done. */
+weft_task weft__start_now(struct weft__task *t);
+
 /* Gives the loop its turn: after 61 inlined joins, an exhausted budget. */
 void weft__breathe(void);
 
@@ -250,6 +256,8 @@ void weft__sched_ended(struct weft__stack *k);
 void weft__sched_run(struct weft__sched *s, struct weft__task *t, bool is_new, uint64_t now);
 /* The worker's loop, first thing: turns that were handed on (R16) have ended, by `now`. */
 void weft__sched_took_over(struct weft__sched *s, uint64_t now);
+/* Loop only: the last of the starters, or NULL. */
+struct weft__task *weft__sched_starter(struct weft__sched *s);
 /* Loop only: a ready task, or NULL; *is_new says that it was just claimed. */
 struct weft__task *weft__sched_pick(struct weft__sched *s, bool *is_new);
 
