@@ -645,6 +645,8 @@ weft_task weft__start_now(struct weft__task *t)
     begin_turn(s, t, true, false, now);
     bind(s, t, k);
     go(s, &f->context, t, true);
+    weft__hb_acquire(&((struct weft__frame *)(void *)k->room)->context); /* a first turn ends by leaving one of these */
+    weft__hb_acquire(&k->resident);
     if (fp)
         weft__fp_load(f->fp);
     return id;
