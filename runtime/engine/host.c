@@ -8,8 +8,7 @@
  *     the host                                     whoever wakes its worker
  *     P1 to P4 as ever, and then it returns        S5  wake = 1
  *     B1  reads the bell empty                     B2  adds to the bell
- *     B3  parked, and wake == 0? nothing to do,
- *         unless a timer is due: U
+ *     B3  parked, and wake == 0? nothing to do
  *     B4  else the worker is awake; it runs. If more is ready in the end, it adds to the bell
  *
  * Forbidden (B1/B2): the worker was woken, the host has found wake == 0, and the bell is empty. B2 comes after S5, and B1
@@ -59,23 +58,13 @@ int weft__host_begin(struct weft_runtime *rt)
     return 0;
 }
 
-/* ns until its first timer is due; -1: it has none. A virtual clock's are due when they are struck. */
-static int64_t timer_left(const struct weft__worker *w)
-{
-    int64_t at = weft__timers_earliest(&w->timers);
-    if (at == INT64_MAX)
-        return -1;
-    int64_t left = at - weft__clock_now(&w->sched.group->clock);
-    return left <= 0 ? 0 : w->sched.group->clock.is_virtual ? SLICE_NS : left;
-}
-
 static bool step(struct weft_runtime *rt)
 {
     struct weft__worker *w = rt->workers[0];
     uint64_t rings;
     if (read(rt->host.bell, &rings, sizeof rings) < 0) /* B1 */
         rings = 0;
-    if (rt->host.parked && !weft__idle_woken(&w->sched) && !(timer_left(w) == 0 && weft__idle_retract(&w->sched)))
+    if (rt->host.parked && !weft__idle_woken(&w->sched))
         return false; /* B3 */
     ati_store(&w->sched.asleep, 0);
     weft__self_set(&w->sched);
@@ -179,6 +168,10 @@ int weft_runtime_wait_ms(weft_runtime *rt)
     const struct weft__worker *w = rt->workers[0];
     if (!rt->host.parked || ati_load(&w->sched.wake) != 0)
         return 0;
-    int64_t left = timer_left(w), ms = left / 1000000 + (left % 1000000 != 0);
-    return left < 0 ? -1 : ms < INT_MAX ? (int)ms : INT_MAX;
+    int64_t at = weft__timers_earliest(&w->timers);
+    if (at == INT64_MAX)
+        return -1;
+    /* If it is due, the I/O thread is about to ring. */
+    int64_t left = at - weft__clock_now(&w->sched.group->clock), ms = left > 0 ? (left + 999999) / 1000000 : 1;
+    return ms < INT_MAX ? (int)ms : INT_MAX;
 }
