@@ -13,11 +13,21 @@ static unsigned char sleeping;             /* bits of workers */
 static unsigned char published, io_blocks; /* there is something to see; the I/O thread waits without a tick */
 static bool long_task;  /* task 0 runs until all others have run */
 static unsigned char kicks;
+/* The bell of a host. The kernel's lock of an eventfd orders a write and the read that finds it. */
+static at_word bell;
+static unsigned char rings;
 
 static void kick(void *io)
 {
     (void)io;
     kicks++;
+}
+
+static void ring(struct weft__group *of)
+{
+    (void)of;
+    at_add(&bell, 1);
+    rings++;
 }
 
 static void setup(unsigned char tasks, bool with_long, int cores)
@@ -26,7 +36,8 @@ static void setup(unsigned char tasks, bool with_long, int cores)
     memset(&g, 0, sizeof g);
     memset(s, 0, sizeof s);
     memset(ran, 0, sizeof ran);
-    all_ran = kicks = 0;
+    all_ran = kicks = rings = 0;
+    at_store(&bell, 0);
     sleeping = published = io_blocks = 0;
     wanted = tasks;
     long_task = with_long;
@@ -45,6 +56,7 @@ static void setup(unsigned char tasks, bool with_long, int cores)
     ex_ghost(ran, sizeof ran);
     ex_ghost(&all_ran, sizeof all_ran);
     ex_ghost(&kicks, sizeof kicks);
+    ex_ghost(&rings, sizeof rings);
     ex_ghost(&sleeping, sizeof sleeping);
     ex_ghost(&published, sizeof published);
     ex_ghost(&io_blocks, sizeof io_blocks);
@@ -87,6 +99,15 @@ static void a_spare_and_a_long_one(void)
 static void a_spare_alone(void)
 {
     a_spare();
+    weft__idle_announce(&s[0]);
+}
+
+/* Its one worker is parked, and on the thread of a host. */
+static void a_host(void)
+{
+    setup(2, false, 2);
+    g.n = 1;
+    g.idle.ring = ring;
     weft__idle_announce(&s[0]);
 }
 
@@ -296,6 +317,36 @@ static void spare_blocks(int me)
     }
 }
 
+static bool can_be_read(int unused)
+{
+    (void)unused;
+    return rings > 0;
+}
+
+/* B1 to B4 (engine/host.c): a host that does nothing until the bell can be read loses no task. */
+static void hosted(int me)
+{
+    struct weft__sched *w = &s[0];
+    bool lies = true;
+    if (me > 0) {
+        put((uint32_t)me - 1);
+        return;
+    }
+    while (!all_have_run()) {
+        ex_until(can_be_read, 0, "the bell");
+        rings = 0;
+        (void)at_swap(&bell, 0); /* B1 */
+        if (lies && !weft__idle_woken(w)) /* B3 */
+            continue;
+        while (take(w) || (weft__idle_search(w) && take(w)))
+            ; /* B4 */
+        weft__idle_announce(w);
+        lies = !(in_sight(w) && weft__idle_retract(w));
+        if (!lies)
+            ring(&g); /* there is more for the next step */
+    }
+}
+
 /* The spare may sleep, if the worker was woken. */
 static bool nobody_blocks(void)
 {
@@ -309,6 +360,7 @@ const struct ex_scenario idle_scenarios[] = {
     { "idle", "two_workers", 3, one_task, two_workers, NULL, 2, "two workers, one task", all_have_run },
     { "idle", "long", 4, a_long_one, two_workers, NULL, 1, "two workers, two publishers, one long task", all_have_run },
     { "idle", "blocks", 3, one_task, blocks, NULL, 3, "the I/O thread blocks while a worker is woken", NULL },
+    { "idle", "hosted", 3, a_host, hosted, NULL, 3, "a host with a bell, two publishers", all_have_run },
     { "idle", "spare_goes", 3, a_spare, spare_goes, NULL, 1, "a worker and a spare, one task", all_have_run },
     { "idle", "spare_dismissed", 3, a_dismissed_spare, spare_goes, NULL, 1, "a worker and a spare that has to go", all_have_run },
     { "idle", "spare_comes", 4, a_spare_and_a_long_one, spare_comes, NULL, 1, "a spare is brought back", all_have_run },
