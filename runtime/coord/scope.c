@@ -25,7 +25,7 @@
 
 /* ---- begin */
 
-static void begin(weft_scope *ps, struct weft__frame *f, int64_t within, unsigned mark)
+static inline __attribute__((always_inline)) void begin(weft_scope *ps, struct weft__frame *f, int64_t within, unsigned mark)
 {
     struct weft__scope *s = weft__scope_of(ps);
     s->spawned = 0;
@@ -506,26 +506,8 @@ static __attribute__((noinline)) void close_gens(struct weft__scope *s, struct w
     f->detail = why;
 }
 
-int weft_scope_end(weft_scope *ps, int rc)
+static inline __attribute__((always_inline)) int end(struct weft__scope *s, struct weft__frame *f, int rc)
 {
-    struct weft__scope *s = weft__scope_of(ps);
-    if (!weft__scope_is_open(ps))
-        return -EINVAL;
-    struct weft__frame *f = s->owner;
-    if (!f) {
-        ati_store(&s->state, WEFT__SCOPE_ENDED);
-        return weft__forked ? -ECHILD : rc < 0 ? rc : s->code;
-    }
-    if (f != weft__current())
-        return weft__forked ? -ECHILD : -EINVAL; /* another task's */
-    if (f->inner != ps)
-        weft__scope_forgotten(f, ps);
-    return weft__scope_end_for(f, ps, rc);
-}
-
-int weft__scope_end_for(struct weft__frame *f, weft_scope *ps, int rc)
-{
-    struct weft__scope *s = weft__scope_of(ps);
     if (rc < 0)
         body_failed(s, f, rc);
     if (has_children(s))
@@ -547,6 +529,28 @@ int weft__scope_end_for(struct weft__frame *f, weft_scope *ps, int rc)
         extra_end(s, x, result);
     ati_store(&s->state, WEFT__SCOPE_ENDED);
     return result;
+}
+
+int weft__scope_end_for(struct weft__frame *f, weft_scope *ps, int rc)
+{
+    return end(weft__scope_of(ps), f, rc);
+}
+
+int weft_scope_end(weft_scope *ps, int rc)
+{
+    struct weft__scope *s = weft__scope_of(ps);
+    if (!weft__scope_is_open(ps))
+        return -EINVAL;
+    struct weft__frame *f = s->owner;
+    if (!f) {
+        ati_store(&s->state, WEFT__SCOPE_ENDED);
+        return weft__forked ? -ECHILD : rc < 0 ? rc : s->code;
+    }
+    if (f != weft__current())
+        return weft__forked ? -ECHILD : -EINVAL; /* another task's */
+    if (f->inner != ps)
+        weft__scope_forgotten(f, ps);
+    return end(s, f, rc);
 }
 
 void weft_scope_drop(weft_scope *ps)

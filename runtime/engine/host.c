@@ -30,7 +30,7 @@
 #include "base/fork.h"
 #include "engine/worker.h"
 
-enum { SLICE_NS = 1000000, HOSTED_MOST = 16 };
+enum { STEP_US = 1000, SLICE_NS = 1000000, HOSTED_MOST = 16 };
 
 static at_int hosted; /* manual runtimes in the process */
 
@@ -68,7 +68,7 @@ static bool step(struct weft_runtime *rt)
         return false; /* B3 */
     ati_store(&w->sched.asleep, 0);
     weft__self_set(&w->sched);
-    bool more = weft__worker_step(w); /* B4 */
+    bool more = weft__worker_run(w, weft__us_to_ticks(STEP_US)); /* B4 */
     weft__self_set(NULL);
     rt->host.parked = !more;
     ati_store(&w->sched.asleep, !more);

@@ -556,33 +556,19 @@ static bool turn(struct weft__worker *w)
     return true;
 }
 
-static void loop(struct weft__worker *w)
+bool weft__worker_run(struct weft__worker *w, uint64_t ticks)
 {
     struct weft__sched *s = &w->sched;
-    for (;;) {
-        if (turn(w))
-            continue;
-        if (ati_load(&w->rt->stopping))
-            return;
-        at_store(&s->since, 0);
-        if ((goes(s) || !search(w)) && lie_down(w))
-            weft__idle_sleep(s); /* P5 */
-    }
-}
-
-bool weft__worker_step(struct weft__worker *w)
-{
-    struct weft__sched *s = &w->sched;
-    uint64_t began = weft__sched_ticks(s);
+    uint64_t began = ticks != 0 ? weft__sched_ticks(s) : 0;
     do {
         if (turn(w))
             continue;
         if (ati_load(&w->rt->stopping))
             return false;
         at_store(&s->since, 0);
-        if (!search(w) && lie_down(w))
+        if ((goes(s) || !search(w)) && lie_down(w))
             return false;
-    } while (weft__sched_ticks(s) - began < weft__us_to_ticks(LOOP_US));
+    } while (ticks == 0 || weft__sched_ticks(s) - began < ticks);
     return true;
 }
 
@@ -609,7 +595,8 @@ void *weft__worker_thread(void *worker)
     weft__worker_settle(w);
     weft__fork_mask_use(&w->rt->mask);
     weft__self_set(&w->sched);
-    loop(w);
+    while (!weft__worker_run(w, 0) && !ati_load(&w->rt->stopping))
+        weft__idle_sleep(&w->sched); /* P5 */
     weft__self_set(NULL);
     weft__worker_leave(w);
     return NULL;

@@ -78,10 +78,11 @@ static inline struct weft_runtime *weft__runtime_of(struct weft__group *g)
 void weft__worker_due(struct weft__sched *s, int64_t at);
 
 void *weft__worker_thread(void *worker);
-/* Without a thread of its own: begins and ends on that of its host, and lets tasks run there for a millisecond, or as long
- * as any are ready. True: some still are; false: it is parked, and is not to be called before it was woken. */
+/* Lets tasks run as long as any are ready, but for so many ticks at most (0: for ever). True: some still are; false: it is
+ * parked, and must not be called before it was woken, or the runtime ends. */
+bool weft__worker_run(struct weft__worker *w, uint64_t ticks);
+/* It begins and ends on the calling thread. */
 void weft__worker_settle(struct weft__worker *w);
-bool weft__worker_step(struct weft__worker *w);
 void weft__worker_leave(struct weft__worker *w);
 
 /* Whether a worker's timers are left to others: it sleeps, searches, or is absent. Else it strikes them itself. */
