@@ -2,8 +2,8 @@
  *
  * Owns      the polling rules R1 to R14 (see docs/io-rules.md for the list and the measurements behind it), as far
  *           as a worker applies them; sched/sched.c has those of a dispatch, engine/io.c the I/O thread's.
- * Callers   the worker's thread; for a step, its host (engine/host.c). Tasks come back here every 61 turns, every millisecond, when nothing is ready,
- *           and before a slow task. */
+ * Callers   the worker's thread; for a step, its host (engine/host.c). Tasks come back here every 61 turns, every
+ *           millisecond, when nothing is ready, and before a slow task. */
 #include "engine/worker.h"
 
 #include <sched.h>
