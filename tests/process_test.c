@@ -92,6 +92,67 @@ START_TEST(a_child_ends_with_its_status_or_its_signal)
 }
 END_TEST
 
+/* -- who stands still until the program runs -- */
+
+static int run_one(void)
+{
+    weft_process *p = NULL;
+    int status = 99, rc = weft_process_open(&p, SHELL("exit 0"), NULL);
+    rc = rc < 0 ? rc : weft_process_wait(p, &status);
+    weft_process_close(&p);
+    return rc < 0 ? rc : status;
+}
+
+static int does_nothing(void *arg)
+{
+    (void)arg;
+    return 0;
+}
+
+static int with_nothing_else(void *arg)
+{
+    int before = threads_now();
+    MUST(run_one() == 0 && run_one() == 0);
+    *(int *)arg = threads_now() - before;
+    return 0;
+}
+
+/* One that was spawned, and has not begun. */
+static int with_another_task(void *arg)
+{
+    int before = threads_now();
+    weft_scope s;
+    weft_scope_begin(&s, WEFT_NEVER);
+    weft_spawn_with(&s, does_nothing, NULL, &(weft_spawn_options){ .pin = 1 }); /* where nobody steals it */
+    MUST(run_one() == 0);
+    *(int *)arg = threads_now() - before;
+    return weft_scope_end(&s, 0);
+}
+
+static int on_the_first_worker(void *arg)
+{
+    weft_scope s;
+    weft_scope_begin(&s, WEFT_NEVER);
+    weft_spawn_with(&s, with_another_task, arg, &(weft_spawn_options){ .pin = 1 });
+    return weft_scope_end(&s, 0);
+}
+
+/* The lane begins a thread for its first call, which stays for some seconds. */
+START_TEST(a_worker_that_has_something_else_to_do_leaves_it_to_the_lane)
+{
+    int more = -1;
+    atomic_store(&wrongs, 0);
+    ck_assert_int_eq(weft_run(with_nothing_else, &more, &(weft_options){ .workers = 2, .spares = -1 }), 0);
+    if (!chaos())
+        ck_assert_int_eq(more, 0);
+    ck_assert_int_eq(weft_run(with_nothing_else, &more, ON(1)), 0); /* there would be nobody else */
+    ck_assert_int_eq(more, 1);
+    ck_assert_int_eq(weft_run(on_the_first_worker, &more, &(weft_options){ .workers = 2, .spares = -1 }), 0);
+    ck_assert_int_eq(more, 1);
+    NOTHING_WRONG();
+}
+END_TEST
+
 static char not_executable[64], no_format[64];
 
 NOINLINE static void make_file(char *path, const char *name, mode_t mode)
@@ -939,6 +1000,7 @@ int main(void)
     Suite *s = suite_create("process");
     TCase *tc = add_case(s, "start");
     tcase_add_loop_test(tc, a_child_ends_with_its_status_or_its_signal, 0, PLACES);
+    tcase_add_test(tc, a_worker_that_has_something_else_to_do_leaves_it_to_the_lane);
     tcase_add_loop_test(tc, a_program_that_cannot_be_run_is_told_by_its_errno, 0, PLACES);
     tcase_add_test(tc, bad_arguments_are_told);
     tcase_add_loop_test(tc, arguments_environment_folder_and_descriptors_are_as_asked, 0, PLACES);

@@ -244,6 +244,21 @@ int weft__lane_call(enum weft__lane_kind kind, weft_fn *fn, void *arg)
     return borrow(kind, NULL, fn, arg);
 }
 
+/* Nothing else waits for the caller's worker; and should something come, others take it, or a spare (engine/spare.c). */
+static bool worker_is_free(const struct weft__sched *s)
+{
+    const struct weft__group *g = s->group;
+    return g->room > 1 && !weft__sched_has_work(s) && !own(s->starters) && at_load(&s->pinned.count) == 0 &&
+           !weft__group_has_work(g);
+}
+
+int weft__lane_call_or_here(enum weft__lane_kind kind, weft_fn *fn, void *arg)
+{
+    const struct weft__sched *s = weft__self();
+    bool here = s && worker_is_free(s) && (!weft__chaos_somewhere() || weft__chaos_once_in(2));
+    return here ? fn(arg) : borrow(kind, NULL, fn, arg);
+}
+
 int weft__lane_call_on(struct weft__pool *lane, weft_fn *fn, void *arg)
 {
     return borrow(WEFT__LANE_USER, lane, fn, arg);

@@ -16,6 +16,9 @@ struct weft__pool *weft__lane_pool(weft_runtime *rt, enum weft__lane_kind kind);
 int weft__lane_enter(void);
 /* As weft_blocking, on the lane of that kind of the task's runtime; -EAGAIN no thread could be started. */
 int weft__lane_call(enum weft__lane_kind kind, weft_fn *fn, void *arg);
+/* The same for what takes as long as a few switches between threads, as a rule: directly, if the caller's worker has nothing else
+ * to do than to wait for it. */
+int weft__lane_call_or_here(enum weft__lane_kind kind, weft_fn *fn, void *arg);
 /* As weft_blocking_copy: a cancelled call comes back at once with -ECANCELED, and drop(copy) is called on the lane's
  * thread when fn has returned. */
 int weft__lane_call_copy(enum weft__lane_kind kind, weft_fn *fn, void *arg, size_t bytes, void (*drop)(void *arg));

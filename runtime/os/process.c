@@ -4,8 +4,8 @@
  * Callers   tasks and plain threads, several at once.
  * Holds     P1  a child is started by clone with CLONE_VM | CLONE_VFORK: nothing of the parent is copied, so it takes as
  *               long for a large one as for a small one; and the child writes the errno of a failed exec where the
- *               parent finds it. The calling thread alone stands still meanwhile, with all signals blocked, until exec:
- *               one of the files' lane, since a file system may be slow.
+ *               parent finds it. The calling thread alone stands still meanwhile, with all signals blocked, until exec.
+ *               A file system may be slow, so that is one of the files' lane; or the worker, if it has nothing else to do.
  *           P2  the child allocates nothing, takes no lock, and calls the kernel by syscall(2) alone: memory is the
  *               parent's, and a sanitizer's idea of sigaction or dup2 would be recorded there.
  *           P3  its number is another's at the earliest when it was waited for (REAPED). A pidfd cannot miss; a group has
@@ -317,7 +317,7 @@ void weft__process_close_pipe(struct weft_process *p, int i)
         weft_ignore(weft_close(fd));
 }
 
-/* On a thread of the lane, or the plain thread that calls. */
+/* On a thread of the lane, the worker, or the plain thread that calls. */
 static int start(void *arg)
 {
     struct opening *w = arg;
@@ -369,7 +369,7 @@ int weft_process_open(weft_process **out, const char *const *argv, const weft_pr
             ati_store(&p->fd[i], (uint32_t)-1);
         p->new_group = o->new_group;
         p->term_grace = o->term_grace;
-        rc = weft__lane_call(WEFT__LANE_FILES, start, &w);
+        rc = weft__lane_call_or_here(WEFT__LANE_FILES, start, &w);
     }
     weft__mem_free(candidates);
     weft__mem_free(stack);
