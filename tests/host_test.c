@@ -2,6 +2,8 @@
  * A-009, B-078, E-36; A-006. */
 #include "support.h"
 
+#include <fenv.h>
+
 #define MANUAL (&(weft_options){ .manual = true })
 #define QUIETLY_MANUAL (&(weft_options){ .manual = true, .report = say_nothing })
 
@@ -484,6 +486,33 @@ static int crowd_that_is_cut_off(void *arg)
     return weft_scope_end(&s, 0);
 }
 
+static int round_down(void *arg)
+{
+    (void)arg;
+    fesetround(FE_DOWNWARD);
+    return weft_yield();
+}
+
+static int spawn_one_that_rounds(void *arg)
+{
+    weft_scope s;
+    weft_scope_begin(&s, WEFT_NEVER);
+    weft_spawn_with(&s, round_down, arg, &(weft_spawn_options){ .keep_fp = true });
+    return weft_scope_end(&s, 0);
+}
+
+START_TEST(the_host_keeps_its_rounding)
+{
+    weft_runtime *rt;
+    ck_assert_int_eq(weft_runtime_create(&rt, MANUAL), 0);
+    ck_assert_int_eq(fesetround(FE_UPWARD), 0);
+    ck_assert_int_eq(weft_runtime_run(rt, spawn_one_that_rounds, NULL), 0);
+    ck_assert_int_eq(fegetround(), FE_UPWARD);
+    ck_assert_int_eq(fesetround(FE_TONEAREST), 0);
+    weft_runtime_destroy(&rt);
+}
+END_TEST
+
 START_TEST(nothing_of_it_is_left)
 {
     struct places p = { .host = thread_id() };
@@ -700,6 +729,7 @@ int main(void)
     }
     tc = add_case(s, "what it leaves");
     tcase_add_test(tc, the_host_keeps_its_signals);
+    tcase_add_test(tc, the_host_keeps_its_rounding);
     tcase_add_test(tc, nothing_of_it_is_left);
     tcase_add_test(tc, without_descriptors_it_is_not_made);
     tc = add_case(s, "mains that nobody waits for");

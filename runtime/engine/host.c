@@ -67,6 +67,7 @@ static bool step(struct weft_runtime *rt)
     if (rt->host.parked && !weft__idle_woken(&w->sched))
         return false; /* B3 */
     ati_store(&w->sched.asleep, 0);
+    weft__fp_save(w->sched.loop.fp); /* the host's, as they are now */
     weft__self_set(&w->sched);
     bool more = weft__worker_run(w, weft__us_to_ticks(STEP_US)); /* B4 */
     weft__self_set(NULL);
