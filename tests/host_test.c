@@ -317,7 +317,8 @@ END_TEST
 
 static int step_within(void *arg)
 {
-    weft_runtime *rt = *(weft_runtime **)arg;
+    weft_runtime *rt = *(weft_runtime **)arg, *within = NULL;
+    EXPECT(weft_runtime_create(&within, MANUAL) == -EDEADLK && within == NULL);
     EXPECT(weft_runtime_step(rt) == -EDEADLK);
     EXPECT(weft_runtime_wait_ms(rt) == -EDEADLK);
     EXPECT(weft_runtime_fd(rt) >= 0);

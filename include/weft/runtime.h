@@ -102,7 +102,7 @@ WEFT_CHECK WEFT_API int weft_run(weft_fn *fn, void *arg, const weft_options *o);
 
 /* Starts a runtime that several mains use in turn, or at once from several threads.
  *
- * returns    0; -EINVAL, -ENOMEM, -EAGAIN, -EMFILE, -ENFILE; *out is then untouched
+ * returns    0; -EINVAL, -ENOMEM, -EAGAIN, -EMFILE, -ENFILE; -EDEADLK a manual one, in a task; *out is then untouched
  * context    any thread: never suspends, blocks it. It takes milliseconds */
 WEFT_CHECK WEFT_API int weft_runtime_create(weft_runtime **out, const weft_options *o);
 

@@ -67,6 +67,8 @@ int weft_runtime_create(weft_runtime **out, const weft_options *o)
     int rc = weft__register();
     if (rc < 0)
         return rc;
+    if (o && o->manual && weft__self())
+        return -EDEADLK; /* a task has no thread of its own */
     return out ? weft__runtime_start(out, o) : -EINVAL;
 }
 
