@@ -16,7 +16,7 @@
  *
  * A host that waits in weft runs its tasks meanwhile, for they may be what it waits for: it sleeps on two words, its own and
  * the worker's.
- * Tested    tests/explore (idle/hosted), tests/host_test.c, examples/frame_loop.c */
+ * Tested    tests/explore (idle/hosted), tests/host_test.c, stress/host.c, examples/frame_loop.c */
 #include "engine/host.h"
 
 #include <errno.h>
