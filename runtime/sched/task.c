@@ -42,6 +42,7 @@ enum {
     BLOCKS = 1 << WEFT__INDEX_BITS,
     COMMIT = 16384,
     BATCH = WEFT__TASK_BATCH,
+    TOGETHER = 16, /* batches that are sorted at once */
     PAGE_BYTES = 4096,
     PAGE = PAGE_BYTES / sizeof(struct weft__task),
     SIBLINGS = PAGE_BYTES / sizeof(union weft__member) / PAGE, /* pages whose members share one */
@@ -310,20 +311,30 @@ static void hang(struct weft__task *t)
     weft__unlock(&lock);
 }
 
-/* N1 */
+/* N1, of some batches in turns: each block is a miss of its own, and while one is on its way the others are hung. */
 uint32_t weft__task_table_sort(void)
 {
-    uint32_t n = 0, block = 0;
+    uint32_t heads[TOGETHER], all = 0, batch = 0, more = 0;
     weft__lock(&lock);
-    if (!cannot_discard)
-        block = take_loose(&n);
-    weft__unlock(&lock);
-    while (block != 0) {
-        struct weft__task *t = weft__task_at(block - 1);
-        block = ati_load(&t->link);
-        hang(t);
+    while (!cannot_discard && batch < TOGETHER && (heads[batch] = take_loose(&more)) != 0) {
+        all += more;
+        batch++;
     }
-    return n;
+    weft__unlock(&lock);
+    for (uint32_t left = batch; left > 0;) {
+        left = 0;
+        for (uint32_t i = 0; i < batch; i++) {
+            if (heads[i] == 0)
+                continue;
+            struct weft__task *t = weft__task_at(heads[i] - 1);
+            heads[i] = ati_load(&t->link);
+            if (heads[i] != 0)
+                at_prefetch(weft__task_at(heads[i] - 1));
+            left += heads[i] != 0;
+            hang(t);
+        }
+    }
+    return all;
 }
 
 /* N2. Which of the siblings of the first page that is all free are so too; and which have no memory already, taken off as
