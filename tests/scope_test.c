@@ -1903,6 +1903,7 @@ struct dropped {
     int code;
     char what[32], text[128], name[40];
     weft_task task, child;
+    const void *site;
     int after;
 };
 
@@ -1915,6 +1916,7 @@ static void note_report(const weft_report *r, void *arg)
         snprintf(d->name, sizeof d->name, "%s", r->task_name ? r->task_name : "");
         d->code = r->code;
         d->task = r->task;
+        d->site = r->site;
     }
 }
 
@@ -1926,13 +1928,53 @@ static int fail_in_cleanup(void *arg)
     return rc == -ECANCELED ? weft_fail(-EDOM, "cleaning up went wrong") : rc;
 }
 
+/* By a call of its own, so that the site lies in a function that is nothing else. */
+static NOINLINE weft_task spawn_the_cleaner(weft_scope *s, struct dropped *d, bool named)
+{
+    weft_task t = named ? weft_spawn_with(s, fail_in_cleanup, d, &(weft_spawn_options){ .name = "cleaner" }) :
+                          weft_spawn(s, fail_in_cleanup, d);
+    __asm__ volatile("" : "+r"(t)); /* no tail call */
+    return t;
+}
+
+static bool in_the_spawn_of_the_cleaner(const void *site)
+{
+    uintptr_t from = (uintptr_t)spawn_the_cleaner, at = (uintptr_t)site;
+    return at > from && at < from + 2000;
+}
+
 static int drop_with_failure(void *arg)
 {
     struct dropped *d = arg;
     WEFT_SCOPE(s, WEFT_NEVER);
-    d->child = weft_spawn_with(&s, fail_in_cleanup, d, &(weft_spawn_options){ .name = "cleaner" });
+    d->child = spawn_the_cleaner(&s, d, true);
     return wait_for(&d->parked, 1) ? 4 : -ETIME;
 }
+
+/* The failure is decided by a policy, which tells the scope of it by another way. */
+static int drop_without_a_name(void *arg)
+{
+    struct dropped *d = arg;
+    weft_scope s WEFT_AUTO(weft_scope_drop);
+    weft_scope_begin_with(&s, WEFT_NEVER, &(weft_scope_options){ .join = WEFT_JOIN_KEEP_GOING });
+    d->child = spawn_the_cleaner(&s, d, false);
+    return wait_for(&d->parked, 1) ? 4 : -ETIME;
+}
+
+/* whose it was, also when that task is long gone. */
+START_TEST(a_failure_nobody_read_names_its_task_and_where_that_was_spawned)
+{
+    static weft_fn *const fns[] = { drop_with_failure, drop_without_a_name };
+    struct dropped d = { 0 };
+    const weft_options o = { .workers = 2, .report = note_report, .report_arg = &d };
+    ck_assert_int_eq(weft_run(fns[_i], &d, &o), 4);
+    ck_assert_int_eq(atomic_load(&d.reports), 1);
+    ck_assert_str_eq(d.what, "failure");
+    ck_assert_int_eq(d.task, d.child);
+    ck_assert_str_eq(d.name, _i == 0 ? "cleaner" : "");
+    ck_assert(in_the_spawn_of_the_cleaner(d.site));
+}
+END_TEST
 
 START_TEST(a_failure_in_a_dropped_scope_is_reported)
 {
@@ -1960,6 +2002,7 @@ START_TEST(without_a_hook_a_failure_is_one_line_on_stderr)
     struct death d = die(drop_without_a_hook, NULL);
     const char *line = strstr(d.text, "weft: failure: task ");
     ck_assert_ptr_nonnull(line);
+    ck_assert_ptr_nonnull(strstr(line, " \"cleaner\", spawned at scope_test+0x"));
     ck_assert_ptr_nonnull(strstr(line, ": cleaning up went wrong (-33)\n"));
     ck_assert_ptr_null(strstr(line + 1, "weft: "));
 }
@@ -2152,6 +2195,7 @@ int main(void)
     tcase_add_loop_test(
             tc, leaving_a_declared_scope_cancels_and_awaits_its_children, 0, COUNT(ways_out));
     tcase_add_test(tc, a_failure_in_a_dropped_scope_is_reported);
+    tcase_add_loop_test(tc, a_failure_nobody_read_names_its_task_and_where_that_was_spawned, 0, 2);
     if (forking())
         tcase_add_test(tc, without_a_hook_a_failure_is_one_line_on_stderr);
     tc = add_case(s, "forgotten end");

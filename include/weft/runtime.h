@@ -42,12 +42,13 @@ typedef struct weft_runtime weft_runtime;
  * on whatever thread finds it, also on the one that waits for all descriptors and timers: the function must not block, and
  * not call what suspends. */
 typedef struct weft_report {
-    const char *what; /* a stable word: "failure", "no-stack", "refusals", "shutdown", "stack",
+    const char *what; /* a stable word: "failure", "generator", "mutex", "no-stack", "refusals", "shutdown", "stack",
                          "deadlock", and "os-mutex" in builds with WEFT_MUTEX_CHECK */
-    weft_task task;
-    const char *task_name;
+    weft_task task;        /* 0: none; it may have ended */
+    const char *task_name; /* "" it has none; valid, as all that is pointed to, until the function returns */
     int code;
     const char *text;
+    const void *site;      /* where the task was spawned, a return address (addr2line); NULL: not known */
 } weft_report;
 
 /* WEFT_CLOCK_VIRTUAL, for tests: the time of the runtime's tasks stands still while anything can run, and leaps to the

@@ -194,7 +194,7 @@ int weft__refuse(struct weft__frame *f)
         return -ECANCELED;
     }
     if (f->refusals == REFUSALS)
-        weft__report(f->group ? weft__runtime_of(f->group) : NULL, "refusals", f->id, weft__frame_name(f), -ECANCELED,
+        weft__report_task(f, "refusals", -ECANCELED,
                 "was told to leave, and went on calling 1000 times; from now on once a millisecond");
     weft__nap(f);
     return -ECANCELED;

@@ -178,7 +178,7 @@ static weft_task refuse(weft_scope *ps, void *arg, int rc)
     struct weft__scope *s = weft__scope_of(ps);
     struct weft__policy *p = weft__policy_of(s);
     if (!p || !weft__policy_puts_up_with(s, p, arg, rc, "a call failed"))
-        weft__scope_fail(s, 0, arg, rc, "a call failed");
+        weft__scope_fail(s, NULL, arg, rc, "a call failed");
     return rc;
 }
 

@@ -32,7 +32,7 @@ static weft_task refuse_spawn(struct weft__scope *s, void *arg, int rc)
 {
     struct weft__policy *p = weft__policy_of(s);
     if (!p || !weft__policy_puts_up_with(s, p, arg, rc, "a spawn failed"))
-        weft__scope_fail(s, 0, arg, rc, "a spawn failed");
+        weft__scope_fail(s, NULL, arg, rc, "a spawn failed");
     return rc;
 }
 
@@ -328,7 +328,7 @@ static void frame_end(struct weft__frame *f, int rc)
     else if (left)
         weft__scope_left(s);
     else if (rc < 0)
-        weft__scope_fail(s, f->id, f->arg, rc, weft__detail_text(f, rc));
+        weft__scope_fail(s, f, f->arg, rc, weft__detail_text(f, rc));
     weft__detach_frame(f);
     if (f->side && f->side->result)
         *f->side->result = rc;
@@ -381,7 +381,7 @@ static void mark_stack(struct weft__frame *f, struct weft__stack *k)
     snprintf(text, sizeof text,
             "spawned at %p, function %p, used with what it joined by a call %zu of %zu bytes of stack that were guaranteed",
             f->site, (void *)(uintptr_t)f->fn, used, guaranteed);
-    weft__report(weft__runtime_of(f->group), "stack", f->id, weft__frame_name(f), 0, text);
+    weft__report_task(f, "stack", 0, text);
 }
 
 static inline __attribute__((always_inline)) void body(
@@ -422,7 +422,7 @@ void weft__child_no_stack(struct weft__sched *w, struct weft__task *t)
     struct weft__frame f;
     frame_begin(&f, t, w->group, NULL, NULL);
     if (ati_cas(&said, 0, 1))
-        weft__report(weft__runtime_of(w->group), "no-stack", f.id, weft__frame_name(&f), -ENOMEM,
+        weft__report_task(&f, "no-stack", -ENOMEM,
                 "no stack is left: raise vm.max_map_count, or use a kernel with MADV_GUARD_INSTALL (6.13)");
     weft__detail_set(&f, -ENOMEM, "no stack is left for the task");
     weft_task id = f.id;

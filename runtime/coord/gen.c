@@ -420,7 +420,7 @@ static void cleanup_failed(const struct weft__gen *g, struct weft__frame *f, int
     describe(g, text, sizeof text);
     size_t n = strlen(text);
     snprintf(text + n, sizeof text - n, ": its cleanup failed when it was closed");
-    weft__report(f->group ? weft__runtime_of(f->group) : NULL, "generator", f->id, weft__frame_name(f), rc, text);
+    weft__report_task(f, "generator", rc, text);
 }
 
 /* The end of one that its owner has no more, by the running frame. It may suspend. */

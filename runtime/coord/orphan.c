@@ -121,8 +121,7 @@ void weft__orphaned(const struct weft__frame *f)
     if (thread)
         remember(weft__id_of_thread(f));
     else
-        weft__report(weft__runtime_of(f->group), "mutex", f->id, weft__frame_name(f), -EOWNERDEAD,
-                "has ended, and holds a mutex still");
+        weft__report_task(f, "mutex", -EOWNERDEAD, "has ended, and holds a mutex still");
     at_fence_full(); /* O1 before O2 */
     end_waits_of_tasks();
     end_waits_of_threads();

@@ -125,7 +125,7 @@ __attribute__((noinline)) void weft__oslocks_look(struct weft__frame *f)
     for (int i = 1; i < depth; i++)
         at = say(text, at, i == 1 ? "; by " : " < ", calls[i]);
     (void)forget(&last); /* what the unwinder took and gave */
-    weft__report(weft__runtime_of(f->group), "os-mutex", f->id, weft__frame_name(f), 0, text);
+    weft__report_task(f, "os-mutex", 0, text);
 }
 
 #else

@@ -211,11 +211,11 @@ static void failed(struct weft__scope *s, struct weft__policy *p, struct weft__f
 {
     const char *text = weft__detail_text(f, rc);
     if (p->join == WEFT_JOIN_ALL || (p->join == WEFT_JOIN_RACE && first_of_race(p, f->id))) {
-        weft__scope_fail(s, f->id, f->arg, rc, text);
+        weft__scope_fail(s, f, f->arg, rc, text);
         return;
     }
     note_failure(s, p);
-    weft__scope_record(s, f->id, f->arg, rc, text);
+    weft__scope_record(s, f, f->arg, rc, text);
 }
 
 void weft__policy_judge(struct weft__scope *s, struct weft__policy *p, struct weft__frame *f, int rc, bool told)
@@ -251,7 +251,7 @@ bool weft__policy_puts_up_with(struct weft__scope *s, struct weft__policy *p, vo
     if (p->join != WEFT_JOIN_ANY && p->join != WEFT_JOIN_KEEP_GOING)
         return false;
     note_failure(s, p);
-    weft__scope_record(s, 0, arg, code, text);
+    weft__scope_record(s, NULL, arg, code, text);
     return true;
 }
 

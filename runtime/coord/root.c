@@ -120,7 +120,7 @@ static unsigned calls_left(weft_runtime *rt, bool report)
         char text[96];
         snprintf(text, sizeof text, "calls that nobody waits for any more have not returned: %u, on %s", n, pools[i]->name);
         if (report && n > 0)
-            weft__report(rt, "shutdown", 0, "", -ETIMEDOUT, text);
+            weft__report(rt, &(weft_report){ .what = "shutdown", .code = -ETIMEDOUT, .text = text });
     }
     return all;
 }

@@ -134,7 +134,7 @@ void weft__scope_begin_for(struct weft__frame *f, weft_scope *ps, int64_t within
     if (rc < 0) {
         if (o->on) /* children must not go to the runtime of a scope further out instead */
             at_store(&s->mark, at_load(&s->mark) | WEFT__MARK_NOWHERE);
-        weft__scope_fail(s, 0, NULL, rc, rc == -ENOMEM ? "no memory for its options" : "bad scope options");
+        weft__scope_fail(s, NULL, NULL, rc, rc == -ENOMEM ? "no memory for its options" : "bad scope options");
         return;
     }
     if (o->on)
@@ -225,7 +225,7 @@ void weft_scope_set_deadline(weft_scope *ps, int64_t at)
     if (!ati_load_acquire(&s->attached))
         return; /* whoever first waits under it arms it */
     if (weft__deadline_rearm(s) < 0) /* no memory; and what sleeps under it would never be told */
-        weft__scope_fail(s, 0, NULL, -ENOMEM, "no memory for its deadline");
+        weft__scope_fail(s, NULL, NULL, -ENOMEM, "no memory for its deadline");
 }
 
 int64_t weft_scope_deadline(const weft_scope *s)
@@ -235,7 +235,7 @@ int64_t weft_scope_deadline(const weft_scope *s)
 
 /* ---- failures and cancels */
 
-void weft__scope_record(struct weft__scope *s, weft_task task, void *arg, int code, const char *text)
+void weft__scope_record(struct weft__scope *s, const struct weft__frame *who, void *arg, int code, const char *text)
 {
     if (!s->owner)
         return; /* it has failed already, see begin */
@@ -243,14 +243,18 @@ void weft__scope_record(struct weft__scope *s, weft_task task, void *arg, int co
     weft__lock(&s->lock);
     if (s->code == 0) {
         s->code = code;
-        if (x)
-            x->first_failed = task;
+        if (x && who) {
+            x->first_failed = who->id;
+            x->first_site = who->site;
+            if (who->side)
+                memcpy(x->first_name, who->side->name, sizeof x->first_name);
+        }
         if (x && text)
             snprintf(x->text, sizeof x->text, "%s", text);
     }
     if (x && s->failed < x->failures_max) {
         weft_failure *f = &x->failures[s->failed];
-        f->task = task;
+        f->task = who ? who->id : 0;
         f->arg = arg;
         f->code = code;
         snprintf(f->text, sizeof f->text, "%s", text ? text : "");
@@ -259,9 +263,9 @@ void weft__scope_record(struct weft__scope *s, weft_task task, void *arg, int co
     weft__unlock(&s->lock);
 }
 
-void weft__scope_fail(struct weft__scope *s, weft_task task, void *arg, int code, const char *text)
+void weft__scope_fail(struct weft__scope *s, const struct weft__frame *who, void *arg, int code, const char *text)
 {
-    weft__scope_record(s, task, arg, code, text);
+    weft__scope_record(s, who, arg, code, text);
     weft__cancel_scope(s, WEFT__MARK_FAILURE);
 }
 
@@ -568,8 +572,9 @@ void weft_scope_drop(weft_scope *ps)
         (void)join(weft__scope_of(ps), false);
     struct weft__scope_extra *x = (struct weft__scope_extra *)at_load(&weft__scope_of(ps)->extra);
     if (weft__scope_of(ps)->code != 0 && !(x && x->policy && x->policy->decided))
-        weft__report(rt, "failure", x ? x->first_failed : 0, "", weft__scope_of(ps)->code,
-                x && x->text[0] ? x->text : "in a scope whose block was left");
+        weft__report(rt, &(weft_report){ .what = "failure", .task = x ? x->first_failed : 0, .task_name = x ? x->first_name : "",
+                .site = x ? x->first_site : NULL, .code = weft__scope_of(ps)->code,
+                .text = x && x->text[0] ? x->text : "in a scope whose block was left" });
     weft_ignore(weft_scope_end(ps, 0));
 }
 

@@ -10,6 +10,7 @@
 #include <weft/scope.h>
 
 #include "coord/keeps.h"
+#include "coord/side.h"
 #include "engine/worker.h"
 
 /* Why a scope leaves: bits of its mark. */
@@ -50,7 +51,9 @@ struct weft__scope_extra {
     int failures_max;
     at_int reason_set;
     char reason[32];
-    weft_task first_failed;
+    weft_task first_failed; /* for reports; its id, site and name are kept, since it is gone by then */
+    const void *first_site;
+    char first_name[WEFT__NAME_BYTES];
     char text[108]; /* its detail */
     struct weft__link root_link;
     bool is_root, first_root; /* the outermost of its thread */
@@ -107,10 +110,10 @@ void weft__scope_begin_for(struct weft__frame *f, weft_scope *s, int64_t within,
 int weft__scope_end_for(struct weft__frame *f, weft_scope *s, int rc);
 /* A child that was counted by fetch-and-add ended; the last access to the scope. */
 void weft__scope_child_left(struct weft__scope *s);
-/* Records a failure and tells the rest to leave. text may be NULL. */
-void weft__scope_fail(struct weft__scope *s, weft_task task, void *arg, int code, const char *text);
+/* Records a failure and tells the rest to leave. `who` is the task that ends with it, NULL: it was none; text may be NULL. */
+void weft__scope_fail(struct weft__scope *s, const struct weft__frame *who, void *arg, int code, const char *text);
 /* Records it, and tells nobody. */
-void weft__scope_record(struct weft__scope *s, weft_task task, void *arg, int code, const char *text);
+void weft__scope_record(struct weft__scope *s, const struct weft__frame *who, void *arg, int code, const char *text);
 /* The end of f's innermost scope was forgotten: found at the end of an `older` one, or (NULL) at the task's. Does not
  * return. */
 void weft__scope_forgotten(struct weft__frame *f, weft_scope *older);
@@ -276,6 +279,8 @@ static inline struct weft__frame *weft__task_frame(struct weft__task *t)
 const char *weft__task_reason(weft_task id);
 /* Its task's name, "" if it has none. */
 const char *weft__frame_name(const struct weft__frame *f);
+/* Says something of the frame's task, or plain thread, to its runtime's report function. */
+void weft__report_task(const struct weft__frame *f, const char *what, int code, const char *text);
 /* "task 42 \"name\" (0x...)", into out. */
 void weft__task_describe(struct weft__frame *f, char *out, unsigned long bytes);
 

@@ -27,7 +27,8 @@ static int main_task(void *arg)
     struct start *m = arg;
     int rc = m->fn(m->arg);
     if (rc < 0 && rc != -ECANCELED) { /* nobody else gets to know */
-        weft__report(m->rt, "failure", weft_task_self(), "main", rc, weft_error_text(rc));
+        weft__report(m->rt, &(weft_report){ .what = "failure", .task = weft_task_self(), .task_name = "main", .code = rc,
+                .text = weft_error_text(rc) });
     }
     return rc;
 }

@@ -420,6 +420,12 @@ const char *weft__frame_name(const struct weft__frame *f)
     return f->side ? f->side->name : "";
 }
 
+void weft__report_task(const struct weft__frame *f, const char *what, int code, const char *text)
+{
+    weft__report(f->group ? weft__runtime_of(f->group) : NULL, &(weft_report){ .what = what, .task = f->id,
+            .task_name = weft__frame_name(f), .site = f->site, .code = code, .text = text });
+}
+
 void weft__task_describe(struct weft__frame *f, char *out, unsigned long bytes)
 {
     const char *name = weft__frame_name(f);
@@ -480,6 +486,14 @@ static const struct weft__group *group_of(struct weft__task *t)
     return f ? f->group : s ? weft__scope_group(s) : NULL;
 }
 
+/* The same; NULL: it is not known yet, or nothing but the site is kept. */
+static const void *site_of(struct weft__task *t)
+{
+    struct weft__side *d = unstarted_side(t);
+    struct weft__frame *f = d ? NULL : weft__task_frame(t);
+    return d ? d->site : f ? f->site : NULL;
+}
+
 void weft__report_left(struct weft_runtime *rt)
 {
     uint32_t used = weft__tasks ? weft__task_table_used() : 0;
@@ -489,10 +503,12 @@ void weft__report_left(struct weft_runtime *rt)
         if (id == 0 || hold(id, &t) != 1)
             continue;
         bool left = group_of(t) == &rt->group;
+        const void *site = left ? site_of(t) : NULL;
         weft__life_release(t);
         char name[WEFT__NAME_BYTES] = "";
         if (left && weft_task_name(id, name, sizeof name) >= 0)
-            weft__report(rt, "shutdown", id, name, -ETIMEDOUT, "was told to leave, and is still there");
+            weft__report(rt, &(weft_report){ .what = "shutdown", .task = id, .task_name = name, .site = site,
+                    .code = -ETIMEDOUT, .text = "was told to leave, and is still there" });
     }
 }
 

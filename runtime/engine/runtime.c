@@ -18,6 +18,7 @@
 #include <sys/uio.h>
 
 #include "base/clock.h"
+#include "base/code.h"
 #include "base/cpus.h"
 #include "base/fork.h"
 #include "base/mem.h"
@@ -333,21 +334,24 @@ void weft__runtime_end(weft_runtime *rt)
     trim_table(); /* there may be no other runtime to do it */
 }
 
-void weft__report(struct weft_runtime *rt, const char *what, weft_task task, const char *name, int code,
-        const char *text)
+void weft__report(struct weft_runtime *rt, const weft_report *said)
 {
+    weft_report r = *said;
+    r.task_name = r.task_name ? r.task_name : "";
     if (rt && rt->report) {
-        weft_report r = { .what = what, .task = task, .task_name = name, .code = code, .text = text };
         rt->report(&r, rt->report_arg);
         weft__fork_expect_parent();
         return;
     }
-    char head[128], tail[32];
-    int n = snprintf(head, sizeof head, "weft: %s: task %lld%s%s%s: ", what, (long long)task, name[0] ? " \"" : "", name,
-            name[0] ? "\"" : "");
-    int m = snprintf(tail, sizeof tail, " (%d)\n", code);
+    char head[256], site[96] = "", tail[32];
+    if (r.site)
+        weft__code_text(site, sizeof site, r.site);
+    const char *quote = r.task_name[0] ? "\"" : "";
+    int n = snprintf(head, sizeof head, "weft: %s: task %lld%s%s%s%s%s%s: ", r.what, (long long)r.task, r.task_name[0] ? " " : "",
+            quote, r.task_name, quote, r.site ? ", spawned at " : "", site);
+    int m = snprintf(tail, sizeof tail, " (%d)\n", r.code);
     struct iovec parts[] = { { head, (size_t)(n < (int)sizeof head ? n : (int)sizeof head - 1) },
-        { (char *)(uintptr_t)text, strlen(text) }, { tail, (size_t)m } };
+        { (char *)(uintptr_t)r.text, strlen(r.text) }, { tail, (size_t)m } };
     if (writev(2, parts, 3) < 0)
         return; /* nobody to tell */
 }

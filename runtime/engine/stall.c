@@ -165,7 +165,8 @@ static enum outcome tell(struct weft_runtime *r, int total, int others, uint64_t
     else if (n > 0 && take(r, turns))
         outcome = TOLD;
     if (outcome == TOLD) {
-        weft__report(r, "deadlock", s.task, s.name, -EDEADLK, s.text);
+        weft__report(r, &(weft_report){ .what = "deadlock", .task = s.task, .task_name = s.name, .code = -EDEADLK,
+                .text = s.text });
         if (r->stall.is_error)
             weft__hooks.stall_ends(r);
     }

@@ -114,8 +114,7 @@ void weft__signals_end(struct weft_runtime *rt);
 /* Does what they asked for; the I/O thread. */
 void weft__signals_serve(struct weft_runtime *rt);
 
-/* Says something to the runtime's report function, or to standard error. */
-void weft__report(struct weft_runtime *rt, const char *what, weft_task task, const char *name, int code,
-        const char *text);
+/* Says something to the runtime's report function, or to standard error. NULL as a name is "". */
+void weft__report(struct weft_runtime *rt, const weft_report *said);
 
 #endif

@@ -65,7 +65,8 @@ static void leave_place(struct server *v)
 static void say(struct server *v, weft_task task, int rc, const char *text)
 {
     struct weft__group *g = weft__scope_group(weft__scope_of(&v->house));
-    weft__report(g ? weft__runtime_of(g) : NULL, "failure", task, "connection", rc, text);
+    weft__report(g ? weft__runtime_of(g) : NULL, &(weft_report){ .what = "failure", .task = task, .task_name = "connection",
+            .code = rc, .text = text });
 }
 
 /* ---- one connection */

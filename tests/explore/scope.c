@@ -108,7 +108,7 @@ static void told(int me)
 static void fails(int me)
 {
     if (me == 1)
-        weft__scope_fail(weft__scope_of(&scope), 7, NULL, -EIO, NULL);
+        weft__scope_fail(weft__scope_of(&scope), NULL, NULL, -EIO, NULL);
     if (me != 0) {
         leaves(me);
         return;
@@ -121,7 +121,7 @@ static void fails(int me)
 static void fails_waited(int me)
 {
     if (me == 1)
-        weft__scope_fail(weft__scope_of(&scope), 7, NULL, -EIO, NULL);
+        weft__scope_fail(weft__scope_of(&scope), NULL, NULL, -EIO, NULL);
     if (me != 0) {
         leaves(me);
         return;

@@ -494,10 +494,14 @@ void weft__fork_returned(void)
     NOT_HERE;
     abort();
 }
-void weft__report(struct weft_runtime *rt, const char *what, weft_task task, const char *name, int code,
-        const char *text)
+void weft__report(struct weft_runtime *rt, const weft_report *said)
 {
-    (void)rt, (void)what, (void)task, (void)name, (void)code, (void)text;
+    (void)rt, (void)said;
+    NOT_HERE;
+}
+void weft__report_task(const struct weft__frame *f, const char *what, int code, const char *text)
+{
+    (void)f, (void)what, (void)code, (void)text;
     NOT_HERE;
 }
 void weft__hand_gone(struct weft_runtime *rt)
