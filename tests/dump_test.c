@@ -9,7 +9,7 @@
 /* What weft_dump writes, by way of a file. */
 struct text {
     int rc;
-    char all[1 << 16];
+    char all[1 << 18];
 };
 
 static NOINLINE void dump(struct text *t)
@@ -332,6 +332,127 @@ START_TEST(the_site_is_in_the_caller_of_the_spawn)
 }
 END_TEST
 
+/* -- many of one place -- */
+
+/* A line for each place: as many functions, each of which spawns at one. */
+enum { FEW = 9, TEN = 10, MANY = 25 };
+
+struct places {
+    struct text text;
+    atomic_int began;
+};
+
+static int stay(void *arg)
+{
+    atomic_fetch_add((atomic_int *)arg, 1);
+    return weft_sleep_until(WEFT_NEVER);
+}
+
+#define PLACE(name)                                                                                \
+    static NOINLINE void name(weft_scope *s, atomic_int *began, int n)                             \
+    {                                                                                              \
+        for (int i = 0; i < n; i++)                                                                \
+            weft_spawn(s, stay, began);                                                            \
+        __asm__ volatile("# " #name); /* or they are one function */                               \
+    }
+PLACE(at_a_place_of_few)
+PLACE(at_a_place_of_ten)
+PLACE(at_a_place_of_many)
+
+static int spawn_at_places(void *arg)
+{
+    struct places *p = arg;
+    weft_scope s;
+    weft_scope_begin(&s, WEFT_NEVER);
+    at_a_place_of_few(&s, &p->began, FEW);
+    at_a_place_of_ten(&s, &p->began, TEN);
+    at_a_place_of_many(&s, &p->began, MANY);
+    bool all = false;
+    for (int64_t end = weft_after(LIMIT); !all && weft_now() < end;) {
+        weft_ignore(weft_yield());
+        dump(&p->text);
+        all = strstr(p->text.all, "; 10 wait, ") && strstr(p->text.all, "; 25 wait, ");
+    }
+    weft_ignore(weft_sleep(weft_ms(20))); /* so long they wait from here on */
+    dump(&p->text);
+    weft_scope_cancel(&s, NULL);
+    return weft_scope_end(&s, all ? 0 : -ETIME);
+}
+
+/* What is behind " spawned at" in the line that begins with "n tasks spawned"; "" there is none. */
+static const char *line_of_place(const struct text *t, int n)
+{
+    static char line[300];
+    char begin[40];
+    snprintf(begin, sizeof begin, "\n%d tasks spawned at ", n);
+    const char *at = strstr(t->all, begin);
+    snprintf(line, sizeof line, "%.*s", at ? (int)strcspn(at + strlen(begin), "\n") : 0, at ? at + strlen(begin) : "");
+    return line;
+}
+
+/* C-09 */
+START_TEST(tasks_that_are_many_of_one_place_have_a_line_with_their_number_and_age)
+{
+    static struct places p;
+    ck_assert_int_eq(weft_run(spawn_at_places, &p, ON(1)), 0);
+    ck_assert_int_eq(p.text.rc, FEW + TEN + MANY + 1);
+    ck_assert_str_eq(line_of_place(&p.text, FEW), "");
+    const char *most = strstr(p.text.all, "\n25 tasks spawned at "), *less = strstr(p.text.all, "\n10 tasks spawned at ");
+    ck_assert(most && less && most < less);
+    static const int counts[] = { TEN, MANY };
+    for (int i = 0; i < COUNT(counts); i++) {
+        double age = 0, wait = 0;
+        int waiting = 0;
+        const char *line = line_of_place(&p.text, counts[i]);
+        int n = sscanf(line, "dump_test+0x%*x: the oldest begun %lf ms ago; %d wait, for %lf ms at most", &age, &waiting, &wait);
+        ck_assert_msg(n == 3 && waiting == counts[i], "%s\n%s", line, p.text.all);
+        ck_assert_msg(wait >= 19.8 && wait <= age, "%s", line); /* ticks are correct to a thousandth */
+    }
+    ck_assert_msg(strstr(p.text.all, ", begun ") != NULL, "%s", p.text.all); /* of each one, too */
+}
+END_TEST
+
+enum { ALL_PLACES = 70 };
+
+/* Each of these is another return address. */
+#define SPAWN weft_spawn(s, stay, began);
+#define TIMES_5(x) x x x x x
+static NOINLINE void spawn_at_seventy(weft_scope *s, atomic_int *began)
+{
+    TIMES_5(TIMES_5(SPAWN SPAWN))
+    TIMES_5(SPAWN SPAWN SPAWN SPAWN)
+}
+
+static int spawn_at_too_many(void *arg)
+{
+    struct places *p = arg;
+    weft_scope s;
+    weft_scope_begin(&s, WEFT_NEVER);
+    for (int i = 0; i < TEN; i++)
+        spawn_at_seventy(&s, &p->began);
+    dump(&p->text);
+    weft_scope_cancel(&s, NULL);
+    return weft_scope_end(&s, 0);
+}
+
+/* The places of 700 tasks and of main, which has one, too. */
+START_TEST(more_places_than_are_counted_apart_are_counted_together)
+{
+    static struct places p;
+    ck_assert_int_eq(weft_run(spawn_at_too_many, &p, ON(1)), 0);
+    ck_assert_int_eq(p.text.rc, ALL_PLACES * TEN + 1);
+    int lines = 0;
+    for (const char *at = p.text.all; (at = strstr(at, "\n10 tasks spawned at ")) != NULL; at++)
+        lines++;
+    const char *others = strstr(p.text.all, " tasks spawned elsewhere\n"); /* the line before it ends */
+    while (others && *others != '\n')
+        others--;
+    ck_assert_ptr_nonnull(others);
+    ck_assert_int_eq(lines, 63);
+    ck_assert_int_eq(atoi(others + 1), (ALL_PLACES - 63) * TEN);
+}
+END_TEST
+
 /* -- beside everything else -- */
 
 static int spawn_on(void *arg)
@@ -519,6 +640,9 @@ int main(void)
     tcase_add_test(tc, each_task_has_a_line_that_says_what_it_waits_for);
     tcase_add_test(tc, a_call_that_blocks_has_the_lane_that_it_is_in);
     tcase_add_loop_test(tc, the_site_is_in_the_caller_of_the_spawn, 0, 2);
+    tc = add_case(s, "places");
+    tcase_add_test(tc, tasks_that_are_many_of_one_place_have_a_line_with_their_number_and_age);
+    tcase_add_test(tc, more_places_than_are_counted_apart_are_counted_together);
     tc = add_case(s, "beside");
     tcase_add_loop_test(tc, tasks_come_and_go_while_they_are_listed, 0, 3);
     tc = add_case(s, "output");

@@ -76,10 +76,16 @@ WEFT_API int weft_stats_all(weft_runtime *rt, weft_runtime_stats *out);
 WEFT_API int weft_cpus(void);
 
 /* Writes a line for every live task of the process: id, name, state, what it waits for and since when, its function,
- * where it was spawned, its scope and whose that is; and their number. 10^5 tasks take less than a second.
+ * how long ago that was begun, where it was spawned, its scope and whose that is; and their number. 10^5 tasks take less
+ * than a second.
  *
- *     task 16777219 "conn" waiting 1203.4 ms, to read from descriptor 9; echo+0x2210, spawned at echo+0x23b4, in
- *     scope 0x7f5ac23fdf40 of task 16777217
+ *     task 16777219 "conn" waiting 1203.4 ms, to read from descriptor 9; echo+0x2210, begun 1207.0 ms ago, spawned at
+ *     echo+0x23b4, in scope 0x7f5ac23fdf40 of task 16777217
+ *
+ * Before the number, for each place where ten or more of them were spawned, the most frequent first, how many these are:
+ * tasks that are forgotten are many of one place, and old. (From the 65th place on they are counted together.)
+ *
+ *     4812 tasks spawned at echo+0x23b4: the oldest begun 86400123.9 ms ago; 4812 wait, for 86400120.3 ms at most
  *
  * Functions have names if their module exports them (-rdynamic), else addr2line -e MODULE OFFSET has. A task that
  * ended just then may be missing, or be there.

@@ -274,13 +274,13 @@ weft_task weft_spawn_with(weft_scope *ps, weft_fn *fn, void *arg, const weft_spa
 /* ---- begin and end */
 
 /* On the task's own fiber; what the scheduler reads of it from others is own(). */
-static inline void frame_begin(struct weft__frame *f, struct weft__task *t, struct weft__group *g, struct weft__stack *k,
+static inline void frame_begin(struct weft__frame *f, struct weft__task *t, struct weft__sched *w, struct weft__stack *k,
         struct weft__frame *below)
 {
     uint32_t bits = ati_load(&t->bits);
     own_set(f->task, t);
     own_set(f->stack, k);
-    own_set(f->group, g);
+    own_set(f->group, w->group);
     f->below = below;
     f->id = (weft_task)(at_load(&t->life) & WEFT__LIFE_ID);
     f->inner = NULL;
@@ -299,6 +299,7 @@ static inline void frame_begin(struct weft__frame *f, struct weft__task *t, stru
     f->keeps = NULL;
     own_set(f->waits, 0);
     own_set(f->left, 0);
+    own_set(f->begun, own(w->began)); /* to look at the clock once more would cost a short task as much again */
     f->site = (void *)(uintptr_t)at_load(&t->side);
     at_store(&f->chaos, 0);
     ati_store(&f->attached, 0);
@@ -389,7 +390,7 @@ static inline __attribute__((always_inline)) void body(
 {
     struct weft__scope *s = (struct weft__scope *)at_load(&t->scope);
     (void)at_load_acquire(&t->state); /* meets the release in weft__task_begin */
-    frame_begin(f, t, weft__self()->group, k, NULL);
+    frame_begin(f, t, weft__self(), k, NULL);
     weft_task id = f->id;
     int rc = f->fn(f->arg);
     if (f->keeps)
@@ -420,7 +421,7 @@ void weft__child_no_stack(struct weft__sched *w, struct weft__task *t)
     static at_int said;
     struct weft__scope *s = (struct weft__scope *)at_load(&t->scope);
     struct weft__frame f;
-    frame_begin(&f, t, w->group, NULL, NULL);
+    frame_begin(&f, t, w, NULL, NULL);
     if (ati_cas(&said, 0, 1))
         weft__report_task(&f, "no-stack", -ENOMEM,
                 "no stack is left: raise vm.max_map_count, or use a kernel with MADV_GUARD_INSTALL (6.13)");
@@ -444,7 +445,7 @@ static inline bool has_more(const struct weft__frame *f)
 void weft__run_inline(struct weft__sched *w, struct weft__scope *s, struct weft__task *t, weft_task id)
 {
     struct weft__frame f, *joiner = own(w->frame);
-    frame_begin(&f, t, joiner->group, joiner->stack, joiner);
+    frame_begin(&f, t, w, joiner->stack, joiner);
     /* The same scopes apply; its own cancel does not to the joiner. */
     own_set(f.epoch_ok, at_load_acquire(&t->life) & WEFT__LIFE_CANCELLED ? 0 : own(joiner->epoch_ok));
     own_set(w->frame, &f);

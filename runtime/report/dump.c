@@ -1,7 +1,9 @@
-/* report/dump.c - every live task, in words.
+/* report/dump.c - every live task, in words; and once more those that are many.
  *
  * Owns      nothing.
  * Callers   any thread, a task, the I/O thread when a signal asks.
+ * Holds     G   what leaks is many tasks of few places, so these are counted in a table of a fixed size, on the stack: a
+ *               dump allocates nothing (report/view.c, D1). Tasks of places that came when it was full are counted as others.
  * Cost      some microseconds a task; no worker is stopped, and one that ends a task just then waits as long
  *           (report/view.c).
  * Tested    tests/dump_test.c */
@@ -12,12 +14,74 @@
 #include "base/fork.h"
 #include "report/view.h"
 
+/* So many of one place are many; places. */
+enum { MANY = 10, PLACES = 64 };
+
+struct places {
+    int others;
+    struct place {
+        const void *site; /* NULL: free */
+        int tasks, waiting;
+        uint64_t oldest, longest; /* ticks; since it began, since it waits */
+    } all[PLACES];
+};
+
+static struct place *place_of(struct places *p, const void *site)
+{
+    for (size_t i = 0, at = (uintptr_t)site >> 2; i < PLACES; i++) {
+        struct place *one = &p->all[(at + i) % PLACES];
+        if (one->site == site || !one->site)
+            return one;
+    }
+    return NULL;
+}
+
+static void count(struct places *p, const struct weft__view *v)
+{
+    struct place *one = v->site ? place_of(p, v->site) : NULL;
+    if (!one) {
+        p->others++;
+        return;
+    }
+    one->site = v->site;
+    one->tasks++;
+    one->oldest = v->age > one->oldest ? v->age : one->oldest;
+    if (weft__phase_of(v->state) != WEFT__WAITING)
+        return;
+    one->waiting++;
+    one->longest = v->waited > one->longest ? v->waited : one->longest;
+}
+
+/* The largest first. */
+static void say_places(struct weft__out *o, struct places *p)
+{
+    for (;;) {
+        struct place *most = &p->all[0];
+        for (int i = 1; i < PLACES; i++)
+            most = p->all[i].tasks > most->tasks ? &p->all[i] : most;
+        if (most->tasks < MANY)
+            break;
+        weft__say(o, "%d tasks spawned at ", most->tasks);
+        weft__say_code(o, most->site);
+        weft__say(o, ": the oldest begun");
+        weft__say_ms(o, most->oldest);
+        weft__say(o, " ago; %d wait, for", most->waiting);
+        weft__say_ms(o, most->longest);
+        weft__say(o, " at most\n");
+        most->tasks = 0;
+    }
+    if (p->others >= MANY)
+        weft__say(o, "%d tasks spawned elsewhere\n", p->others);
+}
+
 int weft_dump(int fd)
 {
     struct weft__out o;
+    struct places places;
     if (weft__forked)
         return -ECHILD;
     memset(&o, 0, sizeof o);
+    memset(&places, 0, sizeof places);
     o.fd = fd;
     int found = 0;
     uint32_t used = weft__tasks ? weft__task_table_used() : 0;
@@ -27,7 +91,9 @@ int weft_dump(int fd)
             continue;
         found++;
         weft__say_task(&o, &v);
+        count(&places, &v);
     }
+    say_places(&o, &places);
     weft__say(&o, "%d tasks\n", found);
     weft__out_flush(&o);
     return o.rc < 0 ? o.rc : found;

@@ -61,7 +61,7 @@ void weft__say(struct weft__out *o, const char *format, ...)
         o->n += (size_t)n < most ? (size_t)n : most - 1;
 }
 
-static void say_code(struct weft__out *o, const void *p)
+void weft__say_code(struct weft__out *o, const void *p)
 {
     struct weft__code *c = &o->codes[((uintptr_t)p >> 2) % WEFT__CODES];
     if (c->at != p || !c->text[0]) {
@@ -71,7 +71,7 @@ static void say_code(struct weft__out *o, const void *p)
     weft__say(o, "%s", c->text);
 }
 
-static void say_ms(struct weft__out *o, uint64_t ticks)
+void weft__say_ms(struct weft__out *o, uint64_t ticks)
 {
     uint64_t us = weft__ticks_to_us(ticks);
     weft__say(o, " %llu.%llu ms", (unsigned long long)(us / 1000), (unsigned long long)(us % 1000 / 100));
@@ -109,6 +109,8 @@ NOT_INSTRUMENTED static void look_inside(struct weft__view *v, struct weft__task
         v->waits = own(f->waits);
         uint64_t left = own(f->left), now = f->group ? weft__group_ticks(f->group) : 0;
         v->waited = left != 0 && now > left ? now - left : 0;
+        uint64_t begun = own(f->begun);
+        v->age = begun != 0 && now > begun ? now - begun : 0;
         v->group = f->group;
         v->below = f->below ? f->below->id : 0; /* it waits for this one's end */
         side = f->side;
@@ -177,7 +179,7 @@ void weft__say_wait(struct weft__out *o, const struct weft__view *v)
     uint64_t what = weft__view_object(v);
     enum weft__waits kind = weft__view_kind(v);
     if (v->waited != 0)
-        say_ms(o, v->waited);
+        weft__say_ms(o, v->waited);
     switch (kind) {
     case WEFT__WAITS_NOT:
         break;
@@ -204,7 +206,7 @@ void weft__say_wait(struct weft__out *o, const struct weft__view *v)
     case WEFT__WAITS_NAMES:
     case WEFT__WAITS_LANE:
         weft__say(o, ", for a call in %s: ", in_lane[kind]);
-        say_code(o, (const void *)(uintptr_t)what);
+        weft__say_code(o, (const void *)(uintptr_t)what);
         break;
     case WEFT__WAITS_NAP:
         weft__say(o, ", refused too often");
@@ -262,10 +264,15 @@ void weft__say_task(struct weft__out *o, const struct weft__view *v)
         weft__say(o, v->held ? "it begins just now\n" : "somebody holds it just now\n");
         return;
     }
-    say_code(o, v->fn);
+    weft__say_code(o, v->fn);
+    if (v->age != 0) {
+        weft__say(o, ", begun");
+        weft__say_ms(o, v->age);
+        weft__say(o, " ago");
+    }
     if (v->site) {
         weft__say(o, ", spawned at ");
-        say_code(o, v->site);
+        weft__say_code(o, v->site);
     }
     weft__say(o, ", in scope %p", v->scope);
     if (v->scope_name[0])

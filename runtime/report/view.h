@@ -23,7 +23,7 @@ void weft__out_flush(struct weft__out *o);
 
 /* What is known of a task when its life was held. */
 struct weft__view {
-    uint64_t state, waits, waited; /* ticks */
+    uint64_t state, waits, waited, age; /* the last two in ticks; 0: not known */
     weft_task id, owner, below;
     bool cancelled, held; /* held false: nothing but id, state and `cancelled` */
     char name[WEFT__NAME_BYTES], scope_name[WEFT__NAME_BYTES], reason[WEFT__NAME_BYTES]; /* why its scope leaves */
@@ -45,6 +45,9 @@ static inline uint64_t weft__view_object(const struct weft__view *v)
     return v->waits & ((UINT64_C(1) << 56) - 1);
 }
 
+/* An address of code; a time. */
+void weft__say_code(struct weft__out *o, const void *p);
+void weft__say_ms(struct weft__out *o, uint64_t ticks);
 /* " 3.1 ms, for event 0x..." */
 void weft__say_wait(struct weft__out *o, const struct weft__view *v);
 /* A line. */

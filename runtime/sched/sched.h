@@ -76,6 +76,7 @@ struct weft__frame {
     uint64_t waits; /* of its last wait: {enum weft__waits : 8 | what for : 56} */
     struct weft__frame *starter; /* the next of the worker's starters */
     uint64_t left;  /* ticks at which it last left its worker, or (R16) its worker last looked before that */
+    uint64_t begun; /* ticks at which the turn began in which it was started */
     void *site;     /* where it was spawned: a return address */
     at_word chaos; /* {number : 48 | worker of its last turn + 1 : 16}; 0 until its first turn ends (sched/chaos.c) */
     /* Under the lock of the owner scope (coord/tree.c). */
