@@ -43,7 +43,7 @@ typedef struct weft_runtime weft_runtime;
  * not call what suspends. */
 typedef struct weft_report {
     const char *what; /* a stable word: "failure", "generator", "mutex", "no-stack", "refusals", "shutdown", "stack",
-                         "deadlock", and "os-mutex" in builds with WEFT_MUTEX_CHECK */
+                         "deadlock", "left-open", and "os-mutex" in builds with WEFT_MUTEX_CHECK */
     weft_task task;        /* 0: none; it may have ended */
     const char *task_name; /* "" it has none; valid, as all that is pointed to, until the function returns */
     int code;
@@ -87,6 +87,11 @@ typedef struct weft_options {
     bool manual;          /* its tasks run on the thread that makes the runtime, its host, and only while that is in
                              weft_runtime_step or waits in weft. So `workers` is 0 or 1, and `spares` not above 0. The I/O
                              thread, and those of blocking calls, are as ever. docs/embedding.md */
+    bool report_left_open; /* when the runtime ends, what is still there is reported ("left-open"): each task that is there
+                             before it is told to leave, and then what its tasks have opened and nobody has closed, with
+                             the task that did: listeners and sockets, and programs (process.h); files and pipes are not
+                             known to be open; calls on its pools that nobody waits for. At last, if there was any, once
+                             more without a task: .code is how many, for an exit status. docs/testing.md */
     uint64_t reserved[8]; /* zero */
 } weft_options;
 

@@ -51,7 +51,9 @@ static inline void weft__life_release(struct weft__task *t)
     } while (!at_cas(&t->life, life, life & ~WEFT__LIFE_HELD));
 }
 
-/* Reports each task of the runtime as one that was told to leave and has not. */
+/* Reports each task of the runtime, in these words; how many. */
+int weft__report_tasks(struct weft_runtime *rt, const char *what, int code, const char *text);
+/* As one that was told to leave and has not. */
 void weft__report_left(struct weft_runtime *rt);
 
 /* The life word becomes 0: the id is dead, and who waits for that is woken. */

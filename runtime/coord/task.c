@@ -494,8 +494,9 @@ static const void *site_of(struct weft__task *t)
     return d ? d->site : f ? f->site : NULL;
 }
 
-void weft__report_left(struct weft_runtime *rt)
+int weft__report_tasks(struct weft_runtime *rt, const char *what, int code, const char *text)
 {
+    int n = 0;
     uint32_t used = weft__tasks ? weft__task_table_used() : 0;
     for (uint32_t i = 0; i < used; i++) {
         struct weft__task *t;
@@ -506,10 +507,17 @@ void weft__report_left(struct weft_runtime *rt)
         const void *site = left ? site_of(t) : NULL;
         weft__life_release(t);
         char name[WEFT__NAME_BYTES] = "";
-        if (left && weft_task_name(id, name, sizeof name) >= 0)
-            weft__report(rt, &(weft_report){ .what = "shutdown", .task = id, .task_name = name, .site = site,
-                    .code = -ETIMEDOUT, .text = "was told to leave, and is still there" });
+        if (!left || weft_task_name(id, name, sizeof name) < 0)
+            continue;
+        n++;
+        weft__report(rt, &(weft_report){ .what = what, .task = id, .task_name = name, .site = site, .code = code, .text = text });
     }
+    return n;
+}
+
+void weft__report_left(struct weft_runtime *rt)
+{
+    (void)weft__report_tasks(rt, "shutdown", -ETIMEDOUT, "was told to leave, and is still there");
 }
 
 const char *weft_cancel_reason(void)

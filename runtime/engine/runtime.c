@@ -227,6 +227,7 @@ static int make(weft_runtime *rt, const weft_options *o)
     list_init(&rt->starts);
     make_pools(rt);
     rt->stall.is_error = o->deadlock_is_error;
+    rt->report_left_open = o->report_left_open;
     return 0;
 }
 
@@ -255,6 +256,8 @@ static void stop_threads(weft_runtime *rt)
     weft__host_end(rt);
 }
 
+static at_word numbers; /* of all that were started */
+
 int weft__runtime_start(weft_runtime **out, const weft_options *o)
 {
     static const weft_options defaults;
@@ -273,6 +276,7 @@ int weft__runtime_start(weft_runtime **out, const weft_options *o)
         bytes[k] = 0;
     weft__fork_mask(&rt->mask);
     weft__clock_init();
+    rt->group.number = at_add(&numbers, 1) + 1;
     ati_store(&weft__stack_scale, (uint32_t)from_environment("WEFT_STACK", STACK_SCALE_MOST));
     rt->group.n = rt->group.room = worker_count(o);
     ati_store(&rt->group.seats, (uint32_t)rt->group.n);

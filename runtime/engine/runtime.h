@@ -13,4 +13,9 @@ void weft__runtime_end(weft_runtime *rt);
  * 0; -ENOMEM. */
 int weft__runtime_seat(weft_runtime *rt, int i);
 
+/* report/left.c, if it was asked for. Reports tasks that are there before they are told to leave: how many. And what was
+ * left open, when they have ended, with the sum of both. */
+int weft__left_tasks(weft_runtime *rt);
+void weft__left_rest(weft_runtime *rt, int tasks);
+
 #endif

@@ -43,7 +43,7 @@ struct weft_runtime {
     at_int stop_signal;            /* the one that told all to leave; 0 none */
     at_word io_until; /* the time to which the I/O thread sleeps */
     int started;
-    bool io_started, crash_report, on_stop, on_quit, manual;
+    bool io_started, crash_report, on_stop, on_quit, manual, report_left_open;
     struct weft__host host; /* of a manual one */
     sigset_t mask; /* of who made it, for what is forked from its threads */
     void (*report)(const weft_report *r, void *arg);

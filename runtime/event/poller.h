@@ -6,6 +6,7 @@
 
 #include "base/futex.h"
 #include "base/list.h"
+#include "sched/origin.h"
 #include "sched/wait.h"
 
 enum weft__dir { WEFT__READ, WEFT__WRITE };
@@ -39,6 +40,7 @@ struct weft__slot {
     at_int accepting; /* a call is between its look at a listener and its accept(2): os/net.c */
     at_int leaving;   /* E7: how many take it out of its set */
     at_int broken;    /* the errno by which the connection broke, told to one of its calls; 0: none was */
+    struct weft__origin origin;
 #ifdef WEFT_DEBUG
     at_word file; /* which file it was when weft opened it */
 #endif
@@ -89,6 +91,9 @@ void weft__slot_forget(struct weft__slot *s, struct weft__io_wait *w);
 
 /* Whether anybody waits for a descriptor, whichever runtime's. A walk over all numbers that were ever waited for. */
 bool weft__slots_waited(void);
+
+/* Tells of those that weft opened for the tasks of that runtime and that are open. */
+void weft__slots_left(uint64_t runtime, weft__tell_left *tell, void *arg);
 
 /* E2, before the system call: whether there was an edge. */
 static inline bool weft__slot_use_edge(struct weft__slot *s, enum weft__dir d)

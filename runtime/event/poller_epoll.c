@@ -272,6 +272,7 @@ int weft__slot_adopt(int fd, uint64_t flags)
     ati_store(&s->ready[1], 0);
     at_store(&s->poller, 0);
     remember_file(s);
+    weft__origin_set(&s->origin);
     return 0;
 }
 
@@ -439,6 +440,16 @@ bool weft__slots_waited(void)
         if (ati_load_acquire(&slots[fd].waiting[0]) + ati_load_acquire(&slots[fd].waiting[1]) > 0)
             return true;
     return false;
+}
+
+void weft__slots_left(uint64_t runtime, weft__tell_left *tell, void *arg)
+{
+    uint32_t n = ati_load(&committed); /* what the runtime's own threads have opened, which have come to their end */
+    for (uint32_t fd = 0; fd < n; fd++) {
+        uint64_t life = at_load(&slots[fd].life);
+        if (at_load(&slots[fd].origin.runtime) == runtime && (life & WEFT__SLOT_OWNED) && !(life & WEFT__SLOT_CLOSING))
+            tell(&slots[fd].origin, (int)fd, arg);
+    }
 }
 
 void weft__slot_forget(struct weft__slot *s, struct weft__io_wait *w)

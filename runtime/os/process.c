@@ -347,6 +347,38 @@ static bool makes_sense(const char *const *argv, const weft_process_options *o)
            o->out >= WEFT_STDIO_NULL && o->err >= WEFT_STDIO_OUT;
 }
 
+/* All that are open. No task waits for this lock for longer than such a list is gone through. */
+static struct weft__lock open_lock;
+static struct weft__link all_open;
+
+static void enlist(struct weft_process *p)
+{
+    weft__origin_set(&p->origin);
+    weft__lock(&open_lock);
+    if (!all_open.next)
+        list_init(&all_open);
+    list_push_tail(&all_open, &p->link);
+    weft__unlock(&open_lock);
+}
+
+static void strike_off(struct weft_process *p)
+{
+    weft__lock(&open_lock);
+    list_remove(&p->link);
+    weft__unlock(&open_lock);
+}
+
+void weft__processes_left(uint64_t runtime, weft__tell_left *tell, void *arg)
+{
+    weft__lock(&open_lock);
+    for (struct weft__link *l = all_open.next; l && l != &all_open; l = l->next) {
+        struct weft_process *p = container_of(l, struct weft_process, link);
+        if (at_load(&p->origin.runtime) == runtime)
+            tell(&p->origin, p->pid, arg);
+    }
+    weft__unlock(&open_lock);
+}
+
 int weft_process_open(weft_process **out, const char *const *argv, const weft_process_options *o)
 {
     static const weft_process_options defaults;
@@ -373,10 +405,12 @@ int weft_process_open(weft_process **out, const char *const *argv, const weft_pr
     }
     weft__mem_free(candidates);
     weft__mem_free(stack);
-    if (rc < 0)
+    if (rc < 0) {
         weft__mem_free(p);
-    else
-        *out = p;
+        return rc;
+    }
+    enlist(p);
+    *out = p;
     return rc;
 }
 
@@ -499,6 +533,7 @@ void weft_process_close(weft_process **out)
     *out = NULL;
     if (weft__forked)
         return;
+    strike_off(p);
     weft__process_close_pipe(p, WEFT__STDIN);
     if (!(ati_load(&p->hands) & REAPED))
         end(p);

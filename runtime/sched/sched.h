@@ -204,6 +204,7 @@ struct weft__group {
     const struct weft__topology *topology; /* of whoever has places */
     at_int *places; /* of each worker, by whom it is written: where it runs (sched/place.c); NULL: there is no choice */
     uint64_t chaos_seed; /* 0: none */
+    uint64_t number;     /* 1, 2, ...: no other group of the process has had it */
     struct weft__clock clock;
     at_word numbers; /* sched/chaos.c */
     struct weft__idle idle;
