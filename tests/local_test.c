@@ -460,6 +460,41 @@ START_TEST(a_main_inherits_from_its_thread)
 }
 END_TEST
 
+/* Each main finds what its thread has, and nothing of what one before it has set. */
+static int main_sets_its_own(void *arg)
+{
+    struct box *b = arg;
+    must(value_of(&handed) == 0 && value_of(&second) == -1 && value_of(&own) == -1);
+    must(weft_local_set(&handed, &b[1]) == 0 && weft_local_set(&own, &b[2]) == 0);
+    must(value_of(&handed) == b[1].value);
+    return 0;
+}
+
+static int thread_runs_several(void *arg)
+{
+    struct box *b = arg;
+    weft_runtime *rt;
+    int rc = weft_runtime_create(&rt, ON(2));
+    must(rc == 0 && weft_local_set(&handed, &b[0]) == 0);
+    for (int i = 0; rc == 0 && i < 3; i++) {
+        rc = weft_runtime_run(rt, main_sets_its_own, b + 2 * i);
+        must(value_of(&handed) == 0 && atomic_load(&dropped) == 2 * (i + 1));
+    }
+    for (int i = 0; i < 3; i++) /* the second time there is none */
+        weft_runtime_destroy(&rt);
+    must(!rt && value_of(&handed) == 0);
+    return rc;
+}
+
+/* */
+START_TEST(mains_in_turn_find_what_their_thread_keeps)
+{
+    struct box b[8] = { BOX(0), BOX(1), BOX(2), BOX(3), BOX(4), BOX(5), BOX(6), BOX(7) };
+    run_at(0, thread_runs_several, b);
+    ck_assert_int_eq(atomic_load(&dropped), 7);
+}
+END_TEST
+
 /* ---- callbacks of a task's end: B-081 */
 
 struct ended {
@@ -648,6 +683,7 @@ int main(void)
     tcase_add_loop_test(tasks, a_call_in_the_pool_finds_what_a_child_would, 1, PLACES);
     tcase_add_loop_test(tasks, a_call_that_was_left_keeps_its_values, 1, PLACES);
     tcase_add_test(tasks, a_main_inherits_from_its_thread);
+    tcase_add_test(tasks, mains_in_turn_find_what_their_thread_keeps);
     tcase_add_loop_test(tasks, a_callback_of_a_tasks_end_finds_none, 1, PLACES);
     tcase_add_loop_test(tasks, a_body_finds_its_consumers_values, 1, PLACES);
     tcase_add_test(tasks, without_memory_nothing_is_lost);

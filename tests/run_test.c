@@ -686,6 +686,138 @@ START_TEST(destroy_cancels_what_still_runs_and_awaits_it)
 }
 END_TEST
 
+/* -- the order of an end -- */
+
+enum step { MAIN_ENDED, TOLD, CLEANED_UP, FAILURE_REPORTED, GENERATOR_CLOSED, CALL_ENDED, RUNTIME_ENDED, STEPS };
+
+/* What happened when: each step has the number of those before it, + 1. */
+struct ending {
+    weft_runtime *rt;
+    atomic_int steps, at[STEPS], again;
+    atomic_int asleep, called;
+    char reason[40];
+    int main_rc, thread_rc, body_rc;
+};
+
+static void happened(struct ending *e, enum step what)
+{
+    int none = 0, now = atomic_fetch_add(&e->steps, 1) + 1;
+    if (!atomic_compare_exchange_strong(&e->at[what], &none, now))
+        atomic_fetch_add(&e->again, 1);
+}
+
+static void hear_of_a_failure(const weft_report *r, void *arg)
+{
+    if (strcmp(r->what, "failure") == 0 && r->code == -EDOM)
+        happened(arg, FAILURE_REPORTED);
+}
+
+/* Told to leave it takes its time, and then fails. */
+static int clean_up_and_fail(void *arg)
+{
+    struct ending *e = arg;
+    weft_scope s;
+    atomic_fetch_add(&e->asleep, 1);
+    weft_ignore(weft_sleep_until(WEFT_NEVER));
+    happened(e, TOLD);
+    weft_scope_begin_shield(&s, WEFT_NEVER);
+    int rc = weft_sleep(weft_ms(5));
+    if (weft_scope_end(&s, rc) == 0)
+        happened(e, CLEANED_UP);
+    return weft_fail(-EDOM, "cleaning up went wrong");
+}
+
+static int hand_out_one(weft_gen *g, void *arg)
+{
+    int one = 1;
+    while (weft_gen_yield(g, &one, sizeof one) == 0)
+        continue;
+    happened(arg, GENERATOR_CLOSED);
+    return 0;
+}
+
+/* Its scope is left by a return: what is in it is nobody's to hear of. */
+static int leave_all_behind(void *arg)
+{
+    struct ending *e = arg;
+    int item;
+    weft_gen *g;
+    WEFT_SCOPE(s, WEFT_NEVER);
+    weft_spawn(&s, clean_up_and_fail, e);
+    EXPECT(weft_gen_create(&g, hand_out_one, e, sizeof item, NULL) == 0);
+    EXPECT(weft_gen_next(g, &item, sizeof item) == 1);
+    atomic_fetch_add(&e->asleep, 1);
+    int rc = weft_sleep_until(WEFT_NEVER);
+    const char *reason = weft_cancel_reason();
+    snprintf(e->reason, sizeof e->reason, "%s", reason ? reason : "");
+    return rc;
+}
+
+static void *hold_one_that_stays(void *arg)
+{
+    struct ending *e = arg;
+    weft_scope s;
+    weft_scope_begin_with(&s, WEFT_NEVER, &(weft_scope_options){ .on = e->rt });
+    weft_spawn_with(&s, leave_all_behind, e, &(weft_spawn_options){ .result = &e->body_rc });
+    e->thread_rc = weft_scope_end(&s, 0);
+    return NULL;
+}
+
+/* In the pool, until all else is over. */
+static int outlast_the_rest(void *arg)
+{
+    struct ending *e = *(struct ending **)arg;
+    atomic_store(&e->called, 1);
+    if (wait_for(&e->at[GENERATOR_CLOSED], 1)) {
+        usleep(5000);
+        happened(e, CALL_ENDED);
+    }
+    return 0;
+}
+
+static int call_and_be_cancelled(void *arg)
+{
+    return weft_blocking_copy(outlast_the_rest, &arg, sizeof arg, NULL);
+}
+
+static int leave_a_call_behind(void *arg)
+{
+    struct ending *e = arg;
+    weft_scope s;
+    weft_scope_begin(&s, WEFT_NEVER);
+    weft_spawn(&s, call_and_be_cancelled, e);
+    bool there = wait_for(&e->called, 1) && wait_for(&e->asleep, 2);
+    weft_scope_cancel(&s, NULL);
+    int rc = weft_scope_end(&s, there ? 0 : -ETIME);
+    happened(e, MAIN_ENDED);
+    return rc;
+}
+
+/* */
+START_TEST(a_runtime_ends_in_order)
+{
+    struct ending e = { .rt = NULL };
+    const weft_options o = { .workers = worker_counts[_i], .report = hear_of_a_failure, .report_arg = &e };
+    int threads = threads_before(), descriptors = descriptors_now();
+    ck_assert_int_eq(weft_runtime_create(&e.rt, &o), 0);
+    weft_runtime *rt = e.rt;
+    pthread_t t = thread_start(hold_one_that_stays, &e);
+    e.main_rc = weft_runtime_run(rt, leave_a_call_behind, &e);
+    weft_runtime_destroy(&rt);
+    happened(&e, RUNTIME_ENDED);
+    pthread_join(t, NULL);
+    AS_EXPECTED(e.main_rc);
+    ck_assert_int_eq(e.thread_rc, 0);
+    ck_assert_int_eq(e.body_rc, -ECANCELED);
+    ck_assert_str_eq(e.reason, "the runtime ends");
+    for (int i = 0; i < STEPS; i++)
+        ck_assert_msg(atomic_load(&e.at[i]) == i + 1, "step %d came as number %d", i, atomic_load(&e.at[i]));
+    ck_assert_int_eq(atomic_load(&e.again), 0);
+    ck_assert_int_eq(threads_back_to(threads), threads);
+    ck_assert_int_eq(descriptors_now(), descriptors);
+}
+END_TEST
+
 /* -- an idle runtime -- */
 
 /* The context switches and the processor time of all threads that are not in `but`. */
@@ -889,6 +1021,7 @@ int main(void)
     tcase_add_test(tc, several_threads_run_runtimes_of_their_own_at_once);
     tcase_add_test(tc, two_runtimes_run_side_by_side);
     tcase_add_test(tc, destroy_cancels_what_still_runs_and_awaits_it);
+    tcase_add_loop_test(tc, a_runtime_ends_in_order, 0, COUNT(worker_counts));
     tc = add_case(s, "idle");
     tcase_add_loop_test(tc, an_idle_runtime_neither_runs_nor_switches, 0, IDLE_KINDS);
     tc = add_case(s, "header");
