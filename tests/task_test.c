@@ -349,6 +349,90 @@ START_TEST(spawning_with_null_is_refused_and_null_options_are_the_default)
 }
 END_TEST
 
+/* -- what is known of a task, before and after its end -- */
+
+enum outcome { DONE, FAILED, TOLD_TO_LEAVE, FAILED_ALTHOUGH_TOLD, OUTCOMES };
+enum { UNTOUCHED = 12345 };
+
+static const int results[OUTCOMES] = { 7, -EDOM, -ECANCELED, -ERANGE };
+
+struct one_end {
+    atomic_int began, go;
+    enum outcome how;
+    int result, promised, join, cancel_after, done_code;
+    weft_promise promise;
+    weft_task id;
+    bool alive_before, alive_after;
+    int result_before, promise_before, result_after, failed;
+};
+
+static int end_in_some_way(void *arg)
+{
+    struct one_end *o = arg;
+    atomic_store(&o->began, 1);
+    if (o->how >= TOLD_TO_LEAVE)
+        weft_ignore(weft_sleep_until(WEFT_NEVER));
+    else if (!wait_for(&o->go, 1))
+        return -ETIME;
+    weft_ignore(weft_promise_set(&o->promise, results[o->how], NULL));
+    return results[o->how];
+}
+
+/* Asks for the result without waiting: a wait whose time is over is refused, and tells so of what was not set. */
+static int promised_now(weft_promise *p)
+{
+    weft_scope s;
+    weft_scope_begin(&s, 0);
+    return weft_scope_end(&s, weft_promise_wait(p, NULL));
+}
+
+static int see_it_end(void *arg)
+{
+    struct one_end *o = arg;
+    weft_scope s;
+    weft_done d = { .code = UNTOUCHED };
+    weft_scope_begin_with(&s, WEFT_NEVER, &(weft_scope_options){ .join = WEFT_JOIN_KEEP_GOING, .collect = true });
+    o->id = weft_spawn_with(&s, end_in_some_way, o, &(weft_spawn_options){ .result = &o->result });
+    bool there = wait_for(&o->began, 1);
+    o->alive_before = weft_task_alive(o->id);
+    o->result_before = o->result;
+    o->promise_before = promised_now(&o->promise);
+    if (o->how >= TOLD_TO_LEAVE)
+        weft_ignore(weft_task_cancel(o->id, NULL));
+    atomic_store(&o->go, 1);
+    o->join = weft_task_join(o->id);
+    o->alive_after = weft_task_alive(o->id);
+    o->result_after = o->result;
+    o->promised = weft_promise_wait(&o->promise, NULL);
+    o->cancel_after = weft_task_cancel(o->id, NULL);
+    if (weft_scope_next(&s, &d) == 1 && d.task == o->id)
+        o->done_code = d.code;
+    o->failed = weft_scope_failed(&s);
+    weft_ignore(weft_scope_end(&s, 0));
+    return there ? 0 : -ETIME;
+}
+
+/* A-015: pending, done, failed, cancelled. Before its end there is no result: what it is to be stored in is untouched, and a
+ * wait for it that may not wait says that its time is over. */
+START_TEST(a_task_is_pending_then_done_or_failed_or_cancelled)
+{
+    for (int how = 0; how < OUTCOMES; how++) {
+        struct one_end o = { .how = (enum outcome)how, .result = UNTOUCHED, .done_code = UNTOUCHED };
+        ck_assert_int_eq(weft_run(see_it_end, &o, ON(worker_counts[_i])), 0);
+        ck_assert(o.alive_before);
+        ck_assert_int_eq(o.result_before, UNTOUCHED);
+        ck_assert_int_eq(o.promise_before, -ETIMEDOUT);
+        ck_assert(!o.alive_after);
+        ck_assert_int_eq(o.join, 0);
+        ck_assert_int_eq(o.result_after, results[how]);
+        ck_assert_int_eq(o.done_code, results[how]);
+        ck_assert_int_eq(o.promised, results[how]);
+        ck_assert_int_eq(o.cancel_after, -ESRCH);
+        ck_assert_int_eq(o.failed, how == FAILED || how == FAILED_ALTHOUGH_TOLD); /* who left as it was told has not */
+    }
+}
+END_TEST
+
 /* -- pins -- */
 
 struct pinned {
@@ -412,6 +496,91 @@ START_TEST(a_pinned_task_stays_on_its_worker)
                     pins.p[i].pin, pins.p[k].pin);
         }
     }
+}
+END_TEST
+
+/* Others come and go meanwhile, on each worker more than it can run, so that all the others steal. */
+struct pressed {
+    struct pinned_pair {
+        int pin, turns, rc;
+        struct id_set threads;
+    } p[2 * 4];
+    atomic_int over;
+    uint64_t stolen, ran;
+};
+
+static int yield_on_one_worker(void *arg)
+{
+    struct pinned_pair *p = arg;
+    for (int i = 0; i < p->turns && p->rc == 0; i++) {
+        int now = thread_id();
+        if (atomic_load(&p->threads.n) != 1 || p->threads.ids[0] != now)
+            id_set_add(&p->threads, now);
+        p->rc = weft_yield();
+    }
+    return p->rc;
+}
+
+static int come_and_go(void *arg)
+{
+    struct pressed *a = arg;
+    while (!atomic_load(&a->over)) {
+        static int once = 3;
+        weft_scope s;
+        weft_scope_begin(&s, WEFT_NEVER);
+        for (int i = 0; i < 8; i++)
+            weft_spawn(&s, yield_much, &once);
+        weft_ignore(weft_yield());
+        if (weft_scope_end(&s, 0) < 0)
+            return -EPROTO;
+    }
+    return 0;
+}
+
+static void add_up(struct pressed *a)
+{
+    weft_worker_stats stats[4];
+    weft_ignore(weft_stats(NULL, stats, COUNT(stats)));
+    a->stolen = a->ran = 0;
+    for (int i = 0; i < COUNT(stats); i++) {
+        a->stolen += stats[i].stolen;
+        a->ran += stats[i].ran;
+    }
+}
+
+static int press(void *arg)
+{
+    struct pressed *a = arg;
+    weft_scope s, pinned;
+    weft_scope_begin(&s, WEFT_NEVER);
+    for (int i = 0; i < 4; i++)
+        weft_spawn(&s, come_and_go, a);
+    for (int64_t end = weft_after(LIMIT); a->stolen == 0 && weft_now() < end; add_up(a))
+        weft_ignore(weft_sleep(weft_us(100))); /* the thieves are at it */
+    weft_scope_begin(&pinned, WEFT_NEVER);
+    for (int i = 0; i < COUNT(a->p); i++)
+        weft_spawn_with(&pinned, yield_on_one_worker, &a->p[i], &(weft_spawn_options){ .pin = a->p[i].pin });
+    int rc = weft_scope_end(&pinned, 0);
+    add_up(a);
+    atomic_store(&a->over, 1);
+    return weft_scope_end(&s, rc);
+}
+
+/* B-007: two on each worker, that make way for each other. */
+START_TEST(a_million_switches_move_no_pinned_task)
+{
+    static struct pressed a;
+    int turns = fewer(2000, SCALED(130000, 20000, 5000));
+    for (int i = 0; i < COUNT(a.p); i++)
+        a.p[i] = (struct pinned_pair){ .pin = i / 2 + 1, .turns = turns, .threads = ID_SET_INIT };
+    ck_assert_int_eq(weft_run(press, &a, &(weft_options){ .workers = 4, .spares = -1 }), 0);
+    for (int i = 0; i < COUNT(a.p); i++) {
+        ck_assert_int_eq(a.p[i].rc, 0);
+        ck_assert_int_eq(atomic_load(&a.p[i].threads.n), 1);
+        ck_assert((a.p[i].threads.ids[0] == a.p[0].threads.ids[0]) == (a.p[i].pin == 1));
+    }
+    ck_assert_uint_ge(a.ran, (uint64_t)turns * COUNT(a.p)); /* a yield was a turn, each */
+    ck_assert_uint_gt(a.stolen, 0);
 }
 END_TEST
 
@@ -852,6 +1021,159 @@ static int list_tasks(void *arg)
     atomic_store(&l->open, 1);
     return weft_scope_end(&s, all ? 0 : -ETIME);
 }
+
+/* Who lists them is held up by a signal wherever it is just then, and nobody else is. */
+struct held_lister {
+    int resting;
+    atomic_int asleep, over, ended, lists, bad;
+    weft_task *room;
+    int rounds, held, stuck;
+    pthread_t lister;
+};
+
+static atomic_int hold, held, let_go; /* how often it was asked for, has come about, and is over */
+static atomic_int held_in_vain;
+
+static void hold_the_lister(int signo)
+{
+    int mine = atomic_load(&hold);
+    int64_t end = weft_after(LIMIT);
+    (void)signo;
+    atomic_store(&held, mine);
+    while (atomic_load(&let_go) < mine && weft_now() < end)
+        continue;
+    if (atomic_load(&let_go) < mine)
+        atomic_fetch_add(&held_in_vain, 1); /* all others have waited for us */
+}
+
+static void *list_on(void *arg)
+{
+    struct held_lister *h = arg;
+    sigset_t usr1;
+    sigemptyset(&usr1);
+    sigaddset(&usr1, SIGUSR1);
+    pthread_sigmask(SIG_UNBLOCK, &usr1, NULL); /* who was started by a thread of weft's hears none */
+    do {
+        if (TSAN)
+            usleep(1); /* there a signal comes between two calls alone */
+        if (weft_task_list(h->room, (size_t)h->resting + 64) <= h->resting)
+            atomic_fetch_add(&h->bad, 1);
+        atomic_fetch_add(&h->lists, 1);
+    } while (!atomic_load(&h->over));
+    return NULL;
+}
+
+static int rest(void *arg)
+{
+    atomic_fetch_add((atomic_int *)arg, 1);
+    return weft_sleep_until(WEFT_NEVER);
+}
+
+static int end_at_once(void *arg)
+{
+    atomic_fetch_add((atomic_int *)arg, 1);
+    return weft_yield();
+}
+
+/* In the middle of a list, which is not going on, tasks are spawned, run and end as ever. */
+static bool all_goes_on(struct held_lister *h)
+{
+    weft_scope s;
+    int before = atomic_load(&h->ended);
+    weft_scope_begin(&s, LIMIT);
+    for (int i = 0; i < 100; i++)
+        weft_spawn(&s, end_at_once, &h->ended);
+    return weft_scope_end(&s, 0) == 0 && atomic_load(&h->ended) == before + 100;
+}
+
+static int hold_and_go_on(void *arg)
+{
+    struct held_lister *h = arg;
+    weft_scope s;
+    weft_scope_begin(&s, WEFT_NEVER);
+    for (int i = 0; i < h->resting; i++)
+        weft_spawn(&s, rest, &h->asleep);
+    bool there = wait_for(&h->asleep, h->resting);
+    h->lister = thread_start(list_on, h);
+    there = there && wait_for(&h->lists, 1);
+    for (int i = 0; i < h->rounds && there && h->stuck == 0 && atomic_load(&held_in_vain) == 0; i++) {
+        wait_past(weft_after(weft_us(37) * (i % 23))); /* anywhere in it */
+        int round = atomic_fetch_add(&hold, 1) + 1;
+        pthread_kill(h->lister, SIGUSR1);
+        there = there && wait_for(&held, round);
+        h->stuck += !all_goes_on(h);
+        h->held += there;
+        atomic_store(&let_go, round);
+    }
+    atomic_store(&h->over, 1);
+    pthread_join(h->lister, NULL);
+    weft_scope_cancel(&s, NULL);
+    return weft_scope_end(&s, 0);
+}
+
+/* */
+START_TEST(a_list_of_all_tasks_stops_no_worker)
+{
+    struct held_lister h = { .resting = fewer(500, BUILT(20000, 5000, 2000)), .rounds = SCALED(60, 30, 10) };
+    struct sigaction act = { .sa_handler = hold_the_lister }, before;
+    h.room = calloc((size_t)h.resting + 64, sizeof *h.room);
+    sigaction(SIGUSR1, &act, &before);
+    int rc = weft_run(hold_and_go_on, &h, ON(worker_counts[_i]));
+    sigaction(SIGUSR1, &before, NULL);
+    free(h.room);
+    ck_assert_int_eq(rc, 0);
+    ck_assert_int_eq(atomic_load(&held_in_vain), 0);
+    ck_assert_int_eq(h.held, h.rounds);
+    ck_assert_int_eq(h.stuck, 0);
+    ck_assert_int_eq(atomic_load(&h.bad), 0);
+    ck_assert_int_ge(atomic_load(&h.lists), 1);
+}
+END_TEST
+
+/* How long a thousand looks take, at the least. */
+static int64_t a_thousand_looks(void)
+{
+    int64_t least = INT64_MAX;
+    for (int k = 0; k < 20; k++) {
+        int64_t from = weft_now();
+        for (int i = 0; i < 1000; i++)
+            if (weft_task_self() <= 0)
+                return INT64_MAX;
+        int64_t took = weft_now() - from;
+        least = took < least ? took : least;
+    }
+    return least;
+}
+
+struct looks {
+    int others;
+    int64_t alone, among;
+};
+
+static int look_who_i_am(void *arg)
+{
+    struct looks *l = arg;
+    static atomic_int began;
+    weft_scope s;
+    l->alone = a_thousand_looks();
+    l->among = INT64_MAX;
+    weft_scope_begin(&s, WEFT_NEVER);
+    for (int i = 0; i < l->others; i++)
+        weft_spawn(&s, rest, &began);
+    for (int64_t end = weft_after(LIMIT); l->among > 4 * l->alone && weft_now() < end;)
+        l->among = a_thousand_looks();
+    weft_scope_cancel(&s, NULL);
+    return weft_scope_end(&s, 0);
+}
+
+/* in one of the tries at least, with ten thousand others beside it. */
+START_TEST(who_one_is_takes_no_longer_among_many)
+{
+    struct looks l = { .others = fewer(500, BUILT(10000, 5000, 2000)) };
+    ck_assert_int_eq(weft_run(look_who_i_am, &l, ON(1)), 0);
+    ck_assert_int_le(l.among, 4 * l.alone);
+}
+END_TEST
 
 START_TEST(the_list_holds_every_live_task_once)
 {
@@ -1487,6 +1809,8 @@ int main(void)
             tc, a_spawn_with_bad_options_is_refused_and_fails_its_scope, 0, COUNT(bad_spawns));
     tcase_add_test(tc, spawning_with_null_is_refused_and_null_options_are_the_default);
     tcase_add_test(tc, a_pinned_task_stays_on_its_worker);
+    tcase_add_test(tc, a_million_switches_move_no_pinned_task);
+    tcase_add_loop_test(tc, a_task_is_pending_then_done_or_failed_or_cancelled, 0, counts);
     tc = add_case(s, "stacks");
     tcase_add_loop_test(tc, a_task_can_use_the_stack_it_was_promised, 0, COUNT(stack_uses));
     tcase_add_loop_test(
@@ -1503,6 +1827,8 @@ int main(void)
     tc = add_case(s, "ids and names");
     tcase_add_loop_test(tc, ids_are_never_reused_and_dead_ones_say_so, 0, counts);
     tcase_add_loop_test(tc, the_list_holds_every_live_task_once, 0, counts);
+    tcase_add_loop_test(tc, a_list_of_all_tasks_stops_no_worker, 0, counts);
+    tcase_add_test(tc, who_one_is_takes_no_longer_among_many);
     tcase_add_test(tc, names_are_copied_cut_and_always_terminated);
     tc = add_case(s, "many");
     if (getenv("WEFT_TEST_LONG"))
