@@ -1,6 +1,8 @@
 /* time_test.c - sleeping and waking: time.h, event/timer.c seen from outside. */
 #include "support.h"
 
+#include "engine/worker.h"
+
 static const int worker_counts[] = { 1, 2, 3, 8 };
 
 /* -- the clock -- */
@@ -155,6 +157,64 @@ START_TEST(a_sleep_of_nothing_lets_the_others_have_a_turn)
     ck_assert_int_eq(weft_run(sleep_nothing, &t, ON(1)), 0);
     ck_assert_int_eq(t.rc, 0);
     ck_assert(t.fair);
+}
+END_TEST
+
+/* All that are ready when one sleeps for nothing have a turn before it goes on: each exactly one, as each yields after it. */
+enum { READY = 50, ROUNDS = 20 };
+
+struct others {
+    int64_t span;
+    atomic_int begun, over;
+    atomic_int turns[READY];
+    int wrong, rc;
+};
+
+struct other {
+    struct others *all;
+    int i;
+};
+
+static int take_turns(void *arg)
+{
+    const struct other *o = arg;
+    atomic_fetch_add(&o->all->begun, 1);
+    while (!atomic_load(&o->all->over)) {
+        atomic_fetch_add(&o->all->turns[o->i], 1);
+        if (weft_yield() < 0)
+            return -EPROTO;
+    }
+    return 0;
+}
+
+static int sleep_for_nothing_among(void *arg)
+{
+    struct others *o = arg;
+    weft_scope s;
+    weft_scope_begin(&s, WEFT_NEVER);
+    for (int i = 0; i < READY; i++)
+        weft_spawn_copy(&s, take_turns, &(struct other){ o, i }, sizeof(struct other));
+    bool there = wait_for(&o->begun, READY);
+    for (int i = 0; i < ROUNDS; i++) {
+        int before[READY];
+        for (int k = 0; k < READY; k++)
+            before[k] = atomic_load(&o->turns[k]);
+        o->rc |= weft_sleep(o->span);
+        for (int k = 0; k < READY; k++)
+            o->wrong += atomic_load(&o->turns[k]) == before[k];
+    }
+    atomic_store(&o->over, 1);
+    return weft_scope_end(&s, there ? 0 : -ETIME);
+}
+
+/* */
+START_TEST(a_sleep_of_nothing_gives_each_ready_task_its_turn)
+{
+    struct others o = { .span = no_spans[_i] };
+    ck_assert_int_eq(weft_run(sleep_for_nothing_among, &o, ON(1)), 0);
+    ck_assert_int_eq(o.rc, 0);
+    if (!chaos()) /* who is next is drawn there */
+        ck_assert_int_eq(o.wrong, 0);
 }
 END_TEST
 
@@ -415,6 +475,73 @@ START_TEST(timers_come_and_go_on_all_workers)
 }
 END_TEST
 
+/* -- no lock is shared by the timers of several workers -- */
+
+enum { ARMERS = 4 };
+
+/* Two tasks of one worker that wake each other, each time in a scope with a deadline far off, which is armed and disarmed. */
+struct pair {
+    weft_notify turn[2];
+    int rounds, struck;
+    atomic_int done;
+};
+
+struct armer {
+    struct pair *pair;
+    int me;
+};
+
+static int arm_and_disarm(void *arg)
+{
+    const struct armer *a = arg;
+    int rc = 0;
+    for (int i = 0; i < a->pair->rounds && rc == 0; i++) {
+        weft_scope s;
+        weft_scope_begin(&s, weft_sec(3600));
+        weft_notify_one(&a->pair->turn[!a->me]);
+        rc = weft_scope_end(&s, weft_notify_wait(&a->pair->turn[a->me]));
+        a->pair->struck += weft_scope_expired(&s);
+    }
+    weft_notify_one(&a->pair->turn[!a->me]);
+    atomic_fetch_add(&a->pair->done, rc == 0);
+    return rc;
+}
+
+/* The heaps of all workers but one are locked, and that one arms and disarms as ever: it takes no lock of theirs, nor they
+ * one with it. Timers armed in the meantime are counted, so that it is known to have been so. */
+static bool arms_alone(weft_runtime *rt, int worker, int rounds)
+{
+    struct pair p = { .rounds = rounds };
+    struct weft__timers *mine = &rt->workers[worker]->timers;
+    uint64_t sequence = mine->sequence;
+    weft_scope s;
+    for (int i = 0; i < ARMERS; i++)
+        if (i != worker)
+            weft__lock(&rt->workers[i]->timers.lock);
+    weft_scope_begin_with(&s, WEFT_NEVER, &(weft_scope_options){ .on = rt });
+    for (int i = 0; i < 2; i++)
+        weft_spawn_with(&s, arm_and_disarm, &(struct armer){ &p, i },
+                &(weft_spawn_options){ .copy_bytes = sizeof(struct armer), .pin = worker + 1 });
+    bool both = wait_for(&p.done, 2);
+    for (int i = 0; i < ARMERS; i++)
+        if (i != worker)
+            weft__unlock(&rt->workers[i]->timers.lock);
+    return weft_scope_end(&s, 0) == 0 && both && p.struck == 0 && mine->sequence - sequence >= (uint64_t)rounds;
+}
+
+/* B-056 */
+START_TEST(each_worker_arms_and_disarms_without_the_locks_of_the_others)
+{
+    weft_runtime *rt;
+    int rounds = fewer(200, SCALED(5000, 2000, 500)), alone = 0;
+    ck_assert_int_eq(weft_runtime_create(&rt, &(weft_options){ .workers = ARMERS, .spares = -1 }), 0);
+    for (int i = 0; i < ARMERS && alone == i; i++)
+        alone += arms_alone(rt, i, rounds);
+    weft_runtime_destroy(&rt);
+    ck_assert_int_eq(alone, ARMERS);
+}
+END_TEST
+
 /* -- timers although every worker computes -- */
 
 struct computing {
@@ -544,6 +671,7 @@ int main(void)
     tcase_add_loop_test(tc, a_sleep_is_never_shorter_than_asked, 0, COUNT(short_spans));
     tcase_add_loop_test(tc, a_span_of_zero_or_less_is_a_yield, 0, COUNT(no_spans));
     tcase_add_loop_test(tc, a_sleep_of_nothing_lets_the_others_have_a_turn, 0, COUNT(no_spans));
+    tcase_add_loop_test(tc, a_sleep_of_nothing_gives_each_ready_task_its_turn, 0, COUNT(no_spans));
     tcase_add_loop_test(
             tc, sleeping_until_a_time_that_has_passed_returns_at_once, 0, COUNT(past_times));
     tcase_add_loop_test(
@@ -554,6 +682,7 @@ int main(void)
     tcase_add_test(tc, equal_times_strike_in_the_order_of_arming);
     tcase_add_loop_test(tc, cancelled_timers_wake_at_once_and_leave_nothing, 0, counts);
     tcase_add_loop_test(tc, timers_come_and_go_on_all_workers, 0, counts);
+    tcase_add_test(tc, each_worker_arms_and_disarms_without_the_locks_of_the_others);
     tc = add_case(s, "beside computing");
     tcase_add_loop_test(tc, timers_strike_although_every_worker_computes, 0, counts);
     tcase_add_test(tc, timers_strike_beside_a_task_that_never_gives_up_its_worker);
