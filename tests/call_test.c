@@ -281,6 +281,92 @@ START_TEST(callbacks_come_at_their_time_and_never_early)
 }
 END_TEST
 
+/* -- while all sleep -- */
+
+enum { TRIES = 20 };
+
+struct asleep {
+    weft_runtime *rt;
+    weft_chan *signals;
+    atomic_int woken, listening;
+    int64_t at; /* when it was */
+};
+
+static void wake(void *arg)
+{
+    struct asleep *a = arg;
+    a->at = weft_now();
+    atomic_fetch_add(&a->woken, 1);
+}
+
+static int listen_for_signals(void *arg)
+{
+    static const int signals[] = { SIGUSR1, 0 };
+    struct asleep *a = arg;
+    int signo, rc = weft_signal_open(&a->signals, signals);
+    if (rc < 0)
+        return rc;
+    atomic_store(&a->listening, 1);
+    while (weft_chan_recv(a->signals, &signo, sizeof signo) == 1)
+        wake(a);
+    weft_chan_destroy(&a->signals);
+    return 0;
+}
+
+static bool all_are_parked(weft_runtime *rt)
+{
+    weft_runtime_stats now;
+    for (int64_t end = weft_after(LIMIT); weft_now() < end; usleep(100))
+        if (weft_stats_all(rt, &now) == 0 && now.parked == now.workers && now.shared == 0)
+            return true;
+    return false;
+}
+
+/* By a callback, or by a signal that this thread gets: its handler is all that then calls weft. How many came, and the
+ * least time that one took. */
+static int wake_them(struct asleep *a, weft_scope *s, bool by_signal, int64_t *least)
+{
+    int n = 0;
+    bool timed = !TSAN && !ASAN && !chaos();
+    for (int64_t end = weft_after(LIMIT); n < TRIES || (timed && *least >= weft_ms(1) && weft_now() < end);) {
+        if (!all_are_parked(a->rt))
+            return -1;
+        int64_t from = weft_now();
+        if (by_signal)
+            raise(SIGUSR1);
+        else if (weft_call_soon(s, wake, a) < 0)
+            return -2;
+        if (!wait_for(&a->woken, ++n))
+            return -3;
+        *least = a->at - from < *least ? a->at - from : *least;
+    }
+    return n;
+}
+
+/* */
+START_TEST(a_callback_or_a_signal_wakes_a_runtime_that_sleeps)
+{
+    bool by_signal = _i % 2;
+    struct asleep a = { .rt = NULL };
+    weft_scope s;
+    int64_t least = INT64_MAX;
+    ck_assert_int_eq(weft_runtime_create(&a.rt, &(weft_options){ .workers = worker_counts[_i / 2], .spares = -1 }), 0);
+    weft_scope_begin_with(&s, WEFT_NEVER, &(weft_scope_options){ .on = a.rt });
+    weft_task listener = by_signal ? weft_spawn(&s, listen_for_signals, &a) : 0;
+    bool there = !by_signal || wait_for(&a.listening, 1);
+    int n = there ? wake_them(&a, &s, by_signal, &least) : -4;
+    if (listener > 0)
+        weft_ignore(weft_task_cancel(listener, NULL));
+    int rc = weft_scope_end(&s, 0);
+    weft_runtime_destroy(&a.rt);
+    ck_assert_int_eq(rc, 0);
+    ck_assert_int_ge(n, TRIES);
+    if (!TSAN && !ASAN && !chaos()) /* in one of the tries at least */
+        ck_assert_int_lt(least, weft_ms(1));
+}
+END_TEST
+
+
 static int call_badly(void *arg)
 {
     int *seen = arg;
@@ -452,6 +538,9 @@ int main(void)
     tcase_add_loop_test(tc, the_calls_of_one_among_many_look_at_few_others, 0, n);
     tcase_add_test(tc, callbacks_come_at_their_time_and_never_early);
     tcase_add_test(tc, bad_arguments_are_refused);
+    tc = add_case(s, "asleep");
+    tcase_set_tags(tc, "timed"); /* for who runs one thread at a time (.ci/run) */
+    tcase_add_loop_test(tc, a_callback_or_a_signal_wakes_a_runtime_that_sleeps, 0, 2 * n);
     tc = add_case(s, "end");
     tcase_add_loop_test(tc, callbacks_of_an_end_run_once_each_in_the_order_of_their_registration, 0, n);
     tcase_add_loop_test(tc, a_callback_is_called_exactly_if_it_was_registered_in_time, 0, n);
