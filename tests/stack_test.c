@@ -6,6 +6,7 @@
 
 #include "base/fault.h"
 #include "machine/stack.h"
+#include "sched/sched.h"
 
 /* -- classes -- */
 
@@ -576,6 +577,104 @@ START_TEST(an_overflow_among_many_names_that_one)
 }
 END_TEST
 
+/* -- a million, where there is room for them -- */
+
+enum { MILLION = 1000000 };
+#define BYTES_EACH INT64_C(5000) /* the page in use, the control block, and its share of the tables of pages */
+
+/* What /proc/meminfo has of free memory, in bytes. */
+static int64_t memory_available(void)
+{
+    char line[200];
+    long long kib = 0;
+    FILE *f = fopen("/proc/meminfo", "re");
+    while (f && fgets(line, sizeof line, f) && sscanf(line, "MemAvailable: %lld kB", &kib) != 1)
+        continue;
+    if (f)
+        fclose(f);
+    return kib * 1024;
+}
+
+static bool guards_are_no_mappings(void)
+{
+    struct weft__stack_pool p = { .made = 0 };
+    struct weft__stack_cache c = { .idle = { NULL } };
+    bool few = get(&p, &c, 0) && !ati_load(&p.by_map);
+    weft__stack_pool_fini(&p);
+    return few;
+}
+
+static int guard_pipe[2];
+static atomic_int unguarded;
+
+/* The kernel is asked to read below the stack, which it cannot. */
+static NOINLINE bool is_guarded(const struct weft__stack *k)
+{
+    return write(guard_pipe[1], k->low - 1, 1) < 0 && errno == EFAULT;
+}
+
+static int wait_with_a_guard(void *arg)
+{
+    if (!is_guarded(own(own(weft__self()->frame)->stack)))
+        atomic_fetch_add(&unguarded, 1);
+    return wait_in_the_crowd(arg);
+}
+
+/* A machine on which that takes too long (a simulated one) says so. */
+static int one_of_a_million(void *arg)
+{
+    struct crowd *c = arg;
+    weft_scope s;
+    int64_t end = weft_after(weft_sec(15));
+    weft_scope_begin(&s, WEFT_NEVER);
+    for (int i = 0; i < c->n; i++) {
+        weft_spawn(&s, wait_with_a_guard, &c->waiting);
+        if (i % 1000 != 999)
+            continue;
+        if (weft_now() > end) {
+            dprintf(2, "too slow\n");
+            _exit(0);
+        }
+        if (!wait_for(&c->waiting, i + 1)) /* each has a stack of its own */
+            return weft_scope_end(&s, -ETIME);
+    }
+    int all = atomic_load(&c->waiting), mappings = mappings_now();
+    dprintf(2, "%d wait, %d without a guard, %d mappings\n", all, atomic_load(&unguarded), mappings);
+    weft_spawn_with(&s, overflow_and_say_who, c, &(weft_spawn_options){ .name = "culprit" });
+    return weft_scope_end(&s, 0);
+}
+
+static void overflow_of_a_million(void *arg)
+{
+    alarm(50);
+    if (pipe2(guard_pipe, O_NONBLOCK | O_CLOEXEC) < 0)
+        _exit(3);
+    weft_ignore(weft_run(one_of_a_million, arg, ON(2)));
+}
+
+/* B-016: on a kernel whose guards are no mappings (6.13), with the limit of these as it is. */
+START_TEST(among_a_million_guarded_stacks_an_overflow_names_its_task)
+{
+    struct crowd c = { .n = MILLION };
+    if (TSAN || ASAN || chaos() || !guards_are_no_mappings() || memory_available() < 2 * BYTES_EACH * MILLION)
+        return;
+    struct death d = die(overflow_of_a_million, &c);
+    int waiting = 0, bare = 0, mappings = 0;
+    long long id = 0;
+    char who[64];
+    if (d.signal == 0 && strcmp(d.text, "too slow\n") == 0)
+        return;
+    ck_assert_msg(sscanf(d.text, "%d wait, %d without a guard, %d mappings\nculprit %lld", &waiting, &bare, &mappings, &id) == 4,
+            "it said \"%s\"", d.text);
+    ck_assert_int_eq(bare, 0);
+    ck_assert_int_eq(waiting, MILLION);
+    ck_assert_int_lt(mappings, 65530 / 2); /* vm.max_map_count as Linux has it by itself */
+    ck_assert_int_eq(d.signal, SIGSEGV);
+    snprintf(who, sizeof who, "stack overflow in task %lld \"culprit\"", id);
+    ck_assert_msg(strstr(d.text, who) != NULL, "it said \"%s\"", d.text);
+}
+END_TEST
+
 static const struct {
     const char *value;
     enum overflow how;
@@ -787,6 +886,9 @@ int main(void)
         tcase_add_test(tc, an_overflow_among_many_names_that_one);
         tcase_add_test(tc, without_the_crash_report_nothing_is_said);
         tcase_add_loop_test(tc, the_environment_scales_all_stacks, 0, COUNT(scales));
+        tc = add_case(s, "million");
+        tcase_set_tags(tc, "timed");
+        tcase_add_test(tc, among_a_million_guarded_stacks_an_overflow_names_its_task);
     }
     tc = add_case(s, "marks");
     if (!ASAN && !TSAN) /* whose frames are larger */
