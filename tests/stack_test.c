@@ -739,18 +739,18 @@ static int spawn_depths(void *arg);
 static void count_stack_reports(const weft_report *r, void *arg)
 {
     struct depth *d = arg;
-    void *site = NULL, *fn = NULL;
+    void *fn = NULL;
     unsigned long used = 0, own = (unsigned long)(began_at - came_to);
     if (strcmp(r->what, "stack") != 0)
         return;
     d->reports++;
     if (strcmp(r->task_name, "deep") != 0 || !strstr(r->text, " of 65536 bytes"))
         d->reports += 100;
-    if (sscanf(r->text, "spawned at %p, function %p, used with what it joined by a call %lu", &site, &fn, &used) != 3)
+    if (sscanf(r->text, "function %p used with what it joined by a call %lu", &fn, &used) != 2)
         d->reports += 1000;
     if (used < own || used > own + 2048)
         d->reports += 10000;
-    if (fn != (void *)(uintptr_t)use_some || (uintptr_t)site - (uintptr_t)spawn_depths > 4096)
+    if (fn != (void *)(uintptr_t)use_some || (uintptr_t)r->site - (uintptr_t)spawn_depths > 4096)
         d->reports += 100000;
 }
 

@@ -380,8 +380,8 @@ static void mark_stack(struct weft__frame *f, struct weft__stack *k)
     if (used <= guaranteed / 10 * 8 || !first_time(f->site))
         return;
     snprintf(text, sizeof text,
-            "spawned at %p, function %p, used with what it joined by a call %zu of %zu bytes of stack that were guaranteed",
-            f->site, (void *)(uintptr_t)f->fn, used, guaranteed);
+            "function %p used with what it joined by a call %zu of %zu bytes of stack that were guaranteed",
+            (void *)(uintptr_t)f->fn, used, guaranteed);
     weft__report_task(f, "stack", 0, text);
 }
 
