@@ -114,7 +114,8 @@ void weft__context_make(struct weft__context *to, struct weft__stack *home, void
 #endif
 }
 
-void weft__fp_save(uint32_t fp[2])
+/* Not instrumented: what a host saves, tasks on its thread load. */
+NOT_INSTRUMENTED void weft__fp_save(uint32_t fp[2])
 {
 #if defined(__x86_64__)
     uint16_t x87;
@@ -129,7 +130,7 @@ void weft__fp_save(uint32_t fp[2])
 #endif
 }
 
-void weft__fp_load(const uint32_t fp[2])
+NOT_INSTRUMENTED void weft__fp_load(const uint32_t fp[2])
 {
 #if defined(__x86_64__)
     uint16_t x87 = (uint16_t)fp[1];
