@@ -347,7 +347,7 @@ static bool makes_sense(const char *const *argv, const weft_process_options *o)
            o->out >= WEFT_STDIO_NULL && o->err >= WEFT_STDIO_OUT;
 }
 
-/* All that are open. No task waits for this lock for longer than such a list is gone through. */
+/* All that are open. */
 static struct weft__lock open_lock;
 static struct weft__link all_open;
 
@@ -368,15 +368,28 @@ static void strike_off(struct weft_process *p)
     weft__unlock(&open_lock);
 }
 
-void weft__processes_left(uint64_t runtime, weft__tell_left *tell, void *arg)
+/* One of that runtime's, which is none of them from now on. Its number; 0: there is none. */
+static int take_left(uint64_t runtime, struct weft__origin *origin)
 {
+    int pid = 0;
     weft__lock(&open_lock);
-    for (struct weft__link *l = all_open.next; l && l != &all_open; l = l->next) {
+    for (struct weft__link *l = all_open.next; l && l != &all_open && pid == 0; l = l->next) {
         struct weft_process *p = container_of(l, struct weft_process, link);
-        if (at_load(&p->origin.runtime) == runtime)
-            tell(&p->origin, p->pid, arg);
+        if (at_load(&p->origin.runtime) != runtime)
+            continue;
+        *origin = p->origin;
+        at_store(&p->origin.runtime, 0);
+        pid = p->pid;
     }
     weft__unlock(&open_lock);
+    return pid;
+}
+
+void weft__processes_left(uint64_t runtime, weft__tell_left *tell, void *arg)
+{
+    struct weft__origin origin;
+    for (int pid; (pid = take_left(runtime, &origin)) != 0;)
+        tell(&origin, pid, arg); /* without the lock: the program's function may close it */
 }
 
 int weft_process_open(weft_process **out, const char *const *argv, const weft_process_options *o)
