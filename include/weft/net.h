@@ -24,12 +24,14 @@ typedef struct weft_listen_options {
     int backlog;          /* pending connections; 0: 4096 */
     bool reuse_port;      /* SO_REUSEPORT: several listeners share the port */
     bool v6_only;         /* ":port" and "[::]:port" take IPv6 only */
-    unsigned unix_mode;   /* permissions of a Unix socket's file; 0: as the umask says */
+    unsigned unix_mode;   /* permissions of a Unix socket's file, before anybody can connect; 0: as the umask says */
+    bool unix_keep;       /* a Unix socket's file stays when weft_close closes the listener */
     uint64_t reserved[8]; /* zero */
 } weft_listen_options;
 
 /* Opens a listener, with SO_REUSEADDR. An existing Unix socket file on which nobody listens is replaced. Of a name's
- * addresses it is the first one that this host has.
+ * addresses it is the first one that this host has. weft_close of the listener removes its Unix socket's file (but see
+ * unix_keep) if it is still the one that was made here: neither a successor's, nor in a forked child, nor by weft_fd_forget.
  *
  * returns    a descriptor; -EINVAL not an address, or bad options; -EADDRINUSE, -EACCES, -EMFILE, ...; -ECANCELED
  * context    task: suspends, cancellation point (nothing is opened); plain thread: blocks it. All that only for a name */

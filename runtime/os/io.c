@@ -34,6 +34,7 @@
 #include "base/fork.h"
 #include "coord/await.h"
 #include "os/lane.h"
+#include "os/listener.h"
 #include "os/ready.h"
 
 enum { MOST = 0x7ffff000 };
@@ -365,7 +366,10 @@ int weft_wait_fd(int fd, int events)
 
 int weft_close(int fd)
 {
-    return weft__forked ? -ECHILD : weft__slot_close(fd, true);
+    if (weft__forked)
+        return -ECHILD;
+    weft__listener_gone(fd, true); /* while the number is still its socket's */
+    return weft__slot_close(fd, true);
 }
 
 void weft_close_auto(const int *fd)
@@ -376,5 +380,8 @@ void weft_close_auto(const int *fd)
 
 int weft_fd_forget(int fd)
 {
-    return weft__forked ? -ECHILD : weft__slot_close(fd, false);
+    if (weft__forked)
+        return -ECHILD;
+    weft__listener_gone(fd, false);
+    return weft__slot_close(fd, false);
 }

@@ -21,6 +21,7 @@
 #include "base/mem.h"
 #include "coord/await.h"
 #include "os/address.h"
+#include "os/listener.h"
 #include "os/ready.h"
 #include "os/socket.h"
 
@@ -52,7 +53,7 @@ int weft__socket_open(const weft_addr *a, int type)
 
 /* ---- listen */
 
-/* A Unix socket's file stays when its listener dies. If nobody answers there, it is in the way. */
+/* A Unix socket's file stays when the process of its listener dies. If nobody answers there, it is in the way. */
 static void clear_stale_file(const weft_addr *a)
 {
     const struct sockaddr_un *u = (const struct sockaddr_un *)(const void *)&a->sa;
@@ -83,7 +84,11 @@ static int bind_and_listen(int fd, const weft_addr *a, const weft_listen_options
     if (bind(fd, (const struct sockaddr *)(const void *)&a->sa, a->len) < 0)
         return -weft__errno();
     const struct sockaddr_un *u = (const struct sockaddr_un *)(const void *)&a->sa;
-    if (a->sa.ss_family == AF_UNIX && u->sun_path[0] != 0 && o->unix_mode != 0 && chmod(u->sun_path, o->unix_mode) < 0)
+    bool has_file = a->sa.ss_family == AF_UNIX && u->sun_path[0] != 0;
+    if (has_file && (rc = weft__listener_made(fd, u->sun_path)) < 0)
+        return rc;
+    /* Before listen(2), while everybody is refused. The umask would do it in bind(2), but is the whole process's. */
+    if (has_file && o->unix_mode != 0 && chmod(u->sun_path, o->unix_mode) < 0)
         return -weft__errno();
     return listen(fd, o->backlog > 0 ? o->backlog : BACKLOG) == 0 ? 0 : -weft__errno();
 }
@@ -98,11 +103,16 @@ static int listen_at(weft_addr a, bool any, const weft_listen_options *o)
     if (fd < 0)
         return fd;
     int rc = bind_and_listen(fd, &a, o);
+    if (rc == 0)
+        rc = weft__slot_adopt(fd, WEFT__SLOT_OWNED);
     if (rc < 0) {
+        weft__listener_gone(fd, true);
         close(fd);
         return rc;
     }
-    return weft__socket_adopt(fd, 0);
+    if (o->unix_keep)
+        weft__listener_gone(fd, false);
+    return fd;
 }
 
 int weft_listen(const char *where, const weft_listen_options *o)

@@ -16,6 +16,7 @@
 #include "coord/await.h"
 #include "os/address.h"
 #include "os/lane.h"
+#include "os/listener.h"
 
 enum { FD = 3, FIRST_ACCEPTED = 5 };
 
@@ -325,6 +326,18 @@ int weft_addr_parse(weft_addr *out, const char *text)
 {
     (void)out, (void)text;
     ex_fail("addresses are not explored");
+}
+
+int weft__listener_made(int fd, const char *path)
+{
+    (void)fd, (void)path;
+    ex_fail("listeners are not explored");
+    return -ENOSYS;
+}
+
+void weft__listener_gone(int fd, bool file_too)
+{
+    (void)fd, (void)file_too;
 }
 
 void weft__address_any4(weft_addr *out)
