@@ -267,14 +267,15 @@ static int told_while_some_are_in(void *arg)
     return rc;
 }
 
-static void end_on(struct server *v, int n)
+/* reset: -ECONNABORTED some are reset for sure; 0 none is; 1 that is the kernel's to say, which may take their last words. */
+static void end_on(struct server *v, int n, int reset)
 {
     struct run r = { v, NULL };
     int before = descriptors_now();
     int rc = weft_run(told_while_some_are_in, &r, &(weft_options){ .workers = n, .report = count_reports, .report_arg = v });
     AS_EXPECTED(rc);
     ck_assert_int_eq(descriptors_now(), before);
-    ck_assert_int_eq(v->rc, -ETIMEDOUT);
+    ck_assert(v->rc == (reset < 0 ? reset : -ETIMEDOUT) || (reset > 0 && v->rc == -ECONNABORTED));
     ck_assert_int_eq(atomic_load(&v->cancelled), v->clients);
     ck_assert_int_eq(atomic_load(&v->failures), 0);
 }
@@ -282,7 +283,7 @@ static void end_on(struct server *v, int n)
 START_TEST(who_is_idle_is_cancelled_after_the_grace)
 {
     struct server v = { .handler = wait_there, .clients = 20, .o.grace = weft_ms(20) };
-    end_on(&v, workers[_i]);
+    end_on(&v, workers[_i], 0);
     ck_assert_int_ge(v.took, weft_ms(20));
 }
 END_TEST
@@ -290,7 +291,7 @@ END_TEST
 START_TEST(without_grace_it_is_cancelled_at_once)
 {
     struct server v = { .handler = wait_there, .clients = 20, .o.grace = -1 };
-    end_on(&v, workers[_i]);
+    end_on(&v, workers[_i], 0);
 }
 END_TEST
 
@@ -311,7 +312,7 @@ END_TEST
 START_TEST(peers_that_never_read_do_not_keep_it)
 {
     struct server v = { .handler = write_for_ever, .clients = 20, .o.grace = weft_ms(20) };
-    end_on(&v, workers[_i]);
+    end_on(&v, workers[_i], 1);
 }
 END_TEST
 
@@ -322,11 +323,62 @@ START_TEST(a_shield_does_not_keep_it)
     int64_t took = most;
     for (int tries = 0; tries < 5 && took >= most; tries++) {
         struct server v = { .handler = shielded, .clients = 5, .o.grace = weft_ms(20) };
-        end_on(&v, workers[_i]);
+        end_on(&v, workers[_i], -ECONNABORTED);
         ck_assert_int_ge(v.took, weft_ms(500));
         took = v.took;
     }
     ck_assert_int_lt(took, most);
+}
+END_TEST
+
+/* Three phases and three results (A-058, B-106): what the other side meets is an end or a reset. */
+static int stays_with_words(weft_stream *s, void *arg)
+{
+    struct server *v = arg;
+    weft_scope shield;
+    come_in(v);
+    int rc = weft_stream_puts(s, "kept");
+    if (v->clients == 1 && rc == 0) /* to be there in the hard phase */
+        weft_scope_begin_shield(&shield, WEFT_NEVER);
+    int slept = weft_sleep(LIMIT);
+    if (v->clients == 1 && rc == 0)
+        slept = weft_scope_end(&shield, slept);
+    return go_out(v, rc < 0 ? rc : slept);
+}
+
+static int hear_the_end(void *arg)
+{
+    struct server *v = arg;
+    weft_scope s;
+    char buf[16];
+    int fd WEFT_AUTO(weft_close_auto) = -1, n = 0, rc;
+    v->listener = listen_local(v->where);
+    EXPECT(v->listener >= 0);
+    weft_scope_begin(&s, LIMIT);
+    weft_task t = weft_spawn(&s, serve_task, v);
+    fd = weft_connect(v->where, NULL);
+    EXPECT(fd >= 0 && wait_for(&v->in, 1));
+    weft_task_cancel(t, NULL);
+    while ((rc = weft_read(fd, buf, sizeof buf)) > 0)
+        n += rc;
+    if (v->clients == 1)
+        EXPECT(rc == -ECONNRESET && n == 0);
+    else
+        EXPECT(rc == 0 && n == 4);
+    EXPECT(wait_for(&v->over, 1));
+    EXPECT(weft_scope_end(&s, 0) == 0);
+    return weft_close(v->listener);
+}
+
+START_TEST(who_stays_for_the_force_is_reset_and_who_leaves_has_an_end)
+{
+    for (int by_force = 0; by_force < 2; by_force++) {
+        struct server v = { .handler = stays_with_words, .clients = by_force, .o.grace = weft_ms(5) };
+        int before = descriptors_now();
+        AS_EXPECTED(weft_run(hear_the_end, &v, &(weft_options){ .workers = workers[_i] }));
+        ck_assert_int_eq(v.rc, by_force ? -ECONNABORTED : -ETIMEDOUT);
+        ck_assert_int_eq(descriptors_now(), before);
+    }
 }
 END_TEST
 
@@ -786,6 +838,7 @@ int main(void)
     tcase_add_loop_test(tc, without_grace_and_without_anybody_nobody_was_cancelled, 0, COUNT(workers));
     tcase_add_loop_test(tc, peers_that_never_read_do_not_keep_it, 0, COUNT(workers));
     tcase_add_loop_test(tc, a_shield_does_not_keep_it, 0, COUNT(workers) - 1);
+    tcase_add_loop_test(tc, who_stays_for_the_force_is_reset_and_who_leaves_has_an_end, 0, COUNT(workers) - 1);
     tcase_add_loop_test(tc, within_the_grace_handlers_come_to_their_end, 0, COUNT(workers));
     tcase_add_loop_test(tc, a_deadline_is_its_scopes, 0, COUNT(workers));
     tcase_add_loop_test(tc, a_closed_listener_ends_it, 0, COUNT(workers));

@@ -1013,6 +1013,50 @@ START_TEST(a_reset_is_no_end)
 }
 END_TEST
 
+/* What was kept is lost, and the other side hears of a reset; of a drop it hears an end. */
+static int abort_or_drop(void *arg)
+{
+    struct t *t = arg;
+    char where[32], byte;
+    int l = listen_local(where);
+    EXPECT(l >= 0);
+    for (int k = 0; k < 2; k++) {
+        int fd = weft_connect(where, NULL), other = weft_accept(l);
+        EXPECT(fd >= 0 && other >= 0 && weft_stream_open(&t->a, fd, NULL) == 0);
+        EXPECT(weft_stream_puts(t->a, "kept") == 0);
+        if (k == 0)
+            weft_stream_abort(&t->a);
+        else
+            weft_stream_drop(&t->a);
+        EXPECT(!t->a && fcntl(fd, F_GETFD) < 0);
+        EXPECT(weft_read(other, &byte, 1) == (k == 0 ? -ECONNRESET : 0));
+        EXPECT(weft_close(other) == 0);
+    }
+    /* With keep_fd it is only let go: the connection lives on, and its later close is an end. */
+    int fd = weft_connect(where, NULL), other = weft_accept(l);
+    EXPECT(fd >= 0 && other >= 0 && weft_stream_open(&t->a, fd, &(weft_stream_options){ .keep_fd = true }) == 0);
+    weft_stream_abort(&t->a);
+    EXPECT(weft_write_all(fd, "x", 1) == 0 && weft_close(fd) == 0);
+    EXPECT(weft_read(other, &byte, 1) == 1 && weft_read(other, &byte, 1) == 0);
+    EXPECT(weft_close(other) == 0 && weft_close(l) == 0);
+    /* What is no TCP connection is closed. */
+    weft_stream *b = NULL;
+    EXPECT(weft_stream_pair(&t->a, &b) == 0);
+    weft_stream_abort(&t->a);
+    EXPECT(weft_stream_read(b, &byte, 1) == 0);
+    weft_stream_abort(&b);
+    weft_stream_abort(&b);
+    weft_stream_abort(NULL);
+    return 0;
+}
+
+START_TEST(an_abort_is_a_reset)
+{
+    struct t t = { 0 };
+    run_one(abort_or_drop, &t, workers[_i]);
+}
+END_TEST
+
 /* ---- very many that nobody reads */
 
 static int write_into_nothing(void *arg)
@@ -1380,6 +1424,7 @@ int main(void)
     tcase_add_loop_test(tc, a_question_that_cannot_be_sent_is_told_to_who_waits_for_the_answer, 0, EVERYWHERE);
     tcase_add_loop_test(tc, the_last_words_of_who_has_gone_are_read, 0, EVERYWHERE);
     tcase_add_loop_test(tc, a_reset_is_no_end, 0, COUNT(workers));
+    tcase_add_loop_test(tc, an_abort_is_a_reset, 0, COUNT(workers));
     tcase_add_loop_test(tc, a_close_says_that_what_was_kept_is_lost, 0, EVERYWHERE);
     tcase_add_loop_test(tc, who_is_told_to_leave_sends_its_last_words, 0, EVERYWHERE);
     tcase_add_loop_test(tc, and_does_not_wait_long_for_who_takes_nothing, 0, COUNT(workers));

@@ -74,15 +74,18 @@ typedef struct weft_serve_options {
 
 /* Accepts connections, and calls the handler for each in a task of its own, until it is told to leave, or the listener fails
  * or is closed. Then it accepts no more, and lets the handlers go on for `grace`; they are not told. Who is still there is
- * cancelled then (for the reason "shutdown"), and half a second later finds its shields broken, too. So it is over a second
- * after the grace at the latest, unless a handler computes on without waiting for anything.
+ * cancelled then (for the reason "shutdown"), and half a second later finds its shields broken, too. A connection that was
+ * cancelled so, and whose last words are not taken in a tenth of a second, or that stayed in a shield until it was broken, is
+ * reset (weft_stream_abort). So it is over a second after the grace at the latest, unless a handler computes on without
+ * waiting for anything.
  * A handler's error ends its own connection only, and is reported ("failure"); -EPIPE, -ECONNRESET and -ECANCELED are not:
  * the other side has gone. When descriptors or memory run out, that is reported once, and the connections wait in the
  * listener's queue. The listener stays open, and queues what comes, until the caller closes it.
  *
  * returns    -ECANCELED it was told to leave, and all handlers came to their end; -ETIMEDOUT it was told, and some had to be
- *            cancelled; what weft_accept returned, but a shortage; -EINVAL bad options, no handler; -ENOMEM it could not
- *            begin. On a plain thread it needs a scope around it with .on: else -EINVAL
+ *            cancelled; -ECONNABORTED it was told, and some had to be reset; what weft_accept returned, but a shortage;
+ *            -EINVAL bad options, no handler; -ENOMEM it could not begin. On a plain thread it needs a scope around it with
+ *            .on: else -EINVAL
  * context    task: suspends, cancellation point (the handlers are awaited, as above); plain thread: blocks it
  * source     three scopes, os/serve.c */
 WEFT_CHECK WEFT_API int weft_serve(int listener, weft_conn_fn *handler, void *arg, const weft_serve_options *o);

@@ -65,6 +65,13 @@ WEFT_API int weft_stream_close(weft_stream **s);
  * context    any thread: never suspends */
 WEFT_API void weft_stream_drop(weft_stream **s);
 
+/* As weft_stream_drop, and a TCP connection is reset: what was sent and is still on its way is lost, too, and the other side
+ * hears -ECONNRESET instead of an end. By that a peer that takes nothing holds no memory of the kernel's. Of a Unix socket,
+ * a pipe, or with keep_fd it is weft_stream_drop.
+ *
+ * context    any thread: never suspends */
+WEFT_API void weft_stream_abort(weft_stream **s);
+
 /* Reads what is there, at least one byte, waiting for it.
  *
  * returns    how many bytes; 0 the end (or nothing was asked for) */

@@ -8,7 +8,8 @@
  *
  *     told to leave -> the acceptor ends -> the doorkeeper ends -> the caller, in weft_scope_next(house), begins the grace
  *          -> all have ended: -ECANCELED
- *          -> grace is over: weft_scope_cancel_hard(house), which breaks shields half a second later: -ETIMEDOUT
+ *          -> grace is over: weft_scope_cancel_hard(house), which breaks shields half a second later: -ETIMEDOUT. Whose
+ *             last words are not taken in a tenth of a second, or who stayed for the force, is reset: -ECONNABORTED
  *
  * Owns      the connections, until their handlers get them.
  * Holds     V1  nobody spawns into the house once the acceptor has ended, and the house does not end before that.
@@ -31,6 +32,7 @@
 #include "os/socket.h"
 
 #define GRACE weft_sec(5)
+#define LAST_WORDS weft_ms(100)
 #define UNTIL_HARD weft_ms(500) /* with this it is over a second after the grace, at the latest */
 
 enum { MOST_STACK = 8 << 20 };
@@ -44,6 +46,8 @@ struct server {
     at_int in;       /* connections that have not been served */
     weft_scope house;
     weft_task acceptor;
+    at_int clearing;  /* the grace is over: what cannot be sent soon is no more to be sent */
+    at_int aborted;   /* connections that were reset */
     at_int accepting; /* V1: cleared by the acceptor, its last store */
     int rc;           /* the acceptor's */
 };
@@ -77,15 +81,35 @@ static bool is_failure(int rc)
     return rc < 0 && rc != -EPIPE && rc != -ECONNRESET && rc != -ECANCELED;
 }
 
+/* Whether what is kept is out, or goes in a moment: at once if this is broken by force. */
+static bool had_its_say(weft_stream *s)
+{
+    weft_scope last;
+    weft_scope_begin_shield(&last, LAST_WORDS);
+    int rc = weft_check(); /* else one with nothing to say would not be refused */
+    rc = rc < 0 ? rc : weft_stream_flush(s);
+    return weft_scope_end(&last, rc) == 0;
+}
+
+/* A peer that takes nothing would have the kernel keep what was sent, for minutes after the server has gone. */
+static void part(struct server *v, weft_stream *s, int rc)
+{
+    if (rc < 0 && rc != -ECANCELED)
+        weft_stream_drop(&s);
+    else if (rc == -ECANCELED && ati_load(&v->clearing) != 0 && !had_its_say(s)) {
+        ati_add(&v->aborted, 1);
+        weft_stream_abort(&s);
+    } else {
+        weft_ignore(weft_stream_close(&s));
+    }
+}
+
 static int handle(weft_stream *s, struct connection *c)
 {
     int rc = c->server->handler(s, c->server->arg);
     if (is_failure(rc))
         say(c->server, weft_task_self(), rc, weft_error_text(rc));
-    if (rc < 0 && rc != -ECANCELED)
-        weft_stream_drop(&s);
-    else
-        weft_ignore(weft_stream_close(&s));
+    part(c->server, s, rc);
     return rc;
 }
 
@@ -220,6 +244,7 @@ static int drain(struct server *v, weft_task *keeper)
 static void clear(struct server *v, weft_task *keeper)
 {
     weft_scope shield;
+    ati_store(&v->clearing, 1); /* seen by who hears of the cancel below */
     weft_scope_cancel_hard(&v->house, UNTIL_HARD, "shutdown");
     weft_scope_begin_shield(&shield, WEFT_NEVER);
     while (see_off(v, keeper, next_by_force) > 0)
@@ -254,7 +279,9 @@ static int serve_in(struct server *v, weft_scope *door)
         clear(v, &keeper);
     if (keeper < 0)
         return (int)keeper;
-    return v->rc == -ECANCELED && left == -ETIMEDOUT && some ? -ETIMEDOUT : v->rc;
+    if (v->rc != -ECANCELED || left != -ETIMEDOUT || !some)
+        return v->rc;
+    return ati_load(&v->aborted) > 0 ? -ECONNABORTED : -ETIMEDOUT;
 }
 
 static int serve(struct server *v)

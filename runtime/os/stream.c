@@ -90,6 +90,7 @@ int weft__stream_make(weft_stream **out, const weft_carrier *c, const weft_strea
     if (!s)
         return -ENOMEM;
     s->carrier = *c;
+    s->keeps_fd = o->keep_fd;
     s->limit = o->read_limit > 0 ? o->read_limit : WEFT__STREAM_LIMIT;
     s->out_max = o->write_buffer > 0 ? o->write_buffer : WEFT__STREAM_KEEP;
     *out = s;
@@ -129,6 +130,15 @@ void weft_stream_drop(weft_stream **out)
     *out = NULL;
     s->carrier.ops->drop(s->carrier.self);
     let_go(s);
+}
+
+/* Set on the descriptor and not said to the carrier: a layer over it (TLS) drops what is below, and need not know. */
+void weft_stream_abort(weft_stream **out)
+{
+    int fd = out && *out && !(*out)->keeps_fd && !weft__forked ? weft_stream_fd(*out) : -1;
+    if (fd >= 0) /* refused by what is no socket */
+        weft_ignore(setsockopt(fd, SOL_SOCKET, SO_LINGER, &(struct linger){ .l_onoff = 1 }, sizeof(struct linger)));
+    weft_stream_drop(out);
 }
 
 int weft_stream_close(weft_stream **out)

@@ -30,6 +30,7 @@ struct weft_stream {
     at_word by;   /* T2: who has kept something last, by its number, which no later task has */
     int broken;   /* what every write returns; 0: it goes on */
     bool shut;    /* its end was sent: nothing that was kept is lost, whatever `broken` says */
+    bool keeps_fd; /* weft_stream_abort leaves it alone */
 };
 
 /* ---- stream.c */
