@@ -8,7 +8,7 @@
 #include <netinet/in.h>
 
 static const int counts[] = { 1, 2, 4 };
-static const char *list[4]; /* addresses of 127/8 */
+static const char *list[4]; /* addresses of 127/8, or of IPv6 in brackets */
 
 int getaddrinfo(const char *name, const char *service, const struct addrinfo *hints, struct addrinfo **out)
 {
@@ -20,14 +20,14 @@ int getaddrinfo(const char *name, const char *service, const struct addrinfo *hi
     for (int i = 0; i < 4 && list[i]; i++) {
         char text[32];
         weft_addr numeric;
-        struct addrinfo *a = calloc(1, sizeof *a + sizeof(struct sockaddr_in));
+        struct addrinfo *a = calloc(1, sizeof *a + sizeof(struct sockaddr_in6));
         snprintf(text, sizeof text, "%s:0", list[i]);
         if (!a || weft_addr_parse(&numeric, text) < 0)
             abort();
-        a->ai_family = AF_INET;
+        a->ai_family = numeric.sa.ss_family;
         a->ai_addr = (struct sockaddr *)(void *)(a + 1);
-        a->ai_addrlen = sizeof(struct sockaddr_in);
-        memcpy(a->ai_addr, &numeric.sa, sizeof(struct sockaddr_in));
+        a->ai_addrlen = numeric.len;
+        memcpy(a->ai_addr, &numeric.sa, numeric.len);
         *end = a;
         end = &a->ai_next;
     }
@@ -100,13 +100,16 @@ static bool keep_refusing(const char *address, int port)
 {
     char where[32];
     weft_addr a;
-    int fd = socket(AF_INET, SOCK_STREAM, 0);
     snprintf(where, sizeof where, "%s:%d", address, port);
     ck_assert_int_eq(weft_addr_parse(&a, where), 0);
+    int fd = socket(a.sa.ss_family, SOCK_STREAM, 0);
+    if (fd < 0) /* no IPv6 */
+        return true;
     if (bind(fd, (const struct sockaddr *)&a.sa, a.len) == 0)
         return true;
+    bool is_there = errno == EADDRINUSE;
     close(fd);
-    return false;
+    return !is_there;
 }
 
 /* A listener on `address`, with a port at which the others of `list` refuse, whatever other programs do; its port. */
@@ -160,10 +163,12 @@ START_TEST(an_address_that_does_not_answer_is_raced_by_the_next_and_closed)
     list[0] = "127.0.0.1";
     list[1] = "127.0.0.2";
     snprintf(a.where, sizeof a.where, "home:%d", port);
+    int before = descriptors_now();
     ck_assert_int_eq(weft_run(attempt, &a, ON(counts[_i])), 0);
     ck_assert_int_ge(a.rc, 0);
     ck_assert_int_eq(strncmp(a.peer, "127.0.0.2:", 10), 0);
     ck_assert_int_le(a.leaked, 2); /* the runtime's own set */
+    ck_assert_int_eq(descriptors_now(), before); /* also the one that lost */
 }
 END_TEST
 
@@ -229,6 +234,24 @@ START_TEST(when_none_answers_the_text_has_all_errors)
 }
 END_TEST
 
+/* as the errors are noted. What a host without IPv6 says of the second is an error, too. */
+START_TEST(families_are_tried_by_turns)
+{
+    list[0] = "127.0.0.1";
+    list[1] = "127.0.0.2";
+    list[2] = "[::1]";
+    int fd, port = listen_alone("127.0.0.3", &fd);
+    struct attempt a = { .stagger = 0 };
+    snprintf(a.where, sizeof a.where, "home:%d", port);
+    int before = descriptors_now();
+    attempt(&a);
+    ck_assert_int_eq(a.rc, -ECONNREFUSED);
+    const char *one = strstr(a.text, "127.0.0.1:"), *six = strstr(a.text, "; [::1]:"), *two = strstr(a.text, "; 127.0.0.2:");
+    ck_assert_msg(one && six && two && one < six && six < two, "%s", a.text);
+    ck_assert_int_eq(descriptors_now(), before);
+}
+END_TEST
+
 START_TEST(a_listener_takes_the_first_address_that_the_host_has)
 {
     list[0] = "192.0.2.1"; /* for documentation: nobody's */
@@ -255,6 +278,7 @@ int main(void)
     tcase_add_test(tc, an_address_of_another_family_than_from_is_refused);
     tcase_add_loop_test(tc, the_deadline_ends_a_race_and_all_attempts_are_closed, 0, COUNT(counts));
     tcase_add_test(tc, when_none_answers_the_text_has_all_errors);
+    tcase_add_test(tc, families_are_tried_by_turns);
     tcase_add_test(tc, a_listener_takes_the_first_address_that_the_host_has);
     return run_suite(s);
 }
