@@ -815,6 +815,97 @@ START_TEST(a_blocking_foreign_descriptor_does_not_hold_up_the_worker)
 }
 END_TEST
 
+/* A-061: sockets of the program's own, blocking or not. With one worker the other side comes to its turn only while this one
+ * waits without its thread. */
+static NOINLINE int own_socket(int type, int flags, weft_addr *bound)
+{
+    weft_addr a;
+    int fd = socket(AF_INET, type | SOCK_CLOEXEC | flags, 0);
+    if (fd < 0 || weft_addr_parse(&a, "127.0.0.1:0") < 0 || bind(fd, (struct sockaddr *)&a.sa, a.len) < 0 ||
+            (type == SOCK_STREAM && listen(fd, 8) < 0) || weft_addr_local(fd, bound) < 0)
+        return -EPROTO;
+    return fd;
+}
+
+/* fd[0] receives datagrams, fd[1] listens; flag[0] and flag[1] before each wait of the other side's. */
+struct own {
+    struct notes n;
+    weft_addr dgram, stream;
+    int flags;
+};
+
+enum { OWN_BYTES = 1 << 20 };
+
+static NOINLINE int connect_own(const struct own *o, int fd)
+{
+    return connect(fd, (const struct sockaddr *)&o->stream.sa, o->stream.len) == 0 ? 0 : -errno;
+}
+
+static int other_side(void *arg)
+{
+    struct own *o = arg;
+    int error = -1, fd = socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0);
+    socklen_t size = sizeof error;
+    char *bytes = calloc(1, OWN_BYTES);
+    if (!bytes || !wait_for(&o->n.flag[0], 1) || weft_send_to(o->n.fd[2], "datagram", 8, &o->dgram) != 8 ||
+            !wait_for(&o->n.flag[1], 1))
+        return -EPROTO;
+    int rc = connect_own(o, fd);
+    if (rc == -EINPROGRESS)
+        rc = weft_wait_fd(fd, WEFT_WRITABLE) == WEFT_WRITABLE ? 0 : -EPROTO;
+    o->n.rc[5] = rc == 0 && getsockopt(fd, SOL_SOCKET, SO_ERROR, &error, &size) == 0 ? error : -EPROTO;
+    if (fcntl(fd, F_SETFL, o->flags ? O_RDWR | O_NONBLOCK : O_RDWR) < 0)
+        return -EPROTO;
+    o->n.rc[6] = weft_write_all(fd, bytes, OWN_BYTES);
+    o->n.rc[7] = weft_read(fd, bytes, 8);
+    o->n.rc[8] = !(flags_of(fd) & O_NONBLOCK) == !o->flags;
+    weft_close(fd);
+    free(bytes);
+    return 0;
+}
+
+static int use_own(void *arg)
+{
+    struct own *o = arg;
+    struct notes *n = &o->n;
+    weft_addr from;
+    weft_scope s;
+    char buf[16], *bytes = malloc(OWN_BYTES);
+    n->fd[0] = own_socket(SOCK_DGRAM, o->flags, &o->dgram);
+    n->fd[1] = own_socket(SOCK_STREAM, o->flags, &o->stream);
+    n->fd[2] = own_socket(SOCK_DGRAM, o->flags, &from);
+    if (!bytes || n->fd[0] < 0 || n->fd[1] < 0 || n->fd[2] < 0)
+        return -EPROTO;
+    weft_scope_begin(&s, LIMIT);
+    weft_spawn(&s, other_side, o);
+    atomic_store(&n->flag[0], 1);
+    n->rc[0] = weft_recv_from(n->fd[0], buf, sizeof buf, &from);
+    atomic_store(&n->flag[1], 1);
+    int fd = weft_accept(n->fd[1]);
+    n->rc[1] = fd >= 0 && weft_read_all(fd, bytes, OWN_BYTES) == OWN_BYTES;
+    n->rc[2] = weft_write_all(fd, "goodbye", 7);
+    n->rc[3] = weft_scope_end(&s, 0);
+    for (int i = 0; i < 3; i++)
+        n->rc[4] += !(flags_of(n->fd[i]) & O_NONBLOCK) == !o->flags;
+    weft_close(fd);
+    for (int i = 0; i < 3; i++)
+        weft_close(n->fd[i]);
+    free(bytes);
+    return 0;
+}
+
+START_TEST(the_programs_own_sockets_hold_up_no_worker_and_keep_their_flags)
+{
+    struct own o = { .flags = _i ? SOCK_NONBLOCK : 0 };
+    int before = descriptors_now();
+    ck_assert_int_eq(weft_run(use_own, &o, ON(1)), 0);
+    const int expected[] = { 8, 1, 0, 0, 3, 0, 0, 7, 1 };
+    for (int i = 0; i < COUNT(expected); i++)
+        ck_assert_msg(o.n.rc[i] == expected[i], "step %d: %d", i, o.n.rc[i]);
+    ck_assert_int_eq(descriptors_now(), before);
+}
+END_TEST
+
 /* A read(2) that takes fewer bytes than asked on a pipe says nothing about more to come. */
 static int short_reads(void *arg)
 {
@@ -2391,6 +2482,7 @@ int main(void)
     tc = add_case(s, "foreign descriptors");
     tcase_add_loop_test(tc, a_foreign_descriptor_keeps_its_flags, 0, 2);
     tcase_add_test(tc, a_blocking_foreign_descriptor_does_not_hold_up_the_worker);
+    tcase_add_loop_test(tc, the_programs_own_sockets_hold_up_no_worker_and_keep_their_flags, 0, 2);
     tcase_add_test(tc, short_reads_of_a_pipe_go_on);
     tcase_add_loop_test(tc, an_eventfd_of_others_is_waited_for, 0, counts);
     tcase_add_test(tc, a_hang_up_ends_a_wait);
