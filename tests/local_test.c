@@ -495,7 +495,7 @@ START_TEST(mains_in_turn_find_what_their_thread_keeps)
 }
 END_TEST
 
-/* ---- callbacks of a task's end: B-081 */
+/* ---- callbacks: A-079, B-081 */
 
 struct ended {
     struct box *b;
@@ -503,10 +503,19 @@ struct ended {
     atomic_int go, called, child;
 };
 
-static int finds_nothing(void *arg)
+/* What the first callback set is seen by what it spawned, and not by the second one. */
+static int finds_what_the_callback_set(void *arg)
 {
     struct ended *e = arg;
-    must(value_of(&handed) == -1 && value_of(&own) == -1);
+    must(value_of(&handed) == 3 && value_of(&second) == 6 && value_of(&own) == -1);
+    atomic_fetch_add(&e->child, 1);
+    return 0;
+}
+
+static int finds_what_the_callback_found(void *arg)
+{
+    struct ended *e = arg;
+    must(value_of(&handed) == 1 && value_of(&second) == -1 && value_of(&own) == -1);
     atomic_fetch_add(&e->child, 1);
     return 0;
 }
@@ -515,10 +524,26 @@ static void at_the_end(void *arg)
 {
     struct ended *e = arg;
     must(weft_task_self() == 0);
-    must(weft_local_get(&handed) == NULL && weft_local_get(&own) == NULL);
-    must(weft_local_set(&handed, &e->b[3]) == -ENOMEM && weft_local_set(&own, &e->b[3]) == -ENOMEM);
-    must(weft_local_get(&handed) == NULL && weft_local_get(&own) == NULL);
-    must(weft_spawn(e->s, finds_nothing, e) > 0);
+    must(value_of(&handed) == 0 && value_of(&second) == 6 && value_of(&own) == -1);
+    must(weft_local_set(&handed, &e->b[3]) == 0 && weft_local_set(&own, &e->b[4]) == 0);
+    must(value_of(&handed) == 3 && value_of(&own) == 4);
+    must(weft_spawn(e->s, finds_what_the_callback_set, e) > 0);
+    atomic_fetch_add(&e->called, 1);
+}
+
+static void at_the_end_too(void *arg)
+{
+    struct ended *e = arg;
+    must(!atomic_load(&e->b[4].alive)); /* gone with the one before */
+    must(value_of(&handed) == 1 && value_of(&second) == -1 && value_of(&own) == -1);
+    must(weft_spawn(e->s, finds_what_the_callback_found, e) > 0);
+    atomic_fetch_add(&e->called, 1);
+}
+
+static void soon(void *arg)
+{
+    struct ended *e = arg;
+    must(value_of(&handed) == 1 && value_of(&second) == -1 && value_of(&own) == -1);
     atomic_fetch_add(&e->called, 1);
 }
 
@@ -526,6 +551,7 @@ static int ends_with_values(void *arg)
 {
     struct ended *e = arg;
     must(value_of(&handed) == 0 && weft_local_set(&own, &e->b[2]) == 0);
+    must(weft_local_set(&handed, &e->b[5]) == 0);
     return wait_for(&e->go, 1) ? 0 : -ETIME;
 }
 
@@ -533,26 +559,86 @@ static int register_for_an_end(void *arg)
 {
     struct ended *e = arg;
     weft_scope s;
-    must(weft_local_set(&handed, &e->b[0]) == 0 && weft_local_set(&own, &e->b[1]) == 0);
+    must(weft_local_set(&handed, &e->b[0]) == 0);
     weft_scope_begin(&s, WEFT_NEVER);
     e->s = &s;
     weft_task t = weft_spawn(&s, ends_with_values, e);
+    must(weft_local_set(&second, &e->b[6]) == 0); /* after the spawn, and before the registration */
     must(weft_task_on_done(t, at_the_end, e) == 0);
+    must(weft_local_set(&second, NULL) == 0 && weft_local_set(&handed, &e->b[1]) == 0);
+    must(weft_task_on_done(t, at_the_end_too, e) == 0);
+    must(weft_call_soon(&s, soon, e) > 0);
+    must(weft_call_at(&s, weft_after(1), soon, e) > 0);
+    must(weft_local_set(&handed, NULL) == 0);
+    must(atomic_load(&e->b[0].alive) && atomic_load(&e->b[6].alive)); /* the callbacks hold them */
     atomic_store(&e->go, 1);
     int rc = weft_scope_end(&s, 0);
-    must(value_of(&handed) == 0 && value_of(&own) == 1);
+    must(value_of(&handed) == -1 && value_of(&second) == -1);
+    must(weft_task_on_done(t, at_the_end, e) == -ESRCH); /* holds nothing */
     return rc;
 }
 
-START_TEST(a_callback_of_a_tasks_end_finds_none)
+START_TEST(a_callback_finds_what_who_registered_it_had)
 {
-    struct box b[4] = { BOX(0), BOX(1), BOX(2), BOX(3) };
+    struct box b[7] = { BOX(0), BOX(1), BOX(2), BOX(3), BOX(4), BOX(5), BOX(6) };
     struct ended e = { .b = b };
     run_at(_i, register_for_an_end, &e);
+    ck_assert_int_eq(atomic_load(&e.called), 4);
+    ck_assert_int_eq(atomic_load(&e.child), 2);
+    ck_assert_int_eq(atomic_load(&dropped), 7);
+}
+END_TEST
+
+/* The thread has ended when its callback is called: that has its value still. */
+struct by_thread {
+    struct box *b;
+    weft_task task;
+    atomic_int go, called;
+};
+
+static void finds_the_threads(void *arg)
+{
+    struct by_thread *e = arg;
+    must(weft_task_self() == 0 && value_of(&handed) == 1);
+    atomic_fetch_add(&e->called, 1);
+}
+
+static int waits_to_end(void *arg)
+{
+    struct by_thread *e = arg;
+    return wait_for(&e->go, 1) ? 0 : -ETIME;
+}
+
+static void *registers_and_ends(void *arg)
+{
+    struct by_thread *e = arg;
+    must(weft_local_set(&handed, &e->b[1]) == 0);
+    must(weft_task_on_done(e->task, finds_the_threads, e) == 0);
+    return NULL;
+}
+
+static int registered_by_a_thread(void *arg)
+{
+    struct by_thread *e = arg;
+    weft_scope s;
+    must(weft_local_set(&handed, &e->b[0]) == 0);
+    weft_scope_begin(&s, WEFT_NEVER);
+    e->task = weft_spawn(&s, waits_to_end, e);
+    pthread_join(thread_start(registers_and_ends, e), NULL);
+    must(atomic_load(&e->b[1].alive));
+    atomic_store(&e->go, 1);
+    int rc = weft_scope_end(&s, 0);
+    must(!atomic_load(&e->b[1].alive));
+    return rc;
+}
+
+START_TEST(a_threads_callback_finds_what_the_thread_had)
+{
+    struct box b[2] = { BOX(0), BOX(1) };
+    struct by_thread e = { .b = b };
+    run_at(_i, registered_by_a_thread, &e);
     ck_assert_int_eq(atomic_load(&e.called), 1);
-    ck_assert_int_eq(atomic_load(&e.child), 1);
-    ck_assert_int_eq(atomic_load(&dropped), 3);
-    ck_assert(atomic_load(&b[3].alive)); /* what was not set stays the callback's */
+    ck_assert_int_eq(atomic_load(&dropped), 2);
 }
 END_TEST
 
@@ -684,7 +770,8 @@ int main(void)
     tcase_add_loop_test(tasks, a_call_that_was_left_keeps_its_values, 1, PLACES);
     tcase_add_test(tasks, a_main_inherits_from_its_thread);
     tcase_add_test(tasks, mains_in_turn_find_what_their_thread_keeps);
-    tcase_add_loop_test(tasks, a_callback_of_a_tasks_end_finds_none, 1, PLACES);
+    tcase_add_loop_test(tasks, a_callback_finds_what_who_registered_it_had, 1, PLACES);
+    tcase_add_loop_test(tasks, a_threads_callback_finds_what_the_thread_had, 1, PLACES);
     tcase_add_loop_test(tasks, a_body_finds_its_consumers_values, 1, PLACES);
     tcase_add_test(tasks, without_memory_nothing_is_lost);
     return run_suite(s);

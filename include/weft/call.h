@@ -3,6 +3,7 @@
  * A callback put into a scope is a child of it, like any task: it is awaited by the scope's end, told by its cancel, and
  * may call what a task may. One that was told to leave before it began (its scope, or by weft_task_cancel itself) is never
  * called; its task ends with -ECANCELED. So what `arg` owns is released elsewhere.
+ * A callback finds the inherited values (local.h) of whoever asked for it, as they were then.
  *
  * context    any thread: never suspends
  */
@@ -40,7 +41,7 @@ WEFT_API weft_task weft_call_at(weft_scope *s, int64_t at, weft_callback *cb, vo
  * or to spawn into a scope that is known to be open, is what they are for.
  *
  * returns    0; -ESRCH it has ended, and cb is not called; -EINVAL t names no task, or cb is NULL; -ENOMEM
- * ordering   what the task wrote is visible in cb */
+ * ordering   what the task wrote is visible in cb, and what was written before it was registered */
 WEFT_API int weft_task_on_done(weft_task t, weft_callback *cb, void *arg);
 
 #ifdef __cplusplus

@@ -11,8 +11,9 @@
  * when it returns.
  * Other values are of one task, and nobody inherits them.
  * The body of a generator finds those of the task that advances it at the moment.
- * A callback of weft_task_on_done, which runs outside of any task, finds none, not even those of the task that has ended, and
- * can set none (-ENOMEM); what it spawns inherits none. What it is to know comes by its argument.
+ * A callback finds what a child of whoever registered it would have, as it was at the registration: that of weft_call_soon
+ * and weft_call_at, which is such a child, and that of weft_task_on_done, which runs outside of any task, and finds nothing
+ * of the task that has ended. What that one sets is its own, and gone when it returns; what it spawns inherits as ever.
  *
  * drop(value) is called once for each value but NULL: when the task sets another, or at its end, after its generators
  * were closed, the newest value first; at a plain thread's end (not at the program's). An inherited value: by whichever

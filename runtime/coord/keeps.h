@@ -55,4 +55,10 @@ static inline struct weft__handed *weft__keeps_handed(const struct weft__keeps *
 int weft__values_lend(struct weft__keeps *k, struct weft__handed *h);
 void weft__values_lent_end(void);
 
+/* A worker's loop calls a function outside of any task: the same, and it cannot fail. */
+void weft__values_borrow(struct weft__frame *loop, struct weft__keeps *k, struct weft__handed *h);
+void weft__values_borrowed_end(struct weft__frame *loop);
+/* What the caller's children get, be it a task, a plain thread or such a function; NULL: nothing. Borrowed. */
+struct weft__handed *weft__values_to_hand_on(void);
+
 #endif

@@ -212,12 +212,32 @@ void weft__values_lent_end(void)
         weft__keeps_end(f);
 }
 
+void weft__values_borrow(struct weft__frame *loop, struct weft__keeps *k, struct weft__handed *h)
+{
+    *k = (struct weft__keeps){ .handed = h };
+    loop->keeps = k;
+}
+
+/* No generators: none can be made outside of a task. */
+void weft__values_borrowed_end(struct weft__frame *loop)
+{
+    weft__values_end(loop->keeps);
+    loop->keeps = NULL;
+}
+
 /* ---- for programs */
 
-/* Who has none yet has no values either. */
+/* Who has none yet has no values either. A worker's loop has some while it calls for the end of a task. */
 static struct weft__frame *known(void)
 {
-    return weft__self() ? weft__current() : weft__thread_known();
+    struct weft__sched *w = weft__self();
+    return w ? own(w->frame) : weft__thread_known();
+}
+
+struct weft__handed *weft__values_to_hand_on(void)
+{
+    const struct weft__frame *f = known();
+    return f ? weft__keeps_handed(f->keeps) : NULL;
 }
 
 void *weft_local_get(weft_local *key)
@@ -239,7 +259,9 @@ int weft_local_set(weft_local *key, void *value)
 {
     if (!key)
         return -EINVAL;
-    struct weft__frame *f = weft__current();
+    struct weft__frame *f = known();
+    if (!f || (!f->task && !f->keeps))
+        f = weft__current();
     if (!f)
         return weft__no_frame();
     if (!f->keeps && !value)

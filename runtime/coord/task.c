@@ -8,7 +8,8 @@
  *           J2  HELD is a lock on the end of one task: weft_task_cancel needs its scope to stay.
  *           J3  who registers for the end of a task (weft_task_on_done) does it as J1 says; the end takes them out of the
  *               bucket one by one, oldest first, and calls each with no lock held, its worker being in no task meanwhile:
- *               so a callback cannot suspend what is ending.
+ *               so a callback cannot suspend what is ending. The worker's loop has the values of whoever registered it for
+ *               as long as the call takes; left there, every callback after it would find them.
  * Source    a parking lot, as futexes are in the kernel. */
 #include <errno.h>
 #include <sched.h>
@@ -38,6 +39,7 @@ struct on_done {
     weft_task id;
     weft_callback *fn;
     void *arg;
+    struct weft__handed *handed; /* what a child of who registered it would have got then */
 };
 
 static struct bucket {
@@ -116,8 +118,11 @@ static void call_on_done(weft_task id)
     struct weft__frame *f = own(w->frame);
     own_set(w->frame, &w->loop);
     for (; d; d = take_on_done(id)) {
+        struct weft__keeps keeps;
+        weft__values_borrow(&w->loop, &keeps, d->handed);
         d->fn(d->arg);
         weft__fork_expect_parent();
+        weft__values_borrowed_end(&w->loop);
         weft__mem_free(d);
     }
     own_set(w->frame, f);
@@ -344,6 +349,7 @@ int weft_task_on_done(weft_task id, weft_callback *cb, void *arg)
     d->id = id;
     d->fn = cb;
     d->arg = arg;
+    d->handed = weft__handed_hold(weft__values_to_hand_on());
     struct bucket *b = bucket_of(id);
     weft__lock(&b->lock);
     bool registered = mark_joined(t, id);
@@ -355,6 +361,7 @@ int weft_task_on_done(weft_task id, weft_callback *cb, void *arg)
     weft__unlock(&b->lock);
     if (registered)
         return 0;
+    weft__handed_let_go(d->handed);
     weft__mem_free(d);
     return -ESRCH;
 }
