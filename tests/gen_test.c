@@ -425,6 +425,91 @@ START_TEST(what_it_calls_yields_for_it)
 }
 END_TEST
 
+/* What lies between who yields and who asks is called once and returns once, however many items go by, and is neither run nor
+ * looked at for any of them: so an item costs the same at any depth. A-089, B-040 */
+struct passing {
+    struct seen *s;
+    int depth;
+    long ran;     /* steps of the functions between: into the next, and out of it */
+    long back;    /* so much is added on each level to what the innermost one returns */
+};
+
+enum { ITEMS_BELOW = 50, DEEPEST = 200 };
+
+static long innermost(weft_gen *g, struct passing *p)
+{
+    long total = 0, ran = p->ran;
+    for (long i = 0; i < ITEMS_BELOW; i++) {
+        int rc = YIELD(g, i);
+        if (rc < 0)
+            total += 1000 * -rc; /* thrown, handled, and gone on */
+        else if (weft_gen_sent(g))
+            total += *(long *)weft_gen_sent(g);
+        if (p->ran != ran)
+            p->s->wrong = "what is between has run for an item";
+    }
+    return total;
+}
+
+static NOINLINE long between(weft_gen *g, struct passing *p, int left)
+{
+    if (left == 0)
+        return innermost(g, p);
+    p->ran++;
+    long value = between(g, p, left - 1);
+    p->ran++;
+    return value + p->back;
+}
+
+static int passes_on(weft_gen *g, void *arg)
+{
+    struct passing *p = arg;
+    long value = between(g, p, p->depth);
+    int rc = YIELD(g, value); /* what the innermost one has returned, as it came up */
+    return rc < 0 ? rc : 7;
+}
+
+/* Of three calls one is a next, one a send and one a throw; each has to arrive there, whatever is between. */
+static int ask_deep(struct seen *s, int depth)
+{
+    struct passing p = { .s = s, .depth = depth, .back = 1 };
+    long v = -1, sent = 10, want = depth;
+    weft_gen *g;
+    int rc = weft_gen_create(&g, passes_on, &p, sizeof v, NULL);
+    if (rc < 0)
+        return rc;
+    if (NEXT(g, v) != 1 || v != 0)
+        s->wrong = "the first item";
+    for (long i = 1; i <= ITEMS_BELOW; i++) {
+        rc = i % 3 == 0 ? weft_gen_throw(g, -EPERM, &v, sizeof v)
+                : i % 3 == 1 ? weft_gen_send(g, &sent, &v, sizeof v) : NEXT(g, v);
+        want += i % 3 == 0 ? 1000 * EPERM : i % 3 == 1 ? sent : 0;
+        if (rc != 1 || (i < ITEMS_BELOW && v != i) || p.ran != (i < ITEMS_BELOW ? depth : 2 * depth))
+            s->wrong = "an item";
+    }
+    if (v != want)
+        s->wrong = "what it returned";
+    if (NEXT(g, v) != 0 || NEXT(g, v) != 0)
+        s->wrong = "the end";
+    weft_gen_destroy(&g);
+    return 0;
+}
+
+static int ask_at_depths(void *arg)
+{
+    int rc = 0;
+    for (int depth = 0; depth <= DEEPEST && rc == 0; depth = depth * 5 + 1)
+        rc = ask_deep(arg, depth);
+    return rc;
+}
+
+START_TEST(what_is_between_is_not_run_for_an_item_at_any_depth)
+{
+    struct seen s = { 0 };
+    run_at(_i, ask_at_depths, &s);
+}
+END_TEST
+
 /* ---- bad calls */
 
 static int idle_body(weft_gen *g, void *arg)
@@ -1813,6 +1898,7 @@ int main(void)
     tcase_add_loop_test(everywhere, a_close_that_is_swallowed_is_no_error, 0, PLACES);
     tcase_add_loop_test(everywhere, a_running_one_is_busy, 0, PLACES);
     tcase_add_loop_test(everywhere, what_it_calls_yields_for_it, 0, PLACES);
+    tcase_add_loop_test(everywhere, what_is_between_is_not_run_for_an_item_at_any_depth, 0, PLACES);
     tcase_add_loop_test(everywhere, bad_calls_are_refused, 0, PLACES);
     tcase_add_loop_test(everywhere, items_of_any_size_or_none, 0, PLACES);
     tcase_add_loop_test(everywhere, one_made_in_a_body_ends_with_that, 0, PLACES);
