@@ -947,6 +947,97 @@ START_TEST(what_a_cleanup_says_is_not_why_the_scope_failed)
 }
 END_TEST
 
+/* ---- left open by a plain thread: A-091 */
+
+static int goes_on(weft_gen *g, void *arg)
+{
+    int rc;
+    do {
+        long v = 1;
+        rc = YIELD(g, v);
+    } while (rc == 0);
+    if (arg)
+        *(int *)arg += 1;
+    return rc;
+}
+
+static weft_gen *make_named(const char *name)
+{
+    weft_gen *g = NULL;
+    if (weft_gen_create(&g, goes_on, NULL, sizeof(long), &(weft_gen_options){ .name = name }) < 0)
+        _exit(1);
+    return g;
+}
+
+static void *make_two_on_a_thread(void *arg)
+{
+    (void)arg;
+    long v;
+    weft_ignore(NEXT(make_named("begun"), v));
+    make_named("never begun");
+    return NULL;
+}
+
+static void leave_open(void *arg)
+{
+    long v;
+    weft_gen *ended = make_named("ended"), *destroyed = make_named("destroyed");
+    weft_ignore(weft_gen_throw(ended, -EIO, &v, sizeof v));
+    weft_ignore(NEXT(destroyed, v));
+    weft_gen_destroy(&destroyed);
+    weft_scope s;
+    weft_scope_begin(&s, WEFT_NEVER);
+    weft_ignore(NEXT(make_named("of a scope"), v));
+    weft_ignore(weft_scope_end(&s, 0));
+    if (arg)
+        pthread_join(thread_start(make_two_on_a_thread, NULL), NULL);
+    fflush(NULL);
+    exit(0);
+}
+
+START_TEST(one_that_a_plain_thread_left_open_is_told_at_the_exit)
+{
+    struct death d = die(leave_open, &d);
+    ck_assert_int_eq(d.signal, 0);
+    ck_assert_msg(strstr(d.text, "generator \"begun\" ("), "%s", d.text);
+    ck_assert_msg(strstr(d.text, "generator \"never begun\" ("), "%s", d.text);
+    ck_assert(strstr(d.text, "): was left open, and nobody has run its cleanup"));
+    ck_assert(!strstr(d.text, "ended\"") && !strstr(d.text, "destroyed") && !strstr(d.text, "of a scope"));
+}
+END_TEST
+
+START_TEST(what_was_closed_or_has_ended_is_not_told)
+{
+    struct death d = die(leave_open, NULL);
+    ck_assert_int_eq(d.signal, 0);
+    ck_assert_msg(!strstr(d.text, "left open"), "%s", d.text);
+}
+END_TEST
+
+static void leave_many_open(void *arg)
+{
+    (void)arg;
+    for (int i = 0; i < 12; i++)
+        make_named("of many");
+    if (fork() == 0)
+        exit(0); /* has copies of them, and says nothing */
+    fflush(NULL);
+    while (wait(NULL) < 0 && errno == EINTR)
+        continue;
+    exit(0);
+}
+
+START_TEST(of_many_that_are_left_open_some_are_told)
+{
+    int told = 0;
+    struct death d = die(leave_many_open, NULL);
+    for (const char *at = d.text; (at = strstr(at, "generator \"of many\"")) != NULL; at++)
+        told++;
+    ck_assert_int_eq(told, 8);
+    ck_assert_ptr_nonnull(strstr(d.text, "more than those were left open"));
+}
+END_TEST
+
 /* ---- bodies that wait */
 
 static int sleepy(weft_gen *g, void *arg)
@@ -1932,6 +2023,9 @@ int main(void)
         tcase_add_loop_test(own, one_that_never_stops_yielding_aborts_by_name, 0, 2);
         tcase_add_test(own, a_scope_left_open_by_the_body_aborts);
         tcase_add_test(own, a_running_one_is_not_destroyed);
+        tcase_add_test(own, one_that_a_plain_thread_left_open_is_told_at_the_exit);
+        tcase_add_test(own, what_was_closed_or_has_ended_is_not_told);
+        tcase_add_test(own, of_many_that_are_left_open_some_are_told);
         tcase_add_test(own, an_overflow_names_the_generator);
         tcase_add_loop_test(own, stacks_come_back, 0, PLACES);
     }

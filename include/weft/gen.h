@@ -16,9 +16,10 @@
  *
  * How long it lives. A generator belongs to what it was made in: the innermost open scope that its creator had begun, or
  * else the task itself, or the generator whose body made it. The end of that closes it, after the children, the newest
- * first: so none is abandoned. A plain thread without a scope is no owner, and has to destroy it. A later destroy of one
- * that was closed so does nothing, and any other call returns -EINVAL; as long as fewer than 65535 others were created
- * meanwhile.
+ * first: so none is abandoned. A plain thread without a scope is no owner, and has to destroy it, or whoever it hands it
+ * to: one that has not ended when the process exits is told of on standard error, by its name (the newest eight), and its
+ * cleanup is not run. A later destroy of one that was closed by its owner does nothing, and any other call returns
+ * -EINVAL; as long as fewer than 65535 others were created meanwhile.
  *
  * Closing. The pending yield returns -ECANCELED, and the body is awaited: its cleanup may wait, under what applies to
  * whoever closes it: in a cancelled scope such calls are refused unless it opens a shield. A body that had not begun is

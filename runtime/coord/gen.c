@@ -11,6 +11,8 @@
  *           G3  a yield leaves the consumer as it was found: the same frame, the same innermost scope, no call of another
  *               stack in between. Else it is refused.
  *           G4  a generator is in one list of its owner's, until it is destroyed or the owner's end takes it out.
+ *               Those of plain threads, which nobody closes, are in one that is looked at when the process exits. Not at a
+ *               thread's end: it may have handed them on.
  *           G5  a handle is the address and, in its upper 16 bits, which generator it is of all that were there. Stacks
  *               of the pool stay mapped for ever, so a stale handle is looked up safely, and found to be one.
  *
@@ -31,6 +33,7 @@
 #include <errno.h>
 #include <stdio.h>
 #include <string.h>
+#include <unistd.h>
 #include <weft/gen.h>
 
 #include "base/biased.h"
@@ -44,7 +47,7 @@
 
 enum { NEW, PAUSED, ENDED };
 
-enum { REFUSALS = 1000, ADDRESS_BITS = 48, DEFAULT_STACK = 65536 };
+enum { REFUSALS = 1000, TOLD = 8, ADDRESS_BITS = 48, DEFAULT_STACK = 65536 };
 
 struct weft__gen {
     struct weft__biased claim; /* G1 */
@@ -66,7 +69,7 @@ struct weft__gen {
     void *arg;
     struct weft__gens gens; /* made in the body */
     /* Under the lock of `owner`. */
-    struct weft__gens *owner; /* NULL: none, or taken out */
+    struct weft__gens *owner; /* NULL: taken out */
     struct weft__gen *newer, *older;
     char name[WEFT__NAME_BYTES];
 };
@@ -122,11 +125,15 @@ static struct weft__gen *running_in(const struct weft__frame *f)
     return g && at_load(&g->consumer) == (uint64_t)(uintptr_t)f ? g : NULL;
 }
 
-/* The list of what a generator of the frame's belongs to; NULL: nothing. 0; -ENOMEM; -EINVAL the task ends. */
+/* Of plain threads without a scope: nothing ends that they belong to. */
+static struct weft__gens of_nobody;
+static at_int of_process; /* which made the first that is in it: a forked one has copies, and is not to tell of them */
+
+/* The list of what a generator of the frame's belongs to. 0; -ENOMEM; -EINVAL the task ends. */
 static int owner_of(struct weft__frame *f, struct weft__gens **out)
 {
     struct weft__gen *in = running_in(f);
-    *out = NULL;
+    *out = &of_nobody;
     if (in && f->inner == in->inner) {
         *out = &in->gens;
     } else if (f->inner) {
@@ -146,13 +153,13 @@ static int owner_of(struct weft__frame *f, struct weft__gens **out)
 static void join_owner(struct weft__gen *g, struct weft__gens *all)
 {
     g->owner = all;
-    g->newer = g->older = NULL;
-    if (!all)
-        return;
+    g->newer = NULL;
     weft__lock(&all->lock);
     g->older = all->newest;
     if (g->older)
         g->older->newer = g;
+    else if (all == &of_nobody)
+        ati_store(&of_process, (uint32_t)getpid());
     all->newest = g;
     weft__unlock(&all->lock);
 }
@@ -466,4 +473,27 @@ bool weft__gens_close(struct weft__gens *all)
         any = true;
         end(g, weft__current());
     }
+}
+
+/* Told, and left as they are: their bodies may be anywhere, and other threads in the midst of them. */
+__attribute__((destructor)) static void tell_of_those_left_open(void)
+{
+    int told = 0;
+    if (weft__forked || ati_load(&of_process) != (uint32_t)getpid())
+        return;
+    weft__lock(&of_nobody.lock);
+    for (const struct weft__gen *g = of_nobody.newest; g; g = g->older) {
+        char text[160];
+        if (has_ended(g))
+            continue;
+        if (told++ == TOLD) {
+            weft__report(NULL, &(weft_report){ .what = "generator", .text = "more than those were left open" });
+            break;
+        }
+        describe(g, text, sizeof text);
+        size_t n = strlen(text);
+        snprintf(text + n, sizeof text - n, ": was left open, and nobody has run its cleanup");
+        weft__report(NULL, &(weft_report){ .what = "generator", .text = text });
+    }
+    weft__unlock(&of_nobody.lock);
 }
