@@ -19,7 +19,7 @@ START_TEST(there_are_as_many_permits_as_were_given)
     ck_assert_int_eq(weft_sem_acquire(&none, 0), 0);
     ck_assert_int_eq(weft_sem_try_acquire(&none, 0), 0);
     ck_assert_int_eq(weft_sem_try_acquire(&none, 1), -EAGAIN);
-    weft_sem_release(&none, 0);
+    ck_assert_int_eq(weft_sem_release(&none, 0), 0);
     ck_assert_int_eq(weft_sem_try_acquire(&none, 1), -EAGAIN);
     ck_assert_int_eq(weft_sem_try_acquire(&five, 6), -EAGAIN);
     ck_assert_int_eq(weft_sem_acquire(&five, 3), 0);
@@ -46,6 +46,55 @@ START_TEST(more_permits_than_there_are_numbers_for_abort)
     struct death d = die(give_too_many, NULL);
     ck_assert_int_eq(d.signal, SIGABRT);
     ck_assert_ptr_nonnull(strstr(d.text, "permits + n <= "));
+}
+END_TEST
+
+/* -- bounded: A-050 -- */
+
+START_TEST(a_bounded_one_refuses_more_than_were_taken)
+{
+    weft_sem p = WEFT_SEM_BOUNDED_INIT(3);
+    ck_assert_int_eq(weft_sem_release(&p, 1), -EINVAL);
+    ck_assert_int_eq(weft_sem_acquire(&p, 2), 0);
+    ck_assert_int_eq(weft_sem_release(&p, 3), -EINVAL);
+    ck_assert_int_eq(weft_sem_release(&p, UINT32_MAX), -EINVAL);
+    ck_assert_int_eq(weft_sem_try_acquire(&p, 2), -EAGAIN); /* and nothing of it was given back */
+    ck_assert_int_eq(weft_sem_release(&p, 0), 0);
+    ck_assert_int_eq(weft_sem_release(&p, 1), 0);
+    ck_assert_int_eq(weft_sem_release(&p, 1), 0);
+    ck_assert_int_eq(weft_sem_release(&p, 1), -EINVAL);
+    ck_assert_int_eq(weft_sem_try_acquire(&p, 3), 0);
+    ck_assert_int_eq(weft_sem_try_acquire(&p, 1), -EAGAIN);
+    ck_assert_int_eq(weft_sem_release(&p, 3), 0);
+    weft_sem most = WEFT_SEM_BOUNDED_INIT(UINT32_MAX);
+    ck_assert_int_eq(weft_sem_release(&most, 1), -EINVAL);
+}
+END_TEST
+
+/* While somebody waits for more than there are, and so the release goes the long way. */
+static int refuses_beside_a_waiter(void *arg)
+{
+    weft_sem *p = arg;
+    weft_scope s;
+    struct caller a;
+    weft_scope_begin(&s, LIMIT);
+    MUST(weft_sem_acquire(p, 1) == 0);
+    MUST(put_to_sleep(&s, &a, take_3, p));
+    MUST(weft_sem_release(p, 2) == -EINVAL);
+    MUST(still_waits(&a));
+    MUST(weft_sem_try_acquire(p, 1) == -EAGAIN); /* who waits is not passed */
+    MUST(weft_sem_release(p, 1) == 0);
+    MUST(result(&a) == 0);
+    MUST(weft_sem_release(p, 4) == -EINVAL);
+    MUST(weft_sem_release(p, 3) == 0);
+    MUST(weft_sem_release(p, 1) == -EINVAL);
+    return weft_scope_end(&s, 0);
+}
+
+START_TEST(a_bounded_one_refuses_them_beside_who_waits)
+{
+    weft_sem p = WEFT_SEM_BOUNDED_INIT(3);
+    RUN(refuses_beside_a_waiter, &p, workers[_i]);
 }
 END_TEST
 
@@ -171,7 +220,7 @@ START_TEST(a_plain_thread_waits_until_its_deadline)
 }
 END_TEST
 
-/* -- who took them is not known (B-044) -- */
+/* -- who took them is not known: that is for a weft_limiter -- */
 
 static void *take_1_on_thread(void *s)
 {
@@ -226,15 +275,18 @@ static int work_inside(void *arg)
         if (i % 8 == 0)
             weft_ignore(weft_yield());
         atomic_fetch_sub(&p->inside, (int)n);
-        weft_sem_release(&p->sem, n);
+        MUST(weft_sem_release(&p->sem, n) == 0);
     }
     return 0;
 }
 
 START_TEST(no_more_are_inside_than_there_are_permits)
 {
-    struct pool p = { .sem = WEFT_SEM_INIT(4) };
+    struct pool p = { .sem = WEFT_SEM_INIT(4) }, bounded = { .sem = WEFT_SEM_BOUNDED_INIT(4) };
     run_crowd(work_inside, &p, workers[_i]);
+    run_crowd(work_inside, &bounded, workers[_i]);
+    ck_assert_int_eq(weft_sem_release(&bounded.sem, 1), -EINVAL);
+    ck_assert_int_eq(weft_sem_try_acquire(&bounded.sem, 4), 0);
     ck_assert_int_eq(weft_sem_try_acquire(&p.sem, 5), -EAGAIN);
     ck_assert_int_eq(weft_sem_try_acquire(&p.sem, 4), 0);
 }
@@ -269,6 +321,8 @@ int main(void)
     tcase_add_test(tc, there_are_as_many_permits_as_were_given);
     if (forking())
         tcase_add_test(tc, more_permits_than_there_are_numbers_for_abort);
+    tcase_add_test(tc, a_bounded_one_refuses_more_than_were_taken);
+    tcase_add_loop_test(tc, a_bounded_one_refuses_them_beside_who_waits, 0, COUNT(workers));
     tcase_add_loop_test(tc, who_came_first_is_served_first_and_not_overtaken_for_wanting_more, 0, COUNT(workers));
     tcase_add_loop_test(
             tc, when_the_first_is_told_to_leave_the_others_get_what_it_stood_in_the_way_of, 0, COUNT(workers));

@@ -16,6 +16,7 @@
 #define WEFT_SYNC_H
 
 #include <weft/base.h>
+#include <weft/task.h>
 
 #ifdef __cplusplus
 extern "C" {
@@ -30,6 +31,16 @@ extern "C" {
 #define WEFT_SEM_INIT(permits)                                                                     \
     {                                                                                              \
         { (uint32_t)(permits) }                                                                    \
+    }
+/* The same of one that has never more than these, at least 1. */
+#define WEFT_SEM_BOUNDED_INIT(permits)                                                             \
+    {                                                                                              \
+        { (uint32_t)(permits), (uint64_t)(uint32_t)(permits) << 32 }                               \
+    }
+/* The initialiser of a weft_limiter with so many permits, at least 1. */
+#define WEFT_LIMITER_INIT(permits)                                                                 \
+    {                                                                                              \
+        { (uint32_t)(permits), (uint64_t)(uint32_t)(permits) << 32 }                               \
     }
 /* The initialiser of a weft_barrier for so many. */
 #define WEFT_BARRIER_INIT(parties)                                                                 \
@@ -137,7 +148,8 @@ WEFT_API void weft_notify_one(weft_notify *n);
 WEFT_API void weft_notify_all(weft_notify *n);
 
 /* A number of permits, = WEFT_SEM_INIT(permits) or 0 to begin with. Limits how many do something at once, or counts what
- * is there: permits need not be given back by who took them. */
+ * is there: permits need not be given back by who took them. One that is = WEFT_SEM_BOUNDED_INIT(permits) refuses more than
+ * it had to begin with. */
 typedef struct weft_sem {
     uint64_t opaque[4];
 } weft_sem;
@@ -152,8 +164,39 @@ typedef struct weft_sem {
 WEFT_CHECK WEFT_API int weft_sem_acquire(weft_sem *s, uint32_t permits);
 /* Takes them if that needs no wait. 0; -EAGAIN: there are not so many, or somebody waits for some. */
 WEFT_CHECK WEFT_API int weft_sem_try_acquire(weft_sem *s, uint32_t permits);
-/* Gives so many back, or adds them. More than UINT32_MAX in all: aborts. */
-WEFT_API void weft_sem_release(weft_sem *s, uint32_t permits);
+/* Gives so many back, or adds them. More than UINT32_MAX in all: aborts, unless it is bounded.
+ *
+ * returns    0; -EINVAL it is bounded, and not so many are taken: nothing is changed */
+WEFT_API int weft_sem_release(weft_sem *s, uint32_t permits);
+
+/* A number of permits, = WEFT_LIMITER_INIT(permits), of which it is known who has them. */
+typedef struct weft_limiter {
+    uint64_t opaque[7];
+} weft_limiter;
+
+/* Permits that are borrowed. Zeroed to begin with, and the borrower's: it stays where it is until they were returned, and
+ * then can be used again. */
+typedef struct weft_loan {
+    uint64_t opaque[5];
+} weft_loan;
+
+/* Takes so many permits at once, as weft_sem_acquire does: first come, first served.
+ *
+ * returns    0; -ECANCELED; -EINVAL none, or more than the limiter has; -EBUSY the loan is out already
+ * context    task: suspends, cancellation point (no permit is lost); plain thread: blocks it. All that only if it has to
+ *            wait
+ * ordering   what was written before the permits were returned is visible */
+WEFT_CHECK WEFT_API int weft_limiter_borrow(weft_limiter *l, weft_loan *loan, uint32_t permits);
+/* Takes them if that needs no wait. As above, and -EAGAIN: there are not so many, or somebody waits for some. */
+WEFT_CHECK WEFT_API int weft_limiter_try_borrow(weft_limiter *l, weft_loan *loan, uint32_t permits);
+/* Gives back what was borrowed: once, and by the task or plain thread that has borrowed it.
+ *
+ * returns    0; -EPERM another has borrowed it; -EINVAL it is not out, or of another limiter: nothing is changed */
+WEFT_API int weft_limiter_return(weft_limiter *l, weft_loan *loan);
+/* Writes who has borrowed, the oldest first, at most n: a task for each loan, 0 for a plain thread.
+ *
+ * returns    how many loans are out, which may be more than n; -EINVAL */
+WEFT_API int weft_limiter_borrowers(weft_limiter *l, weft_task *out, size_t n);
 
 /* Holds back all until a number of them have come, = WEFT_BARRIER_INIT(parties); then the next generation begins. */
 typedef struct weft_barrier {

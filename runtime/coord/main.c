@@ -182,6 +182,8 @@ size_t weft_sizeof(const char *type)
         { "weft_cond", sizeof(weft_cond) },
         { "weft_rwlock", sizeof(weft_rwlock) },
         { "weft_sem", sizeof(weft_sem) },
+        { "weft_limiter", sizeof(weft_limiter) },
+        { "weft_loan", sizeof(weft_loan) },
         { "weft_notify", sizeof(weft_notify) },
         { "weft_barrier", sizeof(weft_barrier) },
         { "weft_waitgroup", sizeof(weft_waitgroup) },

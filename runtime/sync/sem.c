@@ -13,6 +13,7 @@
  * Source    FIFO and many permits: Tokio's batch_semaphore, asyncio.Semaphore.
  * Tested    tests/sem_test.c, tests/sync_cancel_test.c, tests/explore/waiter.c, stress/sync.c */
 #include <errno.h>
+#include <stddef.h>
 #include "base/fork.h"
 #include "base/panic.h"
 #include <weft/sync.h>
@@ -21,16 +22,24 @@
 struct sem {
     at_word state; /* QUEUED, or 0, and the permits */
     struct weft__lock lock;
-    uint32_t unused;
+    uint32_t bound; /* 0: none; never written */
     struct weft__link waiters; /* `amount`: how many */
 };
 _Static_assert(sizeof(struct sem) == sizeof(weft_sem), "weft_sem has a fixed size");
+_Static_assert(offsetof(struct sem, bound) == 12 && __BYTE_ORDER__ == __ORDER_LITTLE_ENDIAN__,
+        "WEFT_SEM_BOUNDED_INIT puts the bound into the upper half of the second word");
 
 #define QUEUED (UINT64_C(1) << 63)
 
 static struct sem *inside(weft_sem *s)
 {
     return (struct sem *)(void *)s;
+}
+
+/* More than were taken. Of who waits nothing was taken yet, so it makes no difference whether somebody does. */
+static bool too_many(const struct sem *s, uint64_t state, uint32_t n)
+{
+    return s->bound != 0 && (state & ~QUEUED) + n > s->bound;
 }
 
 static uint64_t add(uint64_t state, uint32_t n)
@@ -77,18 +86,22 @@ static bool queue_for_permits(struct sem *s, struct weft__waiter *at)
 }
 
 /* Under the lock, which is let go: gives n back, and serves whoever has enough now. */
-static void serve(struct sem *s, uint32_t n)
+static int serve(struct sem *s, uint32_t n)
 {
     struct weft__served served = { 0 };
     struct weft__waiter *at;
     uint64_t state = at_load(&s->state);
-    while (!(state & QUEUED)) {
+    while (!(state & QUEUED) && !too_many(s, state, n)) {
         /* release: meets the acquire in take_permits. */
         if (n == 0 || at_cas_release(&s->state, state, add(state, n))) {
             weft__unlock(&s->lock);
-            return;
+            return 0;
         }
         state = at_load(&s->state);
+    }
+    if (too_many(s, state, n)) {
+        weft__unlock(&s->lock);
+        return -EINVAL;
     }
     uint64_t permits = add(state, n);
     while ((at = weft__waiters_first(&s->waiters)) != NULL && at->amount <= permits)
@@ -98,6 +111,7 @@ static void serve(struct sem *s, uint32_t n)
     at_store_release(&s->state, permits | (weft__waiters_none(&s->waiters) ? 0 : QUEUED));
     weft__unlock(&s->lock);
     weft__served_release(&served);
+    return 0;
 }
 
 int weft_sem_try_acquire(weft_sem *s, uint32_t permits)
@@ -133,25 +147,27 @@ int weft_sem_acquire(weft_sem *ps, uint32_t permits)
     weft__waits_for(f, WEFT__WAITS_SEM, (uint64_t)(uintptr_t)s);
     if (weft__waiter_await(f, &at, &s->lock))
         return 0;
-    serve(s, 0); /* S2: it may have been the first, and in the way */
+    (void)serve(s, 0); /* S2: it may have been the first, and in the way */
     return -ECANCELED;
 }
 
-void weft_sem_release(weft_sem *ps, uint32_t permits)
+int weft_sem_release(weft_sem *ps, uint32_t permits)
 {
     struct sem *s = inside(ps);
     if (permits == 0)
-        return;
+        return 0;
     for (;;) {
         uint64_t state = at_load(&s->state);
         if (state & QUEUED)
             break;
+        if (too_many(s, state, permits))
+            return -EINVAL;
         /* release: meets the acquire in take_permits. The last access to the semaphore. */
         if (at_cas_release(&s->state, state, add(state, permits)))
-            return;
+            return 0;
     }
     if (weft__forked)
-        return;
+        return -ECHILD;
     weft__lock(&s->lock);
-    serve(s, permits);
+    return serve(s, permits);
 }
