@@ -97,6 +97,97 @@ START_TEST(a_plain_thread_waits_until_its_deadline)
 }
 END_TEST
 
+/* -- setters: B-035 -- */
+
+struct duty {
+    weft_promise promise;
+    enum { KEEPS, FORGETS, IS_TOLD, HANDS_ON, IS_LATE, WAYS } way;
+};
+
+static const int comes_of[WAYS] = { [KEEPS] = 4, [FORGETS] = -EPIPE, [IS_TOLD] = -EPIPE, [HANDS_ON] = -EPIPE, [IS_LATE] = 9 };
+
+static void drops_it(weft_promise *p)
+{
+    WEFT_SETTER(mine, p);
+    MUST(mine == p);
+}
+
+static int has_a_duty(void *arg)
+{
+    struct duty *d = arg;
+    WEFT_SETTER(mine, &d->promise);
+    switch (d->way) {
+    case KEEPS:
+        MUST(weft_setter_set(&mine, 4, &value_1) == 0 && mine == NULL);
+        MUST(weft_setter_set(&mine, 5, &value_1) == -EINVAL);
+        break;
+    case FORGETS:
+    case WAYS:
+        break;
+    case IS_TOLD:
+        return weft_sleep(LIMIT);
+    case HANDS_ON: {
+        weft_promise *theirs = mine;
+        mine = NULL;
+        drops_it(theirs);
+        break;
+    }
+    case IS_LATE:
+        MUST(weft_promise_set(&d->promise, 9, &value_1) == 0); /* by another way */
+        break;
+    }
+    return 0;
+}
+
+static void *has_a_duty_on_a_thread(void *arg)
+{
+    MUST(has_a_duty(arg) == 0);
+    return NULL;
+}
+
+/* A waiter that waits already gets it, and so does one that comes late. */
+static int wait_for_duty(void *arg)
+{
+    struct duty *d = arg;
+    int want = comes_of[d->way];
+    struct caller c;
+    weft_scope s;
+    weft_scope_begin(&s, LIMIT);
+    MUST(put_to_sleep(&s, &c, wait_it, &d->promise));
+    weft_task t = weft_spawn(&s, has_a_duty, d);
+    if (d->way == IS_TOLD)
+        MUST(weft_task_cancel(t, NULL) == 0);
+    MUST(weft_task_join(t) == 0);
+    MUST(result(&c) == want);
+    MUST(wait_it(&d->promise) == want);
+    if (d->way != IS_TOLD) {
+        memset(&d->promise, 0, sizeof d->promise);
+        MUST(put_to_sleep(&s, &c, wait_it, &d->promise));
+        pthread_join(thread_start(has_a_duty_on_a_thread, d), NULL);
+        MUST(result(&c) == want);
+    }
+    return weft_scope_end(&s, 0);
+}
+
+START_TEST(who_leaves_without_a_word_has_broken_it)
+{
+    for (int way = 0; way < WAYS; way++) {
+        struct duty d = { .way = way };
+        RUN(wait_for_duty, &d, workers[_i]);
+    }
+}
+END_TEST
+
+START_TEST(no_setter_is_no_duty)
+{
+    weft_promise *none = NULL;
+    weft_setter_drop(NULL);
+    weft_setter_drop(&none);
+    ck_assert_int_eq(weft_setter_set(NULL, 0, NULL), -EINVAL);
+    ck_assert_int_eq(weft_setter_set(&none, 0, NULL), -EINVAL);
+}
+END_TEST
+
 /* -- a crowd: all try to set it -- */
 
 enum { PROMISES = BUILT(200, 80, 40) };
@@ -141,10 +232,17 @@ static int set_it(void *p)
     return weft_promise_set(p, 0, &value_1);
 }
 
+static int set_by_duty(void *p)
+{
+    WEFT_SETTER(mine, p);
+    return weft_setter_set(&mine, 0, &value_1); /* and the drop looks at nothing any more */
+}
+
 START_TEST(who_got_the_result_may_free_it_at_once)
 {
     struct gone g = { sizeof(weft_promise), NULL, set_it, wait_it, ROUNDS_GONE };
-    RUN(gone_at_once, &g, workers[_i]);
+    struct gone by_duty = { sizeof(weft_promise), NULL, set_by_duty, wait_it, ROUNDS_GONE };
+    RUN(gone_at_once, _i % 2 ? &by_duty : &g, workers[_i / 2]);
 }
 END_TEST
 
@@ -157,7 +255,9 @@ int main(void)
     tcase_add_loop_test(tc, all_who_wait_get_the_result, 0, COUNT(workers));
     tcase_add_test(tc, who_was_told_to_leave_is_refused);
     tcase_add_test(tc, a_plain_thread_waits_until_its_deadline);
+    tcase_add_loop_test(tc, who_leaves_without_a_word_has_broken_it, 0, COUNT(workers));
+    tcase_add_test(tc, no_setter_is_no_duty);
     tcase_add_loop_test(tc, among_tasks_of_two_runtimes_and_plain_threads_one_sets_it, 0, COUNT(workers));
-    tcase_add_loop_test(tc, who_got_the_result_may_free_it_at_once, 0, COUNT(workers));
+    tcase_add_loop_test(tc, who_got_the_result_may_free_it_at_once, 0, 2 * COUNT(workers));
     return run_suite(s);
 }

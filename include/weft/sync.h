@@ -256,7 +256,8 @@ typedef struct weft_promise {
 } weft_promise;
 
 /* Keeps it, with 0 or a count and a value, or a negative errno, with which the value goes to nobody. It has no end of its
- * own: who is to set it and cannot says so by (p, -EPIPE, NULL), as those who wait would wait for ever.
+ * own: who is to set it and cannot says so by (p, -EPIPE, NULL), as those who wait would wait for ever; a setter, below,
+ * does it for whoever leaves without a word.
  *
  * returns    0; -EALREADY it was set before: nothing is changed */
 WEFT_API int weft_promise_set(weft_promise *p, int rc, void *value);
@@ -268,6 +269,18 @@ WEFT_API int weft_promise_set(weft_promise *p, int rc, void *value);
  * context    task: suspends, cancellation point (nothing is lost); plain thread: blocks it
  * ordering   what was written before the set is visible when its result is returned */
 WEFT_CHECK WEFT_API int weft_promise_wait(weft_promise *p, void **value);
+
+/* A setter: the duty to set a promise, as a pointer to it that is NULL once that is done or left to others. Any thread's,
+ * one at a time; it may be handed on by value, with NULL left behind. WEFT_SETTER declares one that is dropped at the
+ * brace. */
+#define WEFT_SETTER(name, promise) weft_promise *name WEFT_AUTO(weft_setter_drop) = (promise)
+
+/* weft_promise_set, and *setter is NULL then: the promise may be gone already.
+ *
+ * returns    as weft_promise_set; -EINVAL setter or *setter is NULL */
+WEFT_API int weft_setter_set(weft_promise **setter, int rc, void *value);
+/* Unless *setter is NULL: whoever waits gets -EPIPE, if nobody else has set the promise; and *setter is NULL then. */
+WEFT_API void weft_setter_drop(weft_promise **setter);
 
 #ifdef __cplusplus
 }

@@ -89,3 +89,18 @@ int weft_promise_wait(weft_promise *pp, void **out)
     weft__unlock(&p->lock);
     return -ECANCELED;
 }
+
+/* NULL first: who waits may free the promise as soon as it is set. */
+int weft_setter_set(weft_promise **setter, int rc, void *value)
+{
+    weft_promise *p = setter ? *setter : NULL;
+    if (!p)
+        return -EINVAL;
+    *setter = NULL;
+    return weft_promise_set(p, rc, value);
+}
+
+void weft_setter_drop(weft_promise **setter)
+{
+    (void)weft_setter_set(setter, -EPIPE, NULL);
+}
