@@ -119,6 +119,136 @@ START_TEST(outside_a_task_a_detail_belongs_to_its_thread)
 }
 END_TEST
 
+/* ---- what asyncio raises, each as one code with its words and what is known of it: A-096 */
+
+static const struct {
+    int code;
+    const char *words;
+} told_by[] = {
+    { -ETIMEDOUT, "ETIMEDOUT: Connection timed out" },   /* TimeoutError */
+    { -ECANCELED, "ECANCELED: Operation canceled" },     /* CancelledError */
+    { -EALREADY, "EALREADY: Operation already in progress" }, /* InvalidStateError */
+    { -ENODATA, "ENODATA: No data available" },          /* IncompleteReadError */
+    { -EMSGSIZE, "EMSGSIZE: Message too long" },         /* LimitOverrunError */
+    { -EAGAIN, "EAGAIN: Resource temporarily unavailable" }, /* QueueEmpty, QueueFull */
+    { -EPIPE, "EPIPE: Broken pipe" },                    /* QueueShutDown, BrokenBarrierError */
+};
+
+struct raised {
+    int line; /* the first that was wrong; 0 none */
+};
+
+#define IS(r, cond) ((cond) || (r)->line != 0 ? (void)0 : (void)((r)->line = __LINE__))
+#define SAYS(r, rc, text) IS(r, strcmp(weft_error_text(rc), (text)) == 0)
+
+static void raise_of_waits(struct raised *r)
+{
+    weft_scope s;
+    weft_event never = WEFT_SYNC_INIT;
+    weft_scope_begin(&s, 0);
+    int rc = weft_event_wait(&never);
+    IS(r, rc == -ECANCELED);
+    IS(r, weft_scope_end(&s, rc) == -ETIMEDOUT);
+    weft_promise p = WEFT_SYNC_INIT;
+    IS(r, weft_promise_set(&p, 0, NULL) == 0 && weft_promise_set(&p, 0, NULL) == -EALREADY);
+    weft_barrier b = WEFT_BARRIER_INIT(2);
+    weft_barrier_break(&b);
+    IS(r, weft_barrier_wait(&b) == -EPIPE);
+}
+
+static void raise_of_queues(struct raised *r)
+{
+    weft_chan *c;
+    int item = 1;
+    IS(r, weft_chan_create(&c, sizeof item, 1, NULL) == 0);
+    IS(r, weft_chan_try_recv(c, &item, sizeof item) == -EAGAIN);
+    IS(r, weft_chan_try_send(c, &item, sizeof item) == 1 || weft_chan_len(c) == 1);
+    IS(r, weft_chan_try_send(c, &item, sizeof item) == -EAGAIN);
+    weft_chan_close(c);
+    IS(r, weft_chan_send(c, &item, sizeof item) == -EPIPE);
+    weft_chan_destroy(&c);
+}
+
+static void raise_of_streams(struct raised *r)
+{
+    weft_stream *a, *b;
+    char *data, buf[64];
+    size_t n = 0;
+    int fds[2];
+    IS(r, weft_pair(fds) == 0);
+    IS(r, weft_stream_open(&a, fds[0], NULL) == 0);
+    IS(r, weft_stream_open(&b, fds[1], &(weft_stream_options){ .read_limit = 8 }) == 0);
+    IS(r, weft_stream_write(a, "\0\0\0\11four", 8) == 0 && weft_stream_shutdown(a) == 0);
+    int rc = weft_stream_read_until(b, ";", 1, &data, &n);
+    IS(r, rc == -ENODATA);
+    SAYS(r, rc, "8 bytes came before the end, and no separator");
+    rc = weft_stream_read_frame(b, 4, &data, &n);
+    IS(r, rc == -EMSGSIZE);
+    SAYS(r, rc, "a frame of 9 bytes, and the limit is 8");
+    SAYS(r, -ENODATA, weft_strerror(-ENODATA)); /* that was another failure's */
+    rc = weft_stream_read_all(b, buf, 20, &n);
+    IS(r, rc == -ENODATA && n == 8);
+    SAYS(r, rc, "8 of 20 bytes came before the end");
+    IS(r, weft_stream_close(&a) == 0 && weft_stream_close(&b) == 0);
+
+    IS(r, weft_pair(fds) == 0);
+    IS(r, weft_stream_open(&b, fds[1], &(weft_stream_options){ .read_limit = 8 }) == 0);
+    IS(r, weft_write_all(fds[0], "0123456789;", 11) == 0);
+    rc = weft_stream_read_until(b, ";", 1, &data, &n);
+    IS(r, rc == -EMSGSIZE);
+    SAYS(r, rc, "no end within 8 bytes, of which 11 are ahead");
+    IS(r, weft_stream_read_all(b, buf, 11, NULL) == 1);
+    IS(r, weft_write_all(fds[0], "\0\5abc", 5) == 0 && weft_close(fds[0]) == 0);
+    rc = weft_stream_read_frame(b, 2, &data, &n);
+    IS(r, rc == -ENODATA);
+    SAYS(r, rc, "5 of 7 bytes of a frame came before the end");
+    IS(r, weft_stream_close(&b) == 0);
+
+    IS(r, weft_pair(fds) == 0);
+    IS(r, weft_write_all(fds[0], "abc", 3) == 0 && weft_close(fds[0]) == 0);
+    rc = weft_read_all(fds[1], buf, 5);
+    IS(r, rc == -ENODATA);
+    SAYS(r, rc, "3 of 5 bytes came before the end");
+    IS(r, weft_close(fds[1]) == 0);
+}
+
+static void raise_of_files(struct raised *r)
+{
+    char path[] = "/tmp/weft-error-XXXXXX";
+    int file = mkstemp(path), fds[2];
+    uint64_t moved = 0;
+    IS(r, file >= 0 && unlink(path) == 0 && write(file, "abc", 3) == 3);
+    IS(r, weft_pair(fds) == 0);
+    int rc = weft_send_file(fds[0], file, 1, 5, &moved);
+    IS(r, rc == -ENODATA && moved == 2);
+    SAYS(r, rc, "2 of 5 bytes came before the end of the file");
+    IS(r, weft_close(fds[0]) == 0 && weft_close(fds[1]) == 0);
+    close(file);
+}
+
+static int raise_all(void *arg)
+{
+    struct raised *r = arg;
+    raise_of_waits(r);
+    raise_of_queues(r);
+    raise_of_streams(r);
+    raise_of_files(r);
+    return 0;
+}
+
+START_TEST(each_failure_has_its_code_its_words_and_what_is_known)
+{
+    struct raised r = { 0 };
+    for (int i = 0; i < COUNT(told_by); i++)
+        ck_assert_str_eq(weft_strerror(told_by[i].code), told_by[i].words);
+    if (_i == 0)
+        raise_all(&r);
+    else
+        ck_assert_int_eq(weft_run(raise_all, &r, ON(_i)), 0);
+    ck_assert_msg(r.line == 0, "line %d", r.line);
+}
+END_TEST
+
 int main(void)
 {
     Suite *s = suite_create("error");
@@ -128,6 +258,7 @@ int main(void)
     tcase_add_test(tc, a_detail_belongs_to_its_code);
     tcase_add_loop_test(tc, a_long_detail_is_cut, 0, COUNT(lengths));
     tcase_add_loop_test(tc, a_detail_belongs_to_its_task_and_moves_to_the_parent, 0, 3);
+    tcase_add_loop_test(tc, each_failure_has_its_code_its_words_and_what_is_known, 0, 3);
     tcase_add_test(tc, outside_a_task_a_detail_belongs_to_its_thread);
     return run_suite(s);
 }

@@ -55,8 +55,8 @@ WEFT_CHECK WEFT_API int weft_write_all(int fd, const void *buf, size_t n);
 
 /* Reads exactly n bytes.
  *
- * returns    n; 0 the end came before the first byte; -ENODATA it came later; -EINVAL n is more than INT_MAX; a
- *            negative errno
+ * returns    n; 0 the end came before the first byte; -ENODATA it came later, after as many bytes as weft_error_text
+ *            (error.h) says; -EINVAL n is more than INT_MAX; a negative errno
  * on error   an unknown part was read and is lost
  * context    task: suspends, cancellation point (an unknown part was read and is lost); plain thread: blocks it */
 WEFT_CHECK WEFT_API int weft_read_all(int fd, void *buf, size_t n);

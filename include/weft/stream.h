@@ -18,6 +18,7 @@
  *            -EMSGSIZE   more than read_limit; nothing of it was taken
  *            -ENODATA    it ended in the middle; nothing of the last piece was taken
  *            -ENOMEM, -EINVAL
+ *            Of -EMSGSIZE and -ENODATA weft_error_text (error.h) says how much there was, of how much
  */
 #ifndef WEFT_STREAM_H
 #define WEFT_STREAM_H

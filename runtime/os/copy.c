@@ -26,6 +26,7 @@
 #include <sys/stat.h>
 #include <time.h>
 #include <unistd.h>
+#include <weft/error.h>
 #include <weft/fs.h>
 #include <weft/io.h>
 #include <weft/net.h>
@@ -410,5 +411,8 @@ int weft_send_file(int to, int file, uint64_t offset, uint64_t n, uint64_t *move
         rc = send_way(&w, offset, to_end ? INT64_MAX - offset : n);
     if (moved)
         *moved = w.moved;
-    return rc < 0 ? rc : to_end || w.moved == n ? 0 : -ENODATA;
+    if (rc < 0 || to_end || w.moved == n)
+        return rc < 0 ? rc : 0;
+    return weft_fail(-ENODATA, "%llu of %llu bytes came before the end of the file", (unsigned long long)w.moved,
+            (unsigned long long)n);
 }

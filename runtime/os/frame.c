@@ -6,6 +6,7 @@
  * Tested    tests/stream_test.c */
 #include <errno.h>
 #include <string.h>
+#include <weft/error.h>
 
 #include "os/stream.h"
 
@@ -49,6 +50,12 @@ static size_t longest(const weft_stream *s, size_t bytes, bool line)
     return s->limit + bytes - 1 + half;
 }
 
+/* The end of the piece is further away than it may be. */
+static int too_long(const weft_stream *s)
+{
+    return weft_fail(-EMSGSIZE, "no end within %zu bytes, of which %zu are ahead", s->limit, weft__stream_ahead(s));
+}
+
 static int until(weft_stream *s, const void *sep, size_t bytes, bool line, struct piece p)
 {
     size_t looked = 0;
@@ -63,7 +70,7 @@ static int until(weft_stream *s, const void *sep, size_t bytes, bool line, struc
             return hand_out(s, 0, n, n + bytes, p);
         }
         if (at || ahead > longest(s, bytes, line))
-            return -EMSGSIZE;
+            return too_long(s);
         looked = ahead >= bytes ? ahead - (bytes - 1) : 0;
         int rc = weft__stream_fill(s, ahead + 1);
         if (rc < 0)
@@ -73,8 +80,8 @@ static int until(weft_stream *s, const void *sep, size_t bytes, bool line, struc
         if (ahead == 0)
             return 0;
         if (!line)
-            return -ENODATA;
-        return ahead <= s->limit ? hand_out_line(s, ahead, false, p) : -EMSGSIZE;
+            return weft_fail(-ENODATA, "%zu bytes came before the end, and no separator", ahead);
+        return ahead <= s->limit ? hand_out_line(s, ahead, false, p) : too_long(s);
     }
 }
 
@@ -105,6 +112,11 @@ static bool is_head(int head)
     return head == 1 || head == 2 || head == 4 || head == 8;
 }
 
+static int cut_off(const weft_stream *s, size_t bytes)
+{
+    return weft_fail(-ENODATA, "%zu of %zu bytes of a frame came before the end", weft__stream_ahead(s), bytes);
+}
+
 /* Reads until so much is ahead: 1; 0 the end, and nothing is. */
 static int need(weft_stream *s, size_t bytes)
 {
@@ -113,7 +125,7 @@ static int need(weft_stream *s, size_t bytes)
         if (rc < 0)
             return rc;
         if (rc == 0)
-            return weft__stream_ahead(s) > 0 ? -ENODATA : 0;
+            return weft__stream_ahead(s) > 0 ? cut_off(s, bytes) : 0;
     }
     return 1;
 }
@@ -127,7 +139,7 @@ static int frame(weft_stream *s, size_t head, struct piece p)
     for (size_t i = 0; i < head; i++)
         n = n << 8 | (unsigned char)s->in[s->at + i];
     if (n > s->limit)
-        return -EMSGSIZE;
+        return weft_fail(-EMSGSIZE, "a frame of %llu bytes, and the limit is %zu", (unsigned long long)n, s->limit);
     rc = need(s, head + n);
     return rc < 0 ? rc : hand_out(s, head, n, head + n, p);
 }

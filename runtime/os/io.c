@@ -26,6 +26,7 @@
 #include <sys/stat.h>
 #include <sys/syscall.h>
 #include <unistd.h>
+#include <weft/error.h>
 #include <weft/io.h>
 #include <weft/time.h>
 
@@ -333,7 +334,7 @@ int weft_read_all(int fd, void *buf, size_t n)
     size_t moved = transfer_all(fd, WEFT__READ, buf, n, &rc);
     if (rc < 0)
         return rc;
-    return moved == n ? (int)n : moved == 0 ? 0 : -ENODATA;
+    return moved == n ? (int)n : moved == 0 ? 0 : weft_fail(-ENODATA, "%zu of %zu bytes came before the end", moved, n);
 }
 
 int weft_wait_fd(int fd, int events)

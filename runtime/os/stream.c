@@ -21,6 +21,7 @@
 #include <limits.h>
 #include <stdio.h>
 #include <string.h>
+#include <weft/error.h>
 #include <weft/io.h>
 #include <weft/net.h>
 #include <weft/scope.h>
@@ -289,7 +290,7 @@ int weft_stream_read_all(weft_stream *s, void *buf, size_t n, size_t *done)
         *done = moved;
     if (rc < 0)
         return rc;
-    return moved == n ? 1 : moved == 0 ? 0 : -ENODATA;
+    return moved == n ? 1 : moved == 0 ? 0 : weft_fail(-ENODATA, "%zu of %zu bytes came before the end", moved, n);
 }
 
 /* ---- writing, under the mutex */
