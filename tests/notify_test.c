@@ -204,6 +204,65 @@ START_TEST(what_was_written_before_a_notification_is_seen_after_it)
 }
 END_TEST
 
+/* -- a wait against a notification, again and again: B-046 -- */
+
+/* The next notification is given when the last one was taken, and not before: so each counts, and meets who is about to
+ * wait, waits, or has not come yet. WEFT_RACES in the environment: so many of them. */
+struct races {
+    weft_notify notify;
+    atomic_long taken, rounds;
+    atomic_int over;
+    long written; /* plain: by the notifier before each */
+};
+
+static int take_each(void *arg)
+{
+    struct races *r = arg;
+    long rounds = atomic_load(&r->rounds);
+    weft_scope s;
+    weft_scope_begin(&s, getenv("WEFT_RACES") ? WEFT_NEVER : LIMIT);
+    int rc = 0;
+    for (long i = 1; i <= rounds && (rc = weft_notify_wait(&r->notify)) == 0; i++) {
+        MUST(r->written == i); /* none too many, either */
+        atomic_store(&r->taken, i);
+    }
+    atomic_store(&r->over, 1);
+    return weft_scope_end(&s, rc);
+}
+
+static void *give_each(void *arg)
+{
+    struct races *r = arg;
+    long rounds = atomic_load(&r->rounds);
+    for (long i = 1; i <= rounds && !atomic_load(&r->over); i++) {
+        for (volatile long n = i % 97; n > 0; n--)
+            continue; /* at another moment of the wait each time */
+        r->written = i;
+        weft_notify_one(&r->notify);
+        for (int spins = 0; atomic_load(&r->taken) < i && !atomic_load(&r->over); spins++)
+            if (spins % 64 == 63)
+                sched_yield();
+    }
+    return NULL;
+}
+
+START_TEST(no_race_of_a_wait_with_a_notification_loses_it)
+{
+    struct races r = { .over = 0 };
+    const char *asked = getenv("WEFT_RACES");
+    atomic_store(&r.rounds, asked ? atol(asked) : SCALED(50000, 20000, 5000));
+    pthread_t giver = thread_start(give_each, &r);
+    if (_i < COUNT(workers))
+        RUN(take_each, &r, workers[_i]);
+    else
+        ck_assert_int_eq(take_each(&r), 0);
+    pthread_join(giver, NULL);
+    NOTHING_WRONG();
+    ck_assert_int_eq(atomic_load(&r.taken), atomic_load(&r.rounds));
+    ck_assert_int_eq(r.written, atomic_load(&r.rounds));
+}
+END_TEST
+
 /* -- gone -- */
 
 static int notify_one(void *n)
@@ -230,6 +289,7 @@ int main(void)
     tcase_add_loop_test(
             tc, no_wake_up_is_lost_among_tasks_of_two_runtimes_and_plain_threads, 0, COUNT(workers));
     tcase_add_loop_test(tc, what_was_written_before_a_notification_is_seen_after_it, 0, COUNT(workers));
+    tcase_add_loop_test(tc, no_race_of_a_wait_with_a_notification_loses_it, 0, COUNT(workers) + 1);
     tcase_add_loop_test(tc, who_was_notified_may_free_it_at_once, 0, COUNT(workers));
     return run_suite(s);
 }
