@@ -116,7 +116,7 @@ WEFT_CHECK WEFT_API int weft_runtime_create(weft_runtime **out, const weft_optio
  * NULL; accepts NULL.
  *
  * context    plain thread: blocks it, not a cancellation point. Aborts in a task of the same runtime, and for a manual one
- *            on another thread than its host; in a task of another runtime it blocks that worker */
+ *            in any task, and on another thread than its host; in a task of another runtime it blocks that worker */
 WEFT_API void weft_runtime_destroy(weft_runtime **rt);
 
 /* Tells all that runs on `rt` to leave, for the reason "shutdown", lets nothing new last, and waits for the end of it

@@ -62,9 +62,10 @@ bool weft__futex_wait_two(at_int *word, uint32_t value, at_int *other, uint32_t 
     if (weft__fault(WEFT__FAULT_FUTEX))
         return true;
     long rc = syscall(SYS_WAITV, words, 2, 0, until == INT64_MAX ? NULL : &at, CLOCK_MONOTONIC);
-    if (rc >= 0 || weft__errno() != ENOSYS)
-        return !(rc < 0 && weft__errno() == ETIMEDOUT);
-    int64_t soon = weft__now() + SLICE_NS; /* before Linux 5.16, or in an emulator */
+    int error = rc < 0 ? weft__errno() : 0;
+    if (error == 0 || error == EAGAIN || error == EINTR || error == ETIMEDOUT)
+        return error != ETIMEDOUT;
+    int64_t soon = weft__now() + SLICE_NS; /* before Linux 5.16, in an emulator, or filtered away */
     return weft__futex_wait(word, value, soon < until ? soon : until) || soon < until;
 }
 

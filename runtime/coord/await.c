@@ -148,7 +148,9 @@ static __attribute__((noinline)) void thread_wait(struct weft__frame *f, int64_t
             return;
         int64_t strike = next_strike(f);
         /* The low half of the state holds phase, cause and level: it changes when the wait is fired. */
-        if (weft__host_wait((at_int *)(void *)&t->state, (uint32_t)state, strike < until ? strike : until))
+        int64_t first = strike < until ? strike : until;
+        if (weft__host_wait((at_int *)(void *)&t->state, (uint32_t)state, first,
+                    first != INT64_MAX ? WEFT__HOST_ACTS : weft__roots_host(f)))
             continue;
         weft__strike_overdue(f);
         weft__hard_overdue(f);

@@ -157,6 +157,9 @@ static struct weft__task *block_for(struct weft__scope *s, struct weft__sched *w
 static weft_task spawn_with(struct weft__scope *s, weft_fn *fn, void *arg, const weft_spawn_options *o,
         struct weft__policy *p, bool in_order, void *site)
 {
+    struct weft__frame *me = o->now && weft__self() ? weft__current() : NULL;
+    if (me)
+        weft__spend(me); /* the child will go before all others, and then the spawner: they are to have their turn, too */
     struct weft__sched *w = weft__self();
     int rc;
     if (!fn || (!arg && o->copy_bytes > 0))

@@ -78,10 +78,9 @@ void weft_runtime_destroy(weft_runtime **rt)
         return;
     struct weft__sched *s = weft__self();
     weft__expect(!s || s->group != &(*rt)->group);
-    weft__expect(!(*rt)->manual || weft__is_host(*rt));
+    weft__expect(!(*rt)->manual || (!s && weft__is_host(*rt)));
     int left = weft__left_tasks(*rt);
     weft__roots_closing(*rt, "the runtime ends");
-    weft__starts_end(*rt);
     weft__roots_end(*rt);
     weft__left_rest(*rt, left);
     weft__runtime_end(*rt);

@@ -32,6 +32,11 @@ static const struct weft__scope_extra *root_from(const weft_scope *s)
     return NULL;
 }
 
+enum weft__host_rests weft__roots_host(const struct weft__frame *f)
+{
+    return f && root_from(f->inner) ? WEFT__HOST_OWNS : WEFT__HOST_RESTS;
+}
+
 void weft__root_open(struct weft__scope *s)
 {
     struct weft__scope_extra *x = (struct weft__scope_extra *)at_load(&s->extra);
@@ -83,8 +88,11 @@ void weft__roots_closing(weft_runtime *rt, const char *why)
 
 void weft__roots_end(weft_runtime *rt)
 {
-    for (uint32_t n; (n = ati_load_acquire(&rt->roots_open)) != 0;)
-        weft__host_wait(&rt->roots_open, n, INT64_MAX);
+    const struct weft__frame *f = weft__thread_known();
+    for (uint32_t n; (n = ati_load_acquire(&rt->roots_open)) != 0;) {
+        weft__starts_end(rt); /* there may be new ones as long as anything runs */
+        weft__host_wait(&rt->roots_open, n, weft__time_add(weft__now(), LOOK_NS), weft__roots_host(f));
+    }
     /* The last one has left the lock when we get it. */
     weft__lock(&rt->roots_lock);
     weft__unlock(&rt->roots_lock);
@@ -146,7 +154,7 @@ int weft_runtime_shutdown(weft_runtime *rt, int64_t grace)
             (void)calls_left(rt, true);
             return -ETIMEDOUT;
         }
-        weft__host_wait(&rt->roots_open, ati_load(&rt->roots_open), next < until ? next : until);
+        weft__host_wait(&rt->roots_open, ati_load(&rt->roots_open), next < until ? next : until, weft__roots_host(f));
     }
     return 0;
 }
@@ -158,10 +166,8 @@ int weft__roots_rest(weft_runtime *rt)
     for (struct weft__link *l = rt->roots.next; l != &rt->roots && owners >= 0; l = l->next) {
         const struct weft__scope_extra *x = container_of(l, struct weft__scope_extra, root_link);
         const struct weft__frame *f = x->scope->owner;
-        if (x->started) { /* nobody spawns into it but what runs there, or is a host, who has the program's events */
-            owners = rt->manual && weft_scope_alive((weft_scope *)(void *)x->scope) > 0 ? -1 : owners;
-            continue;
-        }
+        if (x->started)
+            continue; /* nobody spawns into it but what runs there */
         /* acquire: meets W4; who is seen to wait has said whether it is until a time. */
         bool rest = weft__phase_of(at_load_acquire(&f->task->state)) == WEFT__WAITING && !ati_load(&f->timed);
         owners = rest ? owners + x->first_root : -1;

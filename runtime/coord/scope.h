@@ -141,6 +141,8 @@ void weft__roots_closing(weft_runtime *rt, const char *why);
 void weft__roots_end(weft_runtime *rt);
 /* How many plain threads have opened one, if all of them only wait; else -1 (engine/rest.c). */
 int weft__roots_rest(weft_runtime *rt);
+/* What a host is, whose frame that is (NULL: it has none), while it waits. */
+enum weft__host_rests weft__roots_host(const struct weft__frame *f);
 /* A plain thread begins to wait: H4 there. */
 void weft__roots_wait(struct weft__frame *f);
 /* What is there now is told to leave, because of a deadlock; what comes later is not. */

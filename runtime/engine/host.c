@@ -15,7 +15,7 @@
  * before B3; so a B2 that B1 has undone is one whose S5 B3 sees, by the kernel's lock of the eventfd. A B2 that comes later is a bell too many, and that is all.
  *
  * A host that waits in weft runs its tasks meanwhile, for they may be what it waits for: it sleeps on two words, its own and
- * the worker's.
+ * the worker's. Then it is no outside hand any more (engine/rest.c), as long as it does not wait until a time of its own.
  * Tested    tests/explore (idle/hosted), tests/host_test.c, stress/host.c, examples/frame_loop.c */
 #include "engine/host.h"
 
@@ -28,9 +28,10 @@
 #include "base/clock.h"
 #include "base/errno.h"
 #include "base/fork.h"
+#include "engine/rest.h"
 #include "engine/worker.h"
 
-enum { STEP_US = 1000, SLICE_NS = 1000000, HOSTED_MOST = 16 };
+enum { STEP_US = 1000, SLICE_NS = 1000000 };
 
 static at_int hosted; /* manual runtimes in the process */
 
@@ -90,48 +91,83 @@ void weft__host_stop(struct weft_runtime *rt)
     } while (!rt->host.parked);
 }
 
-void weft__host_end(struct weft_runtime *rt)
-{
-    if (rt->host.begun) {
-        ati_add(&hosted, (uint32_t)-1);
-        weft__worker_leave(rt->workers[0]);
-    }
-    if (rt->host.bell >= 0)
-        close(rt->host.bell);
-}
-
 bool weft__is_host(const struct weft_runtime *rt)
 {
     return rt->host.begun && pthread_equal(rt->host.thread, pthread_self());
 }
 
-/* The runtimes that the calling thread is the host of; they stay as long as it is here. */
-static int find_mine(struct weft_runtime **mine)
+/* The next runtime, after one of them or NULL, that the calling thread is the host of; they stay as long as it is here. */
+static struct weft_runtime *next_mine(struct weft_runtime *after)
 {
-    int n = 0;
     weft__lock(&weft__runtimes_lock);
-    for (struct weft_runtime *rt = weft__runtimes; rt && n < HOSTED_MOST; rt = rt->next)
-        if (weft__is_host(rt))
-            mine[n++] = rt;
+    struct weft_runtime *rt = after ? after->next : weft__runtimes;
+    while (rt && !weft__is_host(rt))
+        rt = rt->next;
     weft__unlock(&weft__runtimes_lock);
-    return n;
+    return rt;
 }
 
-bool weft__host_wait(at_int *word, uint32_t value, int64_t until)
+void weft__host_end(struct weft_runtime *rt)
 {
-    struct weft_runtime *mine[HOSTED_MOST];
-    int n = ati_load(&hosted) > 0 ? find_mine(mine) : 0;
+    if (!rt->host.begun)
+        return;
+    ati_add(&hosted, (uint32_t)-1);
+    weft__worker_leave(rt->workers[0]);
+    /* If that was the thread's alternate signal stack, the others have none. */
+    struct weft_runtime *other = next_mine(NULL);
+    while (other && (other == rt || !other->crash_report))
+        other = next_mine(other);
+    if (other && !other->workers[0]->signal_stack)
+        weft__crash_thread_begin(&other->workers[0]->signal_stack);
+}
+
+void weft__host_close(struct weft_runtime *rt)
+{
+    if (rt->host.bell >= 0)
+        close(rt->host.bell);
+}
+
+/* The first one counts the host as a thread that rests, if nobody else does. */
+static bool step_all(struct weft_runtime *first, enum weft__host_rests rests)
+{
     bool more = false;
-    for (int i = 0; i < n; i++)
-        more |= step(mine[i]);
-    if (n == 0)
+    for (struct weft_runtime *rt = first; rt; rt = next_mine(rt)) {
+        /* release: meets the acquire in weft__hands_rest; what was done before is seen there. */
+        ati_store_release(&rt->host.rests, rests);
+        rests = rests == WEFT__HOST_RESTS ? WEFT__HOST_OWNS : rests;
+        more |= step(rt);
+    }
+    return more;
+}
+
+bool weft__host_wait(at_int *word, uint32_t value, int64_t until, enum weft__host_rests rests)
+{
+    struct weft_runtime *first = ati_load(&hosted) > 0 && !weft__self() ? next_mine(NULL) : NULL;
+    bool in_time;
+    if (!first)
         return weft__futex_wait(word, value, until);
-    if (more || ati_load_acquire(word) != value)
-        return weft__now() < until;
-    if (n == 1)
-        return weft__futex_wait_two(word, value, &mine[0]->workers[0]->sched.wake, 0, until);
-    int64_t soon = weft__now() + SLICE_NS;
-    return weft__futex_wait(word, value, soon < until ? soon : until) || soon < until;
+    if (step_all(first, rests) || ati_load_acquire(word) != value) {
+        in_time = weft__now() < until;
+    } else {
+        for (struct weft_runtime *rt = rests != WEFT__HOST_ACTS ? first : NULL; rt; rt = next_mine(rt))
+            weft__hand_gone(rt);
+        int64_t soon = weft__now() + SLICE_NS;
+        if (!next_mine(first))
+            in_time = weft__futex_wait_two(word, value, &first->workers[0]->sched.wake, 0, until);
+        else
+            in_time = weft__futex_wait(word, value, soon < until ? soon : until) || soon < until;
+    }
+    for (struct weft_runtime *rt = first; rt; rt = next_mine(rt))
+        ati_store(&rt->host.rests, WEFT__HOST_ACTS);
+    return in_time;
+}
+
+int weft__host_slice(int ms)
+{
+    struct weft_runtime *first = ati_load(&hosted) > 0 && !weft__self() ? next_mine(NULL) : NULL;
+    if (!first)
+        return ms;
+    return step_all(first, WEFT__HOST_ACTS) ? 0 : 1;
 }
 
 /* ---- the public calls */

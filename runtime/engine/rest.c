@@ -23,6 +23,7 @@
  * Forbidden (V2/H4): V2 sees a hand, the hand sees nobody blocked, and nobody looks again. Who calls it a deadlock looks
  * after T1 and its fence. (A virtual clock's I/O thread ticks instead, as long as there are hands and timers.)
  *
+ * Hosts (engine/host.c) are plain threads, whatever their worker does: a hand, unless they wait in weft.
  * Plain threads. One that has a scope open on the runtime (weft_runtime_run; .on) may spawn or cancel at any time, so it is
  * a hand, unless it waits in weft (its block is WAITING) and not until a time of its own as well. Threads that hold nothing
  * but an id, an object or somebody else's scope are not known.
@@ -61,8 +62,10 @@ int weft__hands_rest(struct weft_runtime *rt)
     if (calls_on(&rt->pool) || calls_on(&rt->files) || calls_on(&rt->names) || ati_load_acquire(&rt->lent) > 0 ||
             at_load_acquire(&rt->group.clock.outside) > 0)
         return -1;
-    int owners = weft__hooks.roots_rest(rt);
-    return owners < 0 ? -1 : weft__group_seats(&rt->group) + 1 + owners;
+    uint32_t host = ati_load_acquire(&rt->host.rests); /* acquire: meets its release (engine/host.c) */
+    int owners = rt->manual && host == WEFT__HOST_ACTS ? -1 : weft__hooks.roots_rest(rt);
+    int workers = rt->manual ? host == WEFT__HOST_RESTS : weft__group_seats(&rt->group);
+    return owners < 0 ? -1 : workers + 1 + owners;
 }
 
 void weft__hand_gone(struct weft_runtime *rt)

@@ -162,6 +162,7 @@ static void free_all(weft_runtime *rt)
         ati_add(&weft__clock_virtuals, (uint32_t)-1);
     weft__stack_pool_fini(&rt->group.stacks);
     weft__poller_fini(&rt->poller);
+    weft__host_close(rt);
     weft__mem_free(rt->workers);
     weft__mem_free(rt->group.all);
     weft__mem_free(rt->group.idle.stack);

@@ -244,11 +244,12 @@ int weft__lane_call(enum weft__lane_kind kind, weft_fn *fn, void *arg)
     return borrow(kind, NULL, fn, arg);
 }
 
-/* Nothing else waits for the caller's worker; and should something come, others take it, or a spare (engine/spare.c). */
+/* Nothing else waits for the caller's worker; and should something come, others take it, or spares, even if all workers stand
+ * still so (engine/spare.c). */
 static bool worker_is_free(const struct weft__sched *s)
 {
     const struct weft__group *g = s->group;
-    return g->room > 1 && !weft__sched_has_work(s) && !own(s->starters) && at_load(&s->pinned.count) == 0 &&
+    return g->room > g->n && !weft__sched_has_work(s) && !own(s->starters) && at_load(&s->pinned.count) == 0 &&
            !weft__group_has_work(g);
 }
 

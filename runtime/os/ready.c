@@ -73,7 +73,7 @@ static int thread_ready(struct weft__frame *f, struct weft__slot *s, unsigned ev
             return weft__refuse(f);
         if (at_load(&s->life) & WEFT__SLOT_CLOSING)
             return -EBADF;
-        int n = look(s->fd, events, SLICE_MS);
+        int n = look(s->fd, events, weft__host_slice(SLICE_MS));
         if (n != 0 && n != -EINTR)
             return n < 0 ? n : 0;
     }

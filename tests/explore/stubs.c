@@ -170,8 +170,9 @@ bool weft__futex_wait(at_int *word, uint32_t value, int64_t until)
     return true;
 }
 
-bool weft__host_wait(at_int *word, uint32_t value, int64_t until)
+bool weft__host_wait(at_int *word, uint32_t value, int64_t until, enum weft__host_rests rests)
 {
+    (void)rests;
     return weft__futex_wait(word, value, until);
 }
 
