@@ -313,6 +313,105 @@ START_TEST(virtual_time_passes_while_the_host_waits)
 }
 END_TEST
 
+/* One that was started waits for an event, which a later main sets after an hour. */
+struct hours {
+    weft_event come;
+    atomic_int done;
+};
+
+static int wait_for_it(void *arg)
+{
+    struct hours *h = arg;
+    int rc = weft_event_wait(&h->come);
+    atomic_store(&h->done, 1);
+    return rc;
+}
+
+static int set_it_in_an_hour(void *arg)
+{
+    struct hours *h = arg;
+    int rc = weft_sleep(weft_sec(3600));
+    weft_event_set(&h->come);
+    return rc;
+}
+
+static int leave_slowly(void *arg)
+{
+    weft_scope s;
+    weft_ignore(weft_sleep(WEFT_NEVER));
+    weft_scope_begin_shield(&s, WEFT_NEVER);
+    int rc = weft_scope_end(&s, weft_sleep(weft_sec(3600)));
+    if (rc == 0)
+        atomic_store((atomic_int *)arg, 1);
+    return rc;
+}
+
+START_TEST(virtual_time_passes_beside_mains_that_nobody_waits_for)
+{
+    weft_runtime *rt;
+    struct hours h = { .come = WEFT_SYNC_INIT };
+    atomic_int left = 0;
+    ck_assert_int_eq(weft_runtime_create(&rt, &(weft_options){ .manual = true, .clock = WEFT_CLOCK_VIRTUAL }), 0);
+    ck_assert_int_eq(weft_runtime_start(rt, wait_for_it, &h, NULL), 0);
+    ck_assert_int_eq(weft_runtime_start(rt, leave_slowly, &left, NULL), 0);
+    ck_assert_int_eq(weft_runtime_run(rt, set_it_in_an_hour, &h), 0);
+    weft_runtime_destroy(&rt);
+    ck_assert_int_eq(h.done, 1);
+    ck_assert_int_eq(left, 1);
+}
+END_TEST
+
+/* -- a deadlock, and what looks like one -- */
+
+static int wait_for_event(void *arg)
+{
+    return weft_event_wait(arg);
+}
+
+START_TEST(a_deadlock_is_told_while_the_host_waits)
+{
+    weft_event never = WEFT_SYNC_INIT;
+    weft_options o = { .manual = true, .deadlock_is_error = true, .report = say_nothing };
+    ck_assert_int_eq(weft_run(wait_for_event, &never, &o), -EDEADLK);
+}
+END_TEST
+
+struct other_main {
+    weft_runtime *rt;
+    weft_event come;
+    int rc;
+    atomic_int done;
+};
+
+static void *run_main(void *arg)
+{
+    struct other_main *m = arg;
+    m->rc = weft_runtime_run(m->rt, wait_for_event, &m->come);
+    atomic_store(&m->done, 1);
+    return NULL;
+}
+
+/* For longer than it takes to find one. */
+START_TEST(it_is_none_while_the_host_has_something_else_to_do)
+{
+    weft_options o = { .manual = true, .deadlock_is_error = true, .report = say_nothing };
+    struct other_main m = { .come = WEFT_SYNC_INIT, .rc = 1 };
+    ck_assert_int_eq(weft_runtime_create(&m.rt, &o), 0);
+    pthread_t other = thread_start(run_main, &m);
+    int64_t set_at = weft_after(weft_ms(300)), end = weft_after(LIMIT);
+    while (atomic_load(&m.done) == 0 && weft_now() < end) {
+        struct pollfd p = { .fd = weft_runtime_fd(m.rt), .events = POLLIN };
+        poll(&p, 1, 10);
+        if (weft_now() >= set_at)
+            weft_event_set(&m.come);
+        ck_assert_int_ge(weft_runtime_step(m.rt), 0);
+    }
+    pthread_join(other, NULL);
+    ck_assert_int_eq(m.rc, 0);
+    weft_runtime_destroy(&m.rt);
+}
+END_TEST
+
 /* -- who may -- */
 
 static int step_within(void *arg)
@@ -413,6 +512,66 @@ START_TEST(destroying_it_on_another_thread_aborts)
     weft_runtime *rt;
     ck_assert_int_eq(weft_runtime_create(&rt, MANUAL), 0);
     weft_ignore(weft_run(destroy_elsewhere, rt, ON(1)));
+}
+END_TEST
+
+static int destroy_within(void *arg)
+{
+    weft_runtime_destroy(arg);
+    return 0;
+}
+
+/* Both are the calling thread's. */
+START_TEST(destroying_it_in_a_task_of_the_same_host_aborts)
+{
+    weft_runtime *rt;
+    ck_assert_int_eq(weft_runtime_create(&rt, MANUAL), 0);
+    weft_ignore(weft_run(destroy_within, &rt, MANUAL));
+}
+END_TEST
+
+/* One with workers of its own may be; the task's own runtime does not step meanwhile. */
+START_TEST(a_task_of_a_host_destroys_another_runtime)
+{
+    weft_runtime *rt;
+    ck_assert_int_eq(weft_runtime_create(&rt, ON(2)), 0);
+    ck_assert_int_eq(weft_run(destroy_within, &rt, MANUAL), 0);
+    ck_assert_ptr_null(rt);
+}
+END_TEST
+
+START_TEST(a_host_has_any_number_of_them)
+{
+    enum { MANY = 20 };
+    weft_runtime *rt[MANY];
+    int x = 0;
+    for (int i = 0; i < MANY; i++)
+        ck_assert_int_eq(weft_runtime_create(&rt[i], MANUAL), 0);
+    for (int i = 0; i < MANY; i++)
+        ck_assert_int_eq(weft_runtime_run(rt[i], seven, &x), 7);
+    for (int i = 0; i < MANY; i++)
+        weft_runtime_destroy(&rt[i]);
+}
+END_TEST
+
+static int write_a_byte(void *arg)
+{
+    return weft_write(*(int *)arg, "x", 1) == 1 ? 0 : -EIO;
+}
+
+START_TEST(a_host_may_wait_for_a_descriptor_that_its_task_writes_to)
+{
+    weft_runtime *rt;
+    int fds[2];
+    char c = 0;
+    ck_assert_int_eq(pipe2(fds, O_CLOEXEC), 0);
+    ck_assert_int_eq(weft_runtime_create(&rt, MANUAL), 0);
+    ck_assert_int_eq(weft_runtime_start(rt, write_a_byte, &fds[1], NULL), 0);
+    ck_assert_int_eq(weft_read(fds[0], &c, 1), 1);
+    ck_assert_int_eq(c, 'x');
+    weft_runtime_destroy(&rt);
+    close(fds[0]);
+    close(fds[1]);
 }
 END_TEST
 
@@ -593,6 +752,53 @@ START_TEST(a_shutdown_waits_for_them_too)
 }
 END_TEST
 
+static int count_up(void *arg)
+{
+    atomic_fetch_add((atomic_int *)arg, 1);
+    return 0;
+}
+
+struct last_words {
+    weft_runtime *rt;
+    atomic_int ran, began;
+};
+
+static int say_last_words(void *arg)
+{
+    struct last_words *w = arg;
+    atomic_store(&w->began, 1);
+    int rc = weft_sleep(WEFT_NEVER);
+    EXPECT(rc == -ECANCELED);
+    EXPECT(weft_runtime_start(w->rt, count_up, &w->ran, NULL) == 0);
+    return 0;
+}
+
+static void *run_last_words(void *arg)
+{
+    struct last_words *w = arg;
+    weft_ignore(weft_runtime_run(w->rt, say_last_words, w));
+    return NULL;
+}
+
+/* Also of those who are told only then, and start others. */
+START_TEST(one_that_is_started_while_the_runtime_ends_is_ended_too)
+{
+    struct last_words w = { .ran = 0 };
+    ck_assert_int_eq(weft_runtime_create(&w.rt, &kinds[_i]), 0);
+    pthread_t other = thread_start(run_last_words, &w);
+    int64_t end = weft_after(LIMIT);
+    while (atomic_load(&w.began) == 0 && weft_now() < end) {
+        usleep(100);
+        if (kinds[_i].manual)
+            ck_assert_int_ge(weft_runtime_step(w.rt), 0);
+    }
+    weft_runtime_destroy(&w.rt);
+    pthread_join(other, NULL);
+    ck_assert_int_eq(line_that_was_wrong(), 0);
+    ck_assert_int_eq(w.ran, 1);
+}
+END_TEST
+
 struct said {
     atomic_int failures;
     int code;
@@ -642,21 +848,16 @@ START_TEST(a_failure_is_reported_and_ends_no_other)
 }
 END_TEST
 
-static int count_up(void *arg)
-{
-    atomic_fetch_add((atomic_int *)arg, 1);
-    return 0;
-}
-
 /* While one that began before them lives. */
 START_TEST(those_that_have_ended_are_let_go)
 {
     enum { STARTS = BUILT(30000, 2000, 1000) };
     weft_runtime *rt;
-    atomic_int ran = 0, stop = 0;
+    atomic_int ran = 0;
+    weft_event stop = WEFT_SYNC_INIT;
     weft_task first, t = 0;
     ck_assert_int_eq(weft_runtime_create(&rt, &kinds[_i]), 0);
-    ck_assert_int_eq(weft_runtime_start(rt, yield_until, &stop, &first), 0);
+    ck_assert_int_eq(weft_runtime_start(rt, wait_for_event, &stop, &first), 0);
     long before = 0;
     int starts = fewer(500, STARTS);
     for (int i = 0; i < starts; i++) {
@@ -668,7 +869,7 @@ START_TEST(those_that_have_ended_are_let_go)
     ck_assert_int_lt(resident_kib() - before, BUILT(8 * 1024, 64 * 1024, 256 * 1024));
     ck_assert_int_eq(ran, starts);
     ck_assert(weft_task_alive(first));
-    atomic_store(&stop, 1);
+    weft_event_set(&stop);
     weft_runtime_destroy(&rt);
 }
 END_TEST
@@ -720,12 +921,20 @@ int main(void)
     tcase_add_test(tc, a_step_ends_although_more_is_ready);
     tcase_add_test(tc, the_wait_is_until_the_first_timer);
     tcase_add_test(tc, virtual_time_passes_while_the_host_waits);
+    tcase_add_test(tc, virtual_time_passes_beside_mains_that_nobody_waits_for);
+    tc = add_case(s, "deadlocks");
+    tcase_add_test(tc, a_deadlock_is_told_while_the_host_waits);
+    tcase_add_test(tc, it_is_none_while_the_host_has_something_else_to_do);
     tc = add_case(s, "who may");
     tcase_add_test(tc, only_the_host_steps_and_not_from_a_task);
     tcase_add_test(tc, other_threads_run_mains_on_it);
     tcase_add_test(tc, a_runtime_of_a_host_has_one_worker_and_no_spares);
+    tcase_add_test(tc, a_task_of_a_host_destroys_another_runtime);
+    tcase_add_test(tc, a_host_has_any_number_of_them);
+    tcase_add_test(tc, a_host_may_wait_for_a_descriptor_that_its_task_writes_to);
     if (forking()) {
         tcase_add_test_raise_signal(tc, destroying_it_on_another_thread_aborts, SIGABRT);
+        tcase_add_test_raise_signal(tc, destroying_it_in_a_task_of_the_same_host_aborts, SIGABRT);
         tcase_add_test(tc, without_its_host_it_is_refused); /* which it leaves behind */
     }
     tc = add_case(s, "what it leaves");
@@ -736,6 +945,7 @@ int main(void)
     tc = add_case(s, "mains that nobody waits for");
     tcase_add_loop_test(tc, the_end_of_the_runtime_tells_them_and_waits, 0, COUNT(kinds));
     tcase_add_loop_test(tc, a_shutdown_waits_for_them_too, 0, COUNT(kinds));
+    tcase_add_loop_test(tc, one_that_is_started_while_the_runtime_ends_is_ended_too, 0, COUNT(kinds));
     tcase_add_loop_test(tc, a_failure_is_reported_and_ends_no_other, 0, COUNT(kinds));
     tcase_add_loop_test(tc, those_that_have_ended_are_let_go, 0, COUNT(kinds));
     tcase_add_loop_test(tc, a_task_starts_one_as_well, 0, COUNT(kinds));

@@ -360,6 +360,44 @@ START_TEST(who_spawned_one_that_computes_goes_on_when_that_has_ended)
 }
 END_TEST
 
+struct rivals {
+    weft_event go;
+    atomic_int began, ran;
+};
+
+static int run_once(void *arg)
+{
+    struct rivals *r = arg;
+    atomic_store(&r->began, 1);
+    int rc = weft_event_wait(&r->go);
+    atomic_store(&r->ran, 1);
+    return rc;
+}
+
+/* Whoever is ready has a turn, although there is always one that goes before: until then it does not stop. */
+static int spawn_until_it_ran(void *arg)
+{
+    struct rivals *r = arg;
+    weft_scope s;
+    weft_scope_begin(&s, WEFT_NEVER);
+    weft_spawn(&s, run_once, r);
+    EXPECT(wait_for(&r->began, 1));
+    weft_event_set(&r->go);
+    struct pins p = { .ran = 0 };
+    int64_t end = weft_after(LIMIT);
+    while (atomic_load(&r->ran) == 0 && weft_now() < end)
+        spawn_now(&s, run_anywhere, &p);
+    EXPECT(atomic_load(&r->ran) == 1);
+    return weft_scope_end(&s, 0);
+}
+
+START_TEST(they_do_not_keep_others_from_their_turns)
+{
+    struct rivals r = { .go = WEFT_SYNC_INIT };
+    AS_EXPECTED(weft_run(spawn_until_it_ran, &r, ON(worker_counts[_i])));
+}
+END_TEST
+
 /* -- many, with their parents moving about -- */
 
 enum { MANY = BUILT(20000, 5000, 2000) };
@@ -421,6 +459,7 @@ int main(void)
     tcase_add_loop_test(tc, from_a_plain_thread_they_are_spawned_as_ever, 0, counts);
     tc = add_case(s, "long and many");
     tcase_add_loop_test(tc, who_spawned_one_that_computes_goes_on_when_that_has_ended, 0, counts);
+    tcase_add_loop_test(tc, they_do_not_keep_others_from_their_turns, 0, counts);
     tcase_add_loop_test(tc, each_runs_once_and_every_parent_goes_on, 0, counts);
     return run_suite(s);
 }
