@@ -2,8 +2,8 @@
  *
  * Owns      the runtime's list of such roots: everything that runs on it is under one of them, and it does not end
  *           before they have.
- * Callers   open and close: the scope's owner, or for one that is no thread's coord/start.c. shutdown: any thread. stop: the I/O thread, when a signal asked. end: who
- *           destroys the runtime. rest, stalled: engine/rest.c and stall.c.
+ * Callers   open and close: the scope's owner, or for one that is no thread's coord/start.c. shutdown: any thread. stop: the
+ *           I/O thread, when a signal asked. closing, end: who destroys the runtime. rest, stalled: engine/rest.c and stall.c.
  * Holds     R   a root that is opened once the runtime is closing is cancelled at once; one that was opened before is
  *               found in the list. Both under the lock, so none is missed. */
 #include <errno.h>

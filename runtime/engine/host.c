@@ -12,7 +12,8 @@
  *     B4  else the worker is awake; it runs. If more is ready in the end, it adds to the bell
  *
  * Forbidden (B1/B2): the worker was woken, the host has found wake == 0, and the bell is empty. B2 comes after S5, and B1
- * before B3; so a B2 that B1 has undone is one whose S5 B3 sees, by the kernel's lock of the eventfd. A B2 that comes later is a bell too many, and that is all.
+ * before B3; so a B2 that B1 has undone is one whose S5 B3 sees, by the kernel's lock of the eventfd. A B2 that comes later is
+ * a bell too many, and that is all.
  *
  * A host that waits in weft runs its tasks meanwhile, for they may be what it waits for: it sleeps on two words, its own and
  * the worker's. Then it is no outside hand any more (engine/rest.c), as long as it does not wait until a time of its own.
