@@ -101,8 +101,9 @@ END_TEST
 
 struct duty {
     weft_promise promise;
-    enum { KEEPS, FORGETS, IS_TOLD, HANDS_ON, IS_LATE, WAYS } way;
+    int way;
 };
+enum { KEEPS, FORGETS, IS_TOLD, HANDS_ON, IS_LATE, WAYS };
 
 static const int comes_of[WAYS] = { [KEEPS] = 4, [FORGETS] = -EPIPE, [IS_TOLD] = -EPIPE, [HANDS_ON] = -EPIPE, [IS_LATE] = 9 };
 

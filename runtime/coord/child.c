@@ -92,7 +92,7 @@ static weft_task start(struct weft__scope *s, struct weft__sched *w, struct weft
     bool queued = weft__task_pin(t) != 0 || weft__task_has(t, WEFT__TASK_QUEUED);
     at_store(&t->scope, (uint64_t)(uintptr_t)s);
     struct weft__frame *spawner = w ? f : weft__thread_known();
-    struct weft__handed *handed = spawner ? weft__keeps_handed(spawner->keeps) : NULL;
+    struct weft__handed *handed = spawner ? weft__keeps_handed(own(spawner->keeps)) : NULL;
     if (handed && weft__side_hand_on(t, handed) < 0) {
         weft__side_drop(t);
         weft__task_free_slow(NULL, t);

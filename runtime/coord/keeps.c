@@ -15,9 +15,12 @@
 
 struct weft__keeps *weft__keeps(struct weft__frame *f)
 {
-    if (!f->keeps && (f->keeps = weft__mem_zeroed(sizeof *f->keeps)) != NULL)
-        f->keeps->heap = true;
-    return f->keeps;
+    struct weft__keeps *k = own(f->keeps); /* a worker's loop has borrowed some */
+    if (!k && (k = weft__mem_zeroed(sizeof *k)) != NULL) {
+        k->heap = true;
+        own_set(f->keeps, k);
+    }
+    return k;
 }
 
 void weft__keeps_end(struct weft__frame *f)

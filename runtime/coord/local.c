@@ -198,7 +198,7 @@ int weft__values_lend(struct weft__keeps *k, struct weft__handed *h)
     struct weft__frame *f = h ? weft__current() : weft__thread_known();
     *k = (struct weft__keeps){ .handed = h };
     if (f) {
-        f->keeps = k;
+        own_set(f->keeps, k);
         return 0;
     }
     weft__handed_let_go(h);
@@ -208,21 +208,21 @@ int weft__values_lend(struct weft__keeps *k, struct weft__handed *h)
 void weft__values_lent_end(void)
 {
     struct weft__frame *f = weft__thread_known();
-    if (f && f->keeps) /* lent, or made by the function itself */
+    if (f && own(f->keeps)) /* lent, or made by the function itself */
         weft__keeps_end(f);
 }
 
 void weft__values_borrow(struct weft__frame *loop, struct weft__keeps *k, struct weft__handed *h)
 {
     *k = (struct weft__keeps){ .handed = h };
-    loop->keeps = k;
+    own_set(loop->keeps, k);
 }
 
 /* No generators: none can be made outside of a task. */
 void weft__values_borrowed_end(struct weft__frame *loop)
 {
-    weft__values_end(loop->keeps);
-    loop->keeps = NULL;
+    weft__values_end(own(loop->keeps));
+    own_set(loop->keeps, NULL);
 }
 
 /* ---- for programs */
@@ -237,13 +237,13 @@ static struct weft__frame *known(void)
 struct weft__handed *weft__values_to_hand_on(void)
 {
     const struct weft__frame *f = known();
-    return f ? weft__keeps_handed(f->keeps) : NULL;
+    return f ? weft__keeps_handed(own(f->keeps)) : NULL;
 }
 
 void *weft_local_get(weft_local *key)
 {
     struct weft__frame *f = key ? known() : NULL;
-    struct weft__keeps *k = f ? f->keeps : NULL;
+    struct weft__keeps *k = f ? own(f->keeps) : NULL;
     uint64_t id = k ? at_load(number_of(key)) : 0;
     if (id == 0)
         return NULL;
@@ -260,11 +260,11 @@ int weft_local_set(weft_local *key, void *value)
     if (!key)
         return -EINVAL;
     struct weft__frame *f = known();
-    if (!f || (!f->task && !f->keeps))
+    if (!f || (!f->task && !own(f->keeps)))
         f = weft__current();
     if (!f)
         return weft__no_frame();
-    if (!f->keeps && !value)
+    if (!own(f->keeps) && !value)
         return 0;
     struct weft__keeps *k = weft__keeps(f);
     if (!k)

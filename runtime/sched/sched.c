@@ -442,6 +442,8 @@ static ALWAYS_INLINE void arrived(void)
 {
     struct weft__sched *s = weft__self();
     weft__hb_acquire(&s->loop_stack); /* meets the release in weft__self_set */
+    if (s->group->idle.ring)
+        weft__hb_acquire(s->group); /* a host's tasks share its thread, and its data, without a lock: meets switch_to */
     struct weft__frame *f = own(s->after_frame);
     enum weft__after after = own(s->after);
     own_set(s->after, WEFT__AFTER_NOTHING);
