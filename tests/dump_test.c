@@ -334,7 +334,7 @@ END_TEST
 
 /* -- many of one place -- */
 
-/* A line for each place: as many functions, each of which spawns at one. */
+/* A line for each place: as many functions, each of which spawns one. (A loop there might be unrolled into several places.) */
 enum { FEW = 9, TEN = 10, MANY = 25 };
 
 struct places {
@@ -349,10 +349,9 @@ static int stay(void *arg)
 }
 
 #define PLACE(name)                                                                                \
-    static NOINLINE void name(weft_scope *s, atomic_int *began, int n)                             \
+    static NOINLINE void name(weft_scope *s, atomic_int *began)                                    \
     {                                                                                              \
-        for (int i = 0; i < n; i++)                                                                \
-            weft_spawn(s, stay, began);                                                            \
+        weft_spawn(s, stay, began);                                                                \
         __asm__ volatile("# " #name); /* or they are one function */                               \
     }
 PLACE(at_a_place_of_few)
@@ -364,9 +363,12 @@ static int spawn_at_places(void *arg)
     struct places *p = arg;
     weft_scope s;
     weft_scope_begin(&s, WEFT_NEVER);
-    at_a_place_of_few(&s, &p->began, FEW);
-    at_a_place_of_ten(&s, &p->began, TEN);
-    at_a_place_of_many(&s, &p->began, MANY);
+    for (int i = 0; i < FEW; i++)
+        at_a_place_of_few(&s, &p->began);
+    for (int i = 0; i < TEN; i++)
+        at_a_place_of_ten(&s, &p->began);
+    for (int i = 0; i < MANY; i++)
+        at_a_place_of_many(&s, &p->began);
     bool all = false;
     for (int64_t end = weft_after(LIMIT); !all && weft_now() < end;) {
         weft_ignore(weft_yield());

@@ -14,7 +14,7 @@ struct server {
     weft_conn_fn *handler;
     int clients, rc;
     int64_t told, took; /* when it was told to leave, and how long it took then */
-    atomic_int in, most, served, cancelled, release, over, failures, shortages, stackless;
+    atomic_int in, out, most, served, cancelled, release, over, failures, shortages, stackless;
 };
 
 static void count_reports(const weft_report *r, void *arg)
@@ -242,8 +242,15 @@ static int stay(void *arg)
     struct server *v = arg;
     int fd WEFT_AUTO(weft_close_auto) = weft_connect(v->where, NULL);
     EXPECT(fd >= 0);
+    atomic_fetch_add(&v->out, 1);
     EXPECT(wait_for(&v->over, 1));
     return 0;
+}
+
+/* Served, and each client knows that it is connected: a reset before that would fail its connect. */
+static bool all_are_in(struct server *v)
+{
+    return wait_for(&v->in, v->clients) && wait_for(&v->out, v->clients);
 }
 
 static int told_while_some_are_in(void *arg)
@@ -257,7 +264,7 @@ static int told_while_some_are_in(void *arg)
     weft_task t = weft_spawn(&s, serve_task, v);
     for (int i = 0; i < v->clients; i++)
         weft_spawn(&s, stay, v);
-    EXPECT(wait_for(&v->in, v->clients));
+    EXPECT(all_are_in(v));
     v->told = weft_now();
     weft_task_cancel(t, NULL);
     EXPECT(wait_for(&v->over, 1));
@@ -514,7 +521,7 @@ static int by_force(void *arg)
     weft_spawn(&s, serve_task, v);
     for (int i = 0; i < v->clients; i++)
         weft_spawn(&clients, stay, v);
-    EXPECT(wait_for(&v->in, v->clients));
+    EXPECT(all_are_in(v));
     weft_scope_cancel_hard(&s, weft_ms(1), "shutdown");
     EXPECT(wait_for(&v->over, 1));
     EXPECT(weft_scope_end(&s, 0) == 0);
