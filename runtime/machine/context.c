@@ -151,7 +151,7 @@ void weft__stack_of_thread(struct weft__stack *out)
         pthread_attr_destroy(&a);
     }
     out->low = low;
-    out->high = out->low + bytes;
+    out->high = low ? out->low + bytes : NULL; /* of the main thread they are in a file, for which there may be no descriptor */
     out->class_index = -1;
 #ifdef WEFT__TSAN
     out->fiber = __tsan_get_current_fiber();
