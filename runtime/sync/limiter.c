@@ -15,14 +15,10 @@
 #include "base/fork.h"
 #include "base/list.h"
 #include "coord/await.h"
-
-enum { BOUND = 3 }; /* which half word of the semaphore (sync/sem.c) has how many there are */
+#include "sync/sem.h"
 
 struct limiter {
-    union {
-        weft_sem sem;
-        uint32_t half[sizeof(weft_sem) / sizeof(uint32_t)];
-    } u;
+    weft_sem sem; /* bounded */
     struct weft__lock lock;
     uint32_t unused;
     struct weft__link loans; /* the oldest first; may be all zero; under lock */
@@ -61,11 +57,11 @@ static int borrow(weft_limiter *pl, weft_loan *ploan, uint32_t permits, int (*ta
     const struct weft__frame *f = weft__current();
     if (!f)
         return weft__no_frame();
-    if (permits == 0 || permits > l->u.half[BOUND])
+    if (permits == 0 || permits > weft__sem_bound(&l->sem))
         return -EINVAL;
     if (at_load(&loan->of) != 0)
         return -EBUSY;
-    int rc = take(&l->u.sem, permits);
+    int rc = take(&l->sem, permits);
     if (rc < 0)
         return rc;
     loan->permits = permits;
@@ -104,7 +100,7 @@ int weft_limiter_return(weft_limiter *pl, weft_loan *ploan)
     list_remove(&loan->link); /* L1 */
     weft__unlock(&l->lock);
     at_store(&loan->of, 0);
-    return weft_sem_release(&l->u.sem, (uint32_t)loan->permits);
+    return weft_sem_release(&l->sem, (uint32_t)loan->permits);
 }
 
 int weft_limiter_borrowers(weft_limiter *pl, weft_task *out, size_t n)

@@ -12,11 +12,13 @@
  *           have to give back what those did not take who left meanwhile, to a semaphore that may be gone.
  * Source    FIFO and many permits: Tokio's batch_semaphore, asyncio.Semaphore.
  * Tested    tests/sem_test.c, tests/sync_cancel_test.c, tests/explore/waiter.c, stress/sync.c */
+#include "sync/sem.h"
+
 #include <errno.h>
 #include <stddef.h>
+
 #include "base/fork.h"
 #include "base/panic.h"
-#include <weft/sync.h>
 #include "sync/waiter.h"
 
 struct sem {
@@ -34,6 +36,11 @@ _Static_assert(offsetof(struct sem, bound) == 12 && __BYTE_ORDER__ == __ORDER_LI
 static struct sem *inside(weft_sem *s)
 {
     return (struct sem *)(void *)s;
+}
+
+uint32_t weft__sem_bound(const weft_sem *s)
+{
+    return ((const struct sem *)(const void *)s)->bound;
 }
 
 /* More than were taken. Of who waits nothing was taken yet, so it makes no difference whether somebody does. */
