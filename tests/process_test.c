@@ -266,7 +266,7 @@ START_TEST(arguments_environment_folder_and_descriptors_are_as_asked)
 }
 END_TEST
 
-/* Descriptors that others left open are not inherited, and signals are as new. */
+/* Descriptors that others left open are not inherited; nor is what is done about signals, but that SIGUSR1 is ignored. */
 static int gets_nothing_else(void *arg)
 {
     weft_output r = { .status = 77 };
@@ -275,22 +275,78 @@ static int gets_nothing_else(void *arg)
     MUST(r.out && strcmp(r.out, "0\n1\n2\n3\n") == 0); /* 3 is the listing's own */
     weft_output_free(&r);
     MUST(weft_process_run(&r, ARGS("cat", "/proc/self/status"), NULL, 0, 0, NULL) == 0);
-    MUST(r.out && strstr(r.out, "\nSigBlk:\t0000000000000000\nSigIgn:\t0000000000000000\nSigCgt:\t0000000000000000\n"));
+    MUST(r.out && strstr(r.out, "\nSigBlk:\t0000000000000000\nSigIgn:\t0000000000000200\nSigCgt:\t0000000000000000\n"));
     weft_output_free(&r);
     return 0;
 }
 
-START_TEST(no_descriptor_and_no_disposition_is_inherited)
+static int parent_pid, in_a_child;
+
+static void on_usr2(int signo)
+{
+    (void)signo;
+    if (syscall(SYS_getpid) != __atomic_load_n(&parent_pid, __ATOMIC_RELAXED))
+        __atomic_store_n(&in_a_child, 1, __ATOMIC_RELAXED);
+}
+
+START_TEST(no_descriptor_and_no_handler_is_inherited)
 {
     int leaky = open("/dev/null", O_RDONLY); /* on purpose not close-on-exec */
     int high = fcntl(leaky, F_DUPFD, 200);
     signal(SIGUSR1, SIG_IGN);
     signal(SIGPIPE, SIG_IGN);
+    signal(SIGXFSZ, SIG_IGN);
+    signal(SIGUSR2, on_usr2);
     everywhere(gets_nothing_else, NULL, _i);
     signal(SIGUSR1, SIG_DFL);
     signal(SIGPIPE, SIG_DFL);
+    signal(SIGXFSZ, SIG_DFL);
+    signal(SIGUSR2, SIG_DFL);
     close(leaky);
     close(high);
+}
+END_TEST
+
+/* A child shares the parent's memory until its exec, and a signal to the group comes to both: the parent's handler must not
+ * run in the child. */
+static void *signals_the_group(void *arg)
+{
+    while (!__atomic_load_n((int *)arg, __ATOMIC_RELAXED)) {
+        kill(0, SIGUSR2);
+        usleep(20);
+    }
+    return NULL;
+}
+
+static void starts_many_while_signals_come(void *arg)
+{
+    pthread_t th;
+    int stop = 0;
+    setpgid(0, 0);
+    __atomic_store_n(&parent_pid, getpid(), __ATOMIC_RELAXED);
+    signal(SIGUSR2, on_usr2);
+    if (pthread_create(&th, NULL, signals_the_group, &stop) != 0)
+        _exit(9);
+    for (int i = 0; i < *(int *)arg; i++) {
+        weft_process *p = NULL;
+        int status = 77;
+        if (weft_process_open(&p, ARGS("true"), NULL) != 0 || weft_process_wait(p, &status) != 0)
+            _exit(8);
+        weft_process_close(&p);
+        if (status != 0 && status != -SIGUSR2)
+            _exit(7);
+    }
+    __atomic_store_n(&stop, 1, __ATOMIC_RELAXED);
+    pthread_join(th, NULL);
+    _exit(__atomic_load_n(&in_a_child, __ATOMIC_RELAXED) ? 6 : 0);
+}
+
+START_TEST(no_handler_of_the_parent_runs_in_a_child)
+{
+    int n = SCALED(200, 100, 40);
+    struct death d = die(starts_many_while_signals_come, &n);
+    ck_assert_int_eq(d.signal, 0);
+    ck_assert_int_eq(d.status, 0);
 }
 END_TEST
 
@@ -1021,7 +1077,8 @@ int main(void)
     tcase_add_loop_test(tc, a_program_that_cannot_be_run_is_told_by_its_errno, 0, PLACES);
     tcase_add_test(tc, bad_arguments_are_told);
     tcase_add_loop_test(tc, arguments_environment_folder_and_descriptors_are_as_asked, 0, PLACES);
-    tcase_add_loop_test(tc, no_descriptor_and_no_disposition_is_inherited, 0, PLACES);
+    tcase_add_loop_test(tc, no_descriptor_and_no_handler_is_inherited, 0, PLACES);
+    tcase_add_test(tc, no_handler_of_the_parent_runs_in_a_child);
     tcase_add_loop_test(tc, pipes_are_read_and_written_like_any_descriptor, 0, PLACES);
     tcase_add_loop_test(tc, its_input_may_be_closed_by_many_at_once, 0, COUNT(workers));
     if (forking()) {

@@ -1,7 +1,8 @@
 /* weft/process.h - programs as children: started, fed, read, waited for, and ended.
  *
- * A child gets descriptors 0, 1 and 2 as it is said here, and no other. All its signals have their default disposition, and
- * its mask is the one that the thread had which made the runtime; a plain thread's child gets that thread's own.
+ * A child gets descriptors 0, 1 and 2 as it is said here, and no other. Signals that are ignored stay so, as with any exec
+ * (nohup(1)), but for SIGPIPE and SIGXFSZ, which programs ignore for themselves: these, and all others, have their default
+ * disposition. Its mask is the one that the thread had which made the runtime; a plain thread's child gets that thread's own.
  *
  * The ends of pipes are descriptors for weft_read, weft_write and weft_wait_fd. They belong to the process: close none but
  * by weft_process_close_in. A write to a pipe whose child has gone is -EPIPE; a plain thread gets SIGPIPE as well, as from
@@ -15,7 +16,7 @@
  *
  * context    any thread: never suspends. Tasks of one runtime, and plain threads, may use the same process at once, but
  *            weft_process_close has to be the last call
- * source     clone(2) with CLONE_VM | CLONE_VFORK | CLONE_PIDFD, on a thread of the pool: runtime/os/process.c
+ * source     clone3(2) with CLONE_VM | CLONE_VFORK | CLONE_PIDFD | CLONE_CLEAR_SIGHAND, on a thread of the pool: runtime/os/process.c
  */
 #ifndef WEFT_PROCESS_H
 #define WEFT_PROCESS_H
