@@ -979,7 +979,7 @@ static int give_reason(void *arg)
     atomic_store(&t->seen, 1);
     int n = t->rc[1] < 0 ? 0 : read_now(fds[0], text, sizeof text - 1);
     text[n > 0 ? n : 0] = 0;
-    t->rc[1] = strstr(text, "told to leave: the door closes\n") != NULL;
+    t->rc[1] = strstr(text, "told to leave: the door closes, by task ") != NULL;
     close(fds[0]);
     close(fds[1]);
     weft_ignore(weft_scope_end(&s, 0));

@@ -109,6 +109,22 @@ WEFT_CHECK WEFT_API int weft_check(void);
  * "SIGTERM", "shutdown", "the runtime ends", "deadlock" or "cancelled". NULL if it was not. Valid until the caller's next wait. */
 WEFT_API const char *weft_cancel_reason(void);
 
+/* Who told the caller to leave. */
+typedef struct weft_canceller {
+    const char *reason;   /* as weft_cancel_reason has it */
+    int code;             /* -ETIMEDOUT a deadline struck; what the sibling failed with; else -ECANCELED */
+    weft_task task;       /* that called weft_scope_cancel, weft_scope_cancel_hard or weft_task_cancel, that failed, or was
+                             the first to win; 0: no task, or it is not known */
+    const void *site;     /* where it called, or where the one that failed was spawned; NULL: it is not known */
+    uint64_t reserved[2]; /* zero */
+} weft_canceller;
+
+/* Of several that did, the one nearest to the caller, and of those the first. Valid until the caller's next wait.
+ *
+ * returns    whether the caller was told to leave; if not, *out is all zero
+ * context    any thread: never suspends */
+WEFT_API bool weft_cancelled_by(weft_canceller *out);
+
 #ifdef __cplusplus
 }
 #endif

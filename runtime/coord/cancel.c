@@ -31,6 +31,7 @@
 
 #include "base/clock.h"
 #include "coord/await.h"
+#include "coord/policy.h"
 #include "coord/scope.h"
 
 static unsigned marks(const struct weft__scope *s)
@@ -83,23 +84,62 @@ bool weft__told_slow(struct weft__frame *f)
     return false;
 }
 
-const char *weft__told_why(struct weft__frame *f)
+static void scope_told_why(const struct weft__scope *s, weft_canceller *out)
+{
+    unsigned m = marks(s);
+    const struct weft__scope_extra *x = (const struct weft__scope_extra *)at_load_acquire(&s->extra);
+    *out = (weft_canceller){ .code = -ECANCELED };
+    weft__told_read(x ? &x->told : NULL, out);
+    if (out->reason || !(m & (WEFT__MARK_DEADLINE | WEFT__MARK_FAILURE | WEFT__MARK_DECIDED))) {
+        out->reason = out->reason ? out->reason : "cancelled";
+        return;
+    }
+    *out = (weft_canceller){ .code = -ECANCELED, .reason = "a sibling won" };
+    if (m & WEFT__MARK_DEADLINE) {
+        out->reason = "deadline";
+        out->code = -ETIMEDOUT;
+    } else if (m & WEFT__MARK_FAILURE) { /* the acquire of the mark: what it failed with was written before, and once */
+        out->reason = "a sibling failed";
+        out->code = s->code != 0 ? s->code : -ECANCELED;
+        out->task = x ? x->first_failed : 0;
+        out->site = x ? x->first_site : NULL;
+    } else if (x && x->policy) { /* likewise */
+        out->task = x->policy->winner;
+    }
+}
+
+static void task_told_why(weft_task id, bool wait, weft_canceller *out)
+{
+    *out = (weft_canceller){ .code = -ECANCELED, .reason = "cancelled" };
+    weft__told_read(weft__task_told(id, wait), out);
+}
+
+bool weft__told_why(struct weft__frame *f, weft_canceller *out)
 {
     struct weft__frame *task;
     struct weft__scope *s = teller(f, &task);
-    if (task) {
-        const char *given = weft__task_reason(task->id);
-        return given ? given : "cancelled";
+    if (s)
+        scope_told_why(s, out);
+    else if (task)
+        task_told_why(task->id, true, out);
+    return s || task;
+}
+
+bool weft__told_from_scope(weft_task id, bool cancelled, struct weft__scope *in, weft_canceller *out)
+{
+    struct weft__frame *task = NULL;
+    struct weft__scope *s = NULL;
+    if (cancelled) {
+        task_told_why(id, false, out);
+        return true;
     }
-    if (!s)
-        return NULL;
-    unsigned m = marks(s);
-    struct weft__scope_extra *x = (struct weft__scope_extra *)at_load_acquire(&s->extra);
-    if (x && ati_load_acquire(&x->reason_set) == 2)
-        return x->reason;
-    return m & WEFT__MARK_DEADLINE ? "deadline" : m & WEFT__MARK_FAILURE ? "a sibling failed"
-            : m & WEFT__MARK_DECIDED                                     ? "a sibling won"
-                                                                         : "cancelled";
+    if (in && in->owner)
+        s = teller_from(in->owner, (weft_scope *)(void *)in, false, &task);
+    if (s)
+        scope_told_why(s, out);
+    else if (task)
+        task_told_why(task->id, false, out);
+    return s || task;
 }
 
 int64_t weft__earliest_deadline(struct weft__frame *f)

@@ -140,7 +140,7 @@ void weft_scope_cancel_hard(weft_scope *ps, int64_t grace, const char *reason)
     if (!weft__scope_is_open(ps) || !s->owner || weft__forked)
         return;
     at_add(&s->mark, WEFT__MARK_HOLD); /* what is told to leave may do so, and the scope would end before the rest */
-    weft_scope_cancel(ps, reason);
+    weft__scope_tell(ps, reason, __builtin_return_address(0));
     if (grace <= 0 || (grace != INT64_MAX && !give_grace(s, grace)))
         weft__cancel_scope(s, WEFT__MARK_HARD);
     weft__scope_let_go(s);

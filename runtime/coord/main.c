@@ -157,6 +157,7 @@ size_t weft_sizeof(const char *type)
         { "weft_scope_options", sizeof(weft_scope_options) },
         { "weft_failure", sizeof(weft_failure) },
         { "weft_done", sizeof(weft_done) },
+        { "weft_canceller", sizeof(weft_canceller) },
         { "weft_child", sizeof(weft_child) },
         { "weft_supervise_options", sizeof(weft_supervise_options) },
         { "weft_interval", sizeof(weft_interval) },

@@ -51,7 +51,7 @@ void weft__root_open(struct weft__scope *s)
     const char *closing = rt->closing;
     weft__unlock(&rt->roots_lock);
     if (closing)
-        weft_scope_cancel((weft_scope *)(void *)s, closing);
+        weft__scope_tell((weft_scope *)(void *)s, closing, NULL);
 }
 
 void weft__root_close(struct weft__scope_extra *x)
@@ -73,7 +73,7 @@ static void cancel_roots(weft_runtime *rt, const char *why)
     for (struct weft__link *l = rt->roots.next; l != &rt->roots; l = l->next) {
         /* Its owner cannot end it while we hold the lock. */
         struct weft__scope_extra *x = container_of(l, struct weft__scope_extra, root_link);
-        weft_scope_cancel((weft_scope *)(void *)x->scope, why);
+        weft__scope_tell((weft_scope *)(void *)x->scope, why, NULL);
     }
 }
 

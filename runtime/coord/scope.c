@@ -269,17 +269,20 @@ void weft__scope_fail(struct weft__scope *s, const struct weft__frame *who, void
     weft__cancel_scope(s, WEFT__MARK_FAILURE);
 }
 
-void weft_scope_cancel(weft_scope *ps, const char *reason)
+void weft__scope_tell(weft_scope *ps, const char *reason, const void *site)
 {
     struct weft__scope *s = weft__scope_of(ps);
     if (!ps || (!weft__scope_is_open(ps) && ati_load(&s->state) != WEFT__SCOPE_ENDING) || !s->owner || weft__forked)
         return;
-    struct weft__scope_extra *x = reason ? weft__scope_extra(s) : NULL;
-    if (x && ati_cas(&x->reason_set, 0, 1)) {
-        snprintf(x->reason, sizeof x->reason, "%s", reason);
-        ati_store_release(&x->reason_set, 2);
-    }
+    struct weft__scope_extra *x = weft__scope_extra(s); /* NULL: no memory, and it is told without */
+    if (x)
+        weft__told_write(&x->told, reason, site);
     weft__cancel_scope(s, WEFT__MARK_CANCEL);
+}
+
+void weft_scope_cancel(weft_scope *ps, const char *reason)
+{
+    weft__scope_tell(ps, reason, __builtin_return_address(0));
 }
 
 void weft__scope_left(struct weft__scope *s)
@@ -567,7 +570,7 @@ void weft_scope_drop(weft_scope *ps)
     if (!open)
         return;
     weft_runtime *rt = f->group ? weft__runtime_of(f->group) : NULL;
-    weft_scope_cancel(ps, "its block was left");
+    weft__scope_tell(ps, "its block was left", __builtin_return_address(0));
     if (has_children(weft__scope_of(ps)))
         (void)join(weft__scope_of(ps), false);
     struct weft__scope_extra *x = (struct weft__scope_extra *)at_load(&weft__scope_of(ps)->extra);

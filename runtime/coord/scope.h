@@ -11,6 +11,7 @@
 
 #include "coord/keeps.h"
 #include "coord/side.h"
+#include "coord/told.h"
 #include "engine/worker.h"
 
 /* Why a scope leaves: bits of its mark. */
@@ -49,8 +50,7 @@ struct weft__scope_extra {
     weft_runtime *on;
     weft_failure *failures;
     int failures_max;
-    at_int reason_set;
-    char reason[32];
+    struct weft__told told;
     weft_task first_failed; /* for reports; its id, site and name are kept, since it is gone by then */
     const void *first_site;
     char first_name[WEFT__NAME_BYTES];
@@ -159,8 +159,12 @@ void weft__starts_end(weft_runtime *rt);
 
 /* Whether the frame was told to leave. Moves f->epoch_ok. */
 bool weft__told_slow(struct weft__frame *f);
-/* Why, in words; NULL if it was not told. */
-const char *weft__told_why(struct weft__frame *f);
+/* By whom; false: it was not told, and *out is as it was. */
+bool weft__told_why(struct weft__frame *f, weft_canceller *out);
+/* The same of a task in that scope, whose life is held, as far as it was told from outside; waits for no lock. */
+bool weft__told_from_scope(weft_task id, bool cancelled, struct weft__scope *in, weft_canceller *out);
+/* As weft_scope_cancel; site: where that was called, NULL what happened elsewhere is passed on. */
+void weft__scope_tell(weft_scope *s, const char *reason, const void *site);
 /* Whether a scope around the frame breaks shields. */
 bool weft__told_hard(struct weft__frame *f);
 /* Whether something, in the scope or outside it, tells it to leave. */
@@ -277,8 +281,9 @@ static inline struct weft__frame *weft__task_frame(struct weft__task *t)
     return (struct weft__frame *)(uintptr_t)at_load(&t->side);
 }
 
-/* The reason given to weft_task_cancel for a task whose life has the mark; NULL: none was kept. */
-const char *weft__task_reason(weft_task id);
+/* Who called weft_task_cancel for a task whose life has the mark; it stays until the task has ended. NULL: that was not kept,
+ * or, if it is not to wait for the lock, somebody has that just now. */
+const struct weft__told *weft__task_told(weft_task id, bool wait);
 /* Its task's name, "" if it has none. */
 const char *weft__frame_name(const struct weft__frame *f);
 /* Says something of the frame's task, or plain thread, to its runtime's report function. */

@@ -23,15 +23,16 @@
 #include "coord/await.h"
 #include "coord/error.h"
 #include "coord/side.h"
+#include "coord/told.h"
 #include "sched/errand.h"
 
 enum { BUCKET_BITS = 13, WAKE_SLICE = 64 }; /* a million joiners are 120 in each bucket */
 
-/* Why a task was cancelled by its id; kept in its bucket until it ends. */
+/* Why a task was cancelled by its id, and by whom; kept in its bucket until it ends. */
 struct reason {
     struct weft__link link;
     weft_task id;
-    char text[WEFT__NAME_BYTES];
+    struct weft__told told;
 };
 
 struct on_done {
@@ -380,34 +381,36 @@ static int hold(weft_task id, struct weft__task **out)
     return rc;
 }
 
-/* The first reason counts. Without memory there is none. The life is held. */
-static void keep_reason(weft_task id, const char *text)
+/* Without memory there is none. The life is held. */
+static void keep_reason(weft_task id, const char *text, const void *site)
 {
     struct bucket *b = bucket_of(id);
-    struct reason *r = text ? weft__mem_zeroed(sizeof *r) : NULL;
-    if (!r)
-        return;
-    r->id = id;
-    snprintf(r->text, sizeof r->text, "%s", text);
+    struct reason *fresh = weft__mem_zeroed(sizeof *fresh), *r;
     weft__lock(&b->lock);
-    bool first = !find_reason(b, id);
-    if (first) {
+    if (!(r = find_reason(b, id)) && fresh) {
         if (!b->reasons.next)
             list_init(&b->reasons);
+        r = fresh;
+        r->id = id;
+        fresh = NULL;
         list_push_tail(&b->reasons, &r->link);
     }
+    if (r)
+        weft__told_write(&r->told, text, site);
     weft__unlock(&b->lock);
-    if (!first)
-        weft__mem_free(r);
+    weft__mem_free(fresh);
 }
 
-const char *weft__task_reason(weft_task id)
+const struct weft__told *weft__task_told(weft_task id, bool wait)
 {
     struct bucket *b = bucket_of(id);
-    weft__lock(&b->lock);
+    if (wait)
+        weft__lock(&b->lock);
+    else if (!weft__trylock(&b->lock))
+        return NULL;
     struct reason *r = find_reason(b, id);
     weft__unlock(&b->lock);
-    return r ? r->text : NULL; /* it stays until the task, which asks, has ended */
+    return r ? &r->told : NULL;
 }
 
 int weft_task_cancel(weft_task id, const char *reason)
@@ -416,7 +419,7 @@ int weft_task_cancel(weft_task id, const char *reason)
     int rc = weft__forked ? -ECHILD : hold(id, &t);
     if (rc <= 0)
         return rc == 0 ? -ESRCH : rc;
-    keep_reason(id, reason); /* before the mark: who sees the mark finds the reason */
+    keep_reason(id, reason, __builtin_return_address(0)); /* before the mark: who sees the mark finds the reason */
     weft__cancel_task(t);
     weft__life_release(t);
     return 0;
@@ -527,8 +530,17 @@ void weft__report_left(struct weft_runtime *rt)
     (void)weft__report_tasks(rt, "shutdown", -ETIMEDOUT, "was told to leave, and is still there");
 }
 
-const char *weft_cancel_reason(void)
+bool weft_cancelled_by(weft_canceller *out)
 {
     struct weft__frame *f = weft__current();
-    return f && weft__told(f) ? weft__told_why(f) : NULL;
+    if (!out)
+        return false;
+    memset(out, 0, sizeof *out);
+    return f && weft__told(f) && weft__told_why(f, out);
+}
+
+const char *weft_cancel_reason(void)
+{
+    weft_canceller by;
+    return weft_cancelled_by(&by) ? by.reason : NULL;
 }

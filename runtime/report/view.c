@@ -9,11 +9,13 @@
  * Tested    tests/dump_test.c, tests/deadlock_test.c */
 #include "report/view.h"
 
+#include <errno.h>
 #include <poll.h>
 #include <stdarg.h>
 #include <stdio.h>
 #include <string.h>
 #include <unistd.h>
+#include <weft/error.h>
 
 #include "base/clock.h"
 #include "base/code.h"
@@ -84,17 +86,18 @@ static void copy_name(char *out, const char *name)
     snprintf(out, WEFT__NAME_BYTES, "%s", name);
 }
 
-NOT_INSTRUMENTED static void look_at_scope(struct weft__view *v, const struct weft__scope *s)
+NOT_INSTRUMENTED static void look_at_scope(struct weft__view *v, struct weft__scope *s)
 {
     v->scope = s;
+    if (weft__told_from_scope(v->id, v->cancelled, s, &v->told))
+        copy_name(v->reason, v->told.reason); /* that itself may go with the task */
+    v->told.reason = NULL;
     if (!s)
         return;
     v->owner = s->owner && s->owner->group ? s->owner->id : 0;
     const struct weft__scope_extra *x = (const struct weft__scope_extra *)at_load_acquire(&s->extra);
     if (x && x->name)
         copy_name(v->scope_name, x->name);
-    if (x && ati_load_acquire(&x->reason_set) == 2) /* it is not written again */
-        copy_name(v->reason, x->reason);
 }
 
 /* The life is held. A task that is being started just now is taken for one that is not. */
@@ -128,7 +131,7 @@ NOT_INSTRUMENTED static void look_inside(struct weft__view *v, struct weft__task
     }
     if (side)
         copy_name(v->name, side->name);
-    look_at_scope(v, (const struct weft__scope *)(uintptr_t)at_load(&t->scope));
+    look_at_scope(v, (struct weft__scope *)(uintptr_t)at_load(&t->scope));
 }
 
 bool weft__view_task(struct weft__view *v, struct weft__task *t)
@@ -231,6 +234,19 @@ void weft__say_wait(struct weft__out *o, const struct weft__view *v)
     }
 }
 
+static void say_told(struct weft__out *o, const struct weft__view *v)
+{
+    weft__say(o, ", told to leave: %s", v->reason);
+    if (v->told.code != -ECANCELED && v->told.code != -ETIMEDOUT)
+        weft__say(o, " (%s)", weft_strerror(v->told.code));
+    if (v->told.task != 0)
+        weft__say(o, ", by task %lld", (long long)v->told.task);
+    if (v->told.site) {
+        weft__say(o, " at ");
+        weft__say_code(o, v->told.site);
+    }
+}
+
 void weft__say_task(struct weft__out *o, const struct weft__view *v)
 {
     weft__say(o, "task %lld", (long long)v->id);
@@ -280,6 +296,6 @@ void weft__say_task(struct weft__out *o, const struct weft__view *v)
     if (v->owner)
         weft__say(o, " of task %lld", (long long)v->owner);
     if (v->reason[0])
-        weft__say(o, ", which was told to leave: %s", v->reason);
+        say_told(o, v);
     weft__say(o, "\n");
 }

@@ -26,7 +26,8 @@ struct weft__view {
     uint64_t state, waits, waited, age; /* the last two in ticks; 0: not known */
     weft_task id, owner, below;
     bool cancelled, held; /* held false: nothing but id, state and `cancelled` */
-    char name[WEFT__NAME_BYTES], scope_name[WEFT__NAME_BYTES], reason[WEFT__NAME_BYTES]; /* why its scope leaves */
+    char name[WEFT__NAME_BYTES], scope_name[WEFT__NAME_BYTES], reason[WEFT__NAME_BYTES];
+    weft_canceller told; /* from outside; its reason is in `reason`, "" if there is nobody */
     const void *fn, *site, *scope;
     bool calls; /* it is known to run a child of its own as a call */
     const struct weft__group *group; /* NULL: it has not been started */

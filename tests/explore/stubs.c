@@ -501,9 +501,9 @@ const char *weft__frame_name(const struct weft__frame *f)
     (void)f;
     NOT_HERE;
 }
-const char *weft__task_reason(weft_task id)
+const struct weft__told *weft__task_told(weft_task id, bool wait)
 {
-    (void)id;
+    (void)id, (void)wait;
     NOT_HERE;
 }
 bool weft__forked;
