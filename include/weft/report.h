@@ -66,6 +66,26 @@ typedef struct weft_runtime_stats {
  * on error   *out is untouched */
 WEFT_API int weft_stats_all(weft_runtime *rt, weft_runtime_stats *out);
 
+#define WEFT_HISTOGRAM_SLOTS 128
+
+/* How often times of which length were seen. A slot is a quarter of a power of two wide: 256 ns up to 2 us, and the longer
+ * the wider; the last one, from some half an hour on, has no end. Histograms of several runtimes are added slot by slot. */
+typedef struct weft_histogram {
+    uint64_t counts[WEFT_HISTOGRAM_SLOTS];
+} weft_histogram;
+
+/* How late the timers of `rt` struck so far, sleeps and deadlines: by how long somebody looked at the clock after the time
+ * that was asked for. A task that slept has to wait for its turn besides. Under a virtual clock nothing is late. `rt` NULL is
+ * the caller's own runtime.
+ *
+ * returns    0; -EINVAL, also for NULL outside of a runtime; -ECHILD in a child process
+ * on error   *out is untouched */
+WEFT_API int weft_stats_lateness(weft_runtime *rt, weft_histogram *out);
+
+/* The time, in nanoseconds, that the part `q` (0 to 1) of all that were counted did not reach: the end of the slot in which
+ * that one lies, so at most a quarter too long. 0 if there is none. -EINVAL for NULL and other parts. */
+WEFT_API int64_t weft_histogram_quantile(const weft_histogram *h, double q);
+
 /* How many processors this process may use now: the lesser of the affinity mask of the calling thread and the CPU quota of
  * the process's cgroup and those above it, a part rounded up. That is how many workers a runtime would have if it was
  * started now without a number of its own. The workers of one that was started stay as many as they were; who finds more

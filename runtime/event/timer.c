@@ -241,6 +241,7 @@ static uint32_t take_due(struct weft__timers *t, int64_t now, weft__token *due, 
     uint32_t n = 0, struck = 0;
     *call = NULL;
     while (n < most && !*call && t->n > 0 && t->heap[0].at <= now) {
+        weft__histogram_count(&t->late, now - t->heap[0].at);
         const struct weft__timer_slot *s = take_out(t, 0);
         struck++;
         if (s->call) {

@@ -3,6 +3,7 @@
 #define WEFT_EVENT_TIMER_H
 
 #include "base/futex.h"
+#include "base/histogram.h"
 #include "sched/wait.h"
 
 enum weft__timer_kind {
@@ -35,6 +36,7 @@ struct weft__timers {
     struct weft__timer_entry *heap;
     struct weft__timer_slot *slots;
     uint32_t free_slot; /* + 1; 0 none */
+    struct weft__histogram late; /* of those that have struck; written under the lock */
 };
 
 void weft__timers_init(struct weft__timers *t);

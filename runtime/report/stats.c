@@ -14,6 +14,7 @@
  *           the kernel's quota stops the sum. So weft_cpus tells, and whoever starts the runtime decides.
  * Tested    tests/report_test.c */
 #include <errno.h>
+#include <string.h>
 #include <weft/report.h>
 
 #include "base/cpus.h"
@@ -96,6 +97,36 @@ int weft_stats_all(weft_runtime *rt, weft_runtime_stats *out)
         .names_queued = ati_load(&of->names.queued),
         .names_running = running(&of->names),
     };
+    return 0;
+}
+
+int weft_stats_lateness(weft_runtime *rt, weft_histogram *out)
+{
+    if (weft__forked)
+        return -ECHILD;
+    struct weft__group *g = group_of(rt);
+    if (!g || !out)
+        return -EINVAL;
+    memset(out, 0, sizeof *out);
+    for (int i = 0, seats = weft__group_seats(g); i < seats; i++)
+        for (int slot = 0; slot < WEFT_HISTOGRAM_SLOTS; slot++)
+            out->counts[slot] += at_load(&weft__worker_of(g->all[i])->timers.late.counts[slot]);
+    return 0;
+}
+
+int64_t weft_histogram_quantile(const weft_histogram *h, double q)
+{
+    uint64_t all = 0, seen = 0;
+    if (!h || !(q >= 0 && q <= 1)) /* a NaN, too */
+        return -EINVAL;
+    for (int slot = 0; slot < WEFT_HISTOGRAM_SLOTS; slot++)
+        all += h->counts[slot];
+    double wanted = q * (double)all;
+    for (int slot = 0; slot < WEFT_HISTOGRAM_SLOTS; slot++) {
+        seen += h->counts[slot];
+        if (h->counts[slot] > 0 && (double)seen >= wanted)
+            return weft__histogram_end(slot);
+    }
     return 0;
 }
 
