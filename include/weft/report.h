@@ -66,6 +66,7 @@ typedef struct weft_runtime_stats {
  * on error   *out is untouched */
 WEFT_API int weft_stats_all(weft_runtime *rt, weft_runtime_stats *out);
 
+/* How many slots a weft_histogram has. */
 #define WEFT_HISTOGRAM_SLOTS 128
 
 /* How often times of which length were seen. A slot is a quarter of a power of two wide: 256 ns up to 2 us, and the longer
