@@ -218,8 +218,10 @@ START_TEST(bad_arguments_are_told)
 {
     weft_process *p = NULL;
     weft_output r;
-    static const weft_process_options bad[] = { { .in = -3 }, { .out = -3 }, { .err = -4 }, { .term_grace = -1 },
-        { .reserved = { 1 } } };
+    const weft_process_options bad[] = { { .in = -3 }, { .out = -3 }, { .err = -4 }, { .term_grace = -1 },
+        { .limits_n = -1 }, { .limits_n = 1 }, { .reserved = { 1 } },
+        { .limits = (const weft_rlimit[]){ { -1, 1, 1 } }, .limits_n = 1 },
+        { .limits = (const weft_rlimit[]){ { RLIMIT_CORE, 2, 1 } }, .limits_n = 1 } };
     for (int i = 0; i < COUNT(bad); i++)
         ck_assert_int_eq(weft_process_open(&p, ARGS("true"), &bad[i]), -EINVAL);
     ck_assert_int_eq(weft_process_open(NULL, ARGS("true"), NULL), -EINVAL);
@@ -259,6 +261,36 @@ static int gets_its_world(void *arg)
     weft_output_free(&r);
     return 0;
 }
+
+/* The order counts, and the caller's own limits stay. */
+static int gets_its_limits(void *arg)
+{
+    weft_output r = { .status = 77 };
+    struct rlimit before, after;
+    (void)arg;
+    const weft_rlimit limits[] = { { RLIMIT_NOFILE, 64, 200 }, { RLIMIT_CORE, 0, 0 }, { RLIMIT_NOFILE, 32, 100 },
+        { RLIMIT_FSIZE, 4096, RLIM_INFINITY } };
+    weft_process_options o = { .limits = limits, .limits_n = COUNT(limits) };
+    MUST(getrlimit(RLIMIT_NOFILE, &before) == 0);
+    MUST(weft_process_run(&r, SHELL("ulimit -Sn; ulimit -Hn; ulimit -c; ulimit -f"), NULL, 0, 0, &o) == 0);
+    MUST(r.status == 0 && r.out && strcmp(r.out, "32\n100\n0\n8\n") == 0);
+    weft_output_free(&r);
+    MUST(getrlimit(RLIMIT_NOFILE, &after) == 0 && memcmp(&before, &after, sizeof before) == 0);
+    o.limits = &(const weft_rlimit){ RLIMIT_NOFILE, 1, RLIM_INFINITY }; /* above fs.nr_open: refused to everybody */
+    o.limits_n = 1;
+    MUST(weft_process_run(&r, ARGS("true"), NULL, 0, 0, &o) == -EPERM);
+    o.limits_n = 0;
+    MUST(weft_process_run(&r, SHELL("ulimit -Sn"), NULL, 0, 0, &o) == 0);
+    MUST(r.out && strtoull(r.out, NULL, 10) == before.rlim_cur);
+    weft_output_free(&r);
+    return 0;
+}
+
+START_TEST(limits_are_as_asked)
+{
+    everywhere(gets_its_limits, NULL, _i);
+}
+END_TEST
 
 START_TEST(arguments_environment_folder_and_descriptors_are_as_asked)
 {
@@ -1077,6 +1109,7 @@ int main(void)
     tcase_add_loop_test(tc, a_program_that_cannot_be_run_is_told_by_its_errno, 0, PLACES);
     tcase_add_test(tc, bad_arguments_are_told);
     tcase_add_loop_test(tc, arguments_environment_folder_and_descriptors_are_as_asked, 0, PLACES);
+    tcase_add_loop_test(tc, limits_are_as_asked, 0, PLACES);
     tcase_add_loop_test(tc, no_descriptor_and_no_handler_is_inherited, 0, PLACES);
     tcase_add_test(tc, no_handler_of_the_parent_runs_in_a_child);
     tcase_add_loop_test(tc, pipes_are_read_and_written_like_any_descriptor, 0, PLACES);

@@ -36,6 +36,12 @@ extern "C" {
 /* A child. */
 typedef struct weft_process weft_process;
 
+/* A limit of what a child may use: setrlimit(2). */
+typedef struct weft_rlimit {
+    int resource;        /* RLIMIT_NOFILE, RLIMIT_CORE, ... of <sys/resource.h> */
+    uint64_t soft, hard; /* soft is not above hard; RLIM_INFINITY: none */
+} weft_rlimit;
+
 /* How it is to be started, and ended. All zero, or NULL, are the defaults. */
 typedef struct weft_process_options {
     const char *const *env; /* "NAME=value", NULL at the end; NULL: the caller's */
@@ -49,13 +55,16 @@ typedef struct weft_process_options {
                                WEFT_NEVER: no SIGKILL, the child, and what is left of its group, leaves when it
                                likes. Where weft_process_close cannot wait (shields are broken, see scope.h; there is no
                                memory; tasks of another runtime have waited) it sends SIGKILL at once */
-    uint64_t reserved[4];   /* zero */
+    const weft_rlimit *limits; /* set in this order before the program begins; those of the caller otherwise */
+    int limits_n;
+    uint64_t reserved[2];   /* zero */
 } weft_process_options;
 
 /* Starts argv[0], which is looked for in PATH if it has no '/', and returns once the program runs.
  *
  * returns    0; what execve(2) says: -ENOENT, -EACCES, -ENOEXEC (a script without "#!", too), -E2BIG; -ENOENT, -ENOTDIR, ...
- *            of .cwd; -EBADF; -EMFILE, -ENFILE, -EAGAIN, -ENOMEM; -ECANCELED; -EINVAL
+ *            of .cwd; -EPERM of a hard limit above the caller's; -EBADF; -EMFILE, -ENFILE, -EAGAIN, -ENOMEM; -ECANCELED;
+ *            -EINVAL, also a limit of no resource, or whose soft part is above its hard one
  * on error   *out is untouched, and there is no child
  * context    task: suspends, cancellation point (nothing was started); plain thread: blocks it */
 WEFT_CHECK WEFT_API int weft_process_open(

@@ -168,6 +168,7 @@ size_t weft_sizeof(const char *type)
         { "weft_local", sizeof(weft_local) },
         { "weft_addr", sizeof(weft_addr) },
         { "weft_serve_options", sizeof(weft_serve_options) },
+        { "weft_rlimit", sizeof(weft_rlimit) },
         { "weft_process_options", sizeof(weft_process_options) },
         { "weft_output", sizeof(weft_output) },
         { "weft_lane_options", sizeof(weft_lane_options) },

@@ -28,6 +28,7 @@
 #include <limits.h>
 #include <sched.h>
 #include <signal.h>
+#include <stddef.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -64,6 +65,8 @@ struct start {
     const char *cwd;
     int given[WEFT__STDIO]; /* -1: as it is */
     bool new_group;
+    const weft_rlimit *limits;
+    int limits_n;
     uint64_t mask;
     bool has_handlers; /* those of the parent */
     int *error; /* in memory of both */
@@ -92,6 +95,16 @@ PLAIN static int place_descriptors(struct start *s)
         else if (s->given[i] >= 0 && syscall(SYS_dup3, s->given[i], i, 0) < 0)
             return weft__errno();
     }
+    return 0;
+}
+
+/* prlimit64 takes two numbers of 64 bits, as they lie in a weft_rlimit. */
+PLAIN static int set_limits(const struct start *s)
+{
+    _Static_assert(offsetof(weft_rlimit, hard) == offsetof(weft_rlimit, soft) + sizeof(uint64_t), "struct rlimit64");
+    for (int i = 0; i < s->limits_n; i++)
+        if (syscall(SYS_prlimit64, 0, s->limits[i].resource, &s->limits[i].soft, NULL) < 0)
+            return weft__errno();
     return 0;
 }
 
@@ -151,7 +164,10 @@ PLAIN static int in_child(void *arg)
     if (rc == 0 && s->cwd && syscall(SYS_chdir, s->cwd) < 0)
         rc = weft__errno();
     if (rc == 0) {
-        close_others();
+        close_others(); /* before the limits: it may look at one of them */
+        rc = set_limits(s);
+    }
+    if (rc == 0) {
         reset_signals(s);
         rc = execute(s);
     }
@@ -371,7 +387,8 @@ static int start(void *arg)
 static bool makes_sense(const char *const *argv, const weft_process_options *o)
 {
     return weft__reserved_zero(o) && argv && argv[0] && argv[0][0] && o->term_grace >= 0 && o->in >= WEFT_STDIO_NULL &&
-           o->out >= WEFT_STDIO_NULL && o->err >= WEFT_STDIO_OUT;
+           o->out >= WEFT_STDIO_NULL && o->err >= WEFT_STDIO_OUT && o->limits_n >= 0 &&
+           (o->limits || o->limits_n == 0);
 }
 
 /* All that are open. */
@@ -436,7 +453,7 @@ int weft_process_open(weft_process **out, const char *const *argv, const weft_pr
         struct opening w = { .p = p, .o = o, .stack = stack, .theirs = { -1, -1, -1 },
             .start = { .candidates = candidates, .argv = (char *const *)(uintptr_t)argv, .cwd = o->cwd,
                 .env = o->env ? (char *const *)(uintptr_t)o->env : environ, .given = { -1, -1, -1 },
-                .new_group = o->new_group } };
+                .new_group = o->new_group, .limits = o->limits, .limits_n = o->limits_n } };
         for (int i = 0; i < WEFT__STDIO; i++)
             ati_store(&p->fd[i], (uint32_t)-1);
         p->new_group = o->new_group;

@@ -173,6 +173,7 @@ row("execve", "EACCES ENOENT ENOTDIR", ABSORBED, "execve(2); the next folder of 
 row("execve", "EACCES ENOENT ENOTDIR", TOLD, "execve(2)")
 row("chdir", "EACCES EIO ENOENT ENOMEM", TOLD, "chdir(2)")
 row("setpgid", "EACCES EPERM", TOLD, "setpgid(2)")
+row("prlimit64", "EPERM", TOLD, "getrlimit(2)", "^process", "RLIMIT_CORE, \\{")
 row("dup3", "EMFILE EBUSY", TOLD, "dup(2)")
 row("fcntl", "EMFILE", TOLD, "fcntl(2)", "process", "F_DUPFD")
 row("fcntl", "EPERM", TOLD, "fcntl(2): the append-only attribute", "process", r"F_SETFL")

@@ -30,6 +30,7 @@
 #include <sys/mman.h>
 #include <sys/mount.h>
 #include <sys/prctl.h>
+#include <sys/resource.h>
 #include <sys/socket.h>
 #include <sys/stat.h>
 #include <sys/syscall.h>
@@ -1266,8 +1267,9 @@ static int talk_to(weft_process *p)
 static int process_task(void *arg)
 {
     static const char *const argv[] = { "/bin/sh", "-c", "pwd; read x; echo $x >&2; exit 7", NULL };
+    static const weft_rlimit limits[] = { { RLIMIT_CORE, 0, 0 } };
     weft_process_options o = { .cwd = folder, .in = WEFT_STDIO_PIPE, .out = WEFT_STDIO_PIPE, .err = WEFT_STDIO_OUT,
-        .new_group = true, .term_grace = weft_ms(200) };
+        .new_group = true, .term_grace = weft_ms(200), .limits = limits, .limits_n = 1 };
     weft_process *p;
     (void)arg;
     int rc = weft_process_open(&p, argv, &o);
