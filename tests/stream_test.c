@@ -1057,6 +1057,123 @@ START_TEST(an_abort_is_a_reset)
 }
 END_TEST
 
+/* ---- what lies in the buffers, and how much may */
+
+static bool has(const weft_stream *s, size_t read_ahead, size_t kept)
+{
+    weft_stream_buffers b;
+    return weft_stream_buffered(s, &b) == 0 && b.read_ahead == read_ahead && b.kept == kept;
+}
+
+static bool may_have(const weft_stream *s, size_t read_limit, size_t write_buffer)
+{
+    weft_stream_buffers b;
+    return weft_stream_buffered(s, &b) == 0 && b.read_limit == read_limit && b.write_buffer == write_buffer;
+}
+
+static int limits(void *arg)
+{
+    struct t *t = arg;
+    char back[64], *p;
+    size_t n, huge = SIZE_MAX;
+    weft_stream_buffers b = { .kept = 77 };
+    EXPECT(open_both(t, NULL) == 0 && may_have(t->a, 65536, 16384) && has(t->a, 0, 0) && has(t->b, 0, 0));
+    EXPECT(weft_stream_puts(t->a, "0123456789") == 0 && has(t->a, 0, 10) && t->a->out_size > 8);
+    EXPECT(weft_stream_flush(t->a) == 0 && has(t->a, 0, 0));
+    EXPECT(weft_stream_read(t->b, back, 4) == 4 && has(t->b, 6, 0));
+    EXPECT(weft_stream_set_limits(t->a, 0, 8) == 0 && may_have(t->a, 65536, 8) && t->a->out_size == 0);
+    EXPECT(weft_stream_puts(t->a, "abcde") == 0 && has(t->a, 0, 5));
+    EXPECT(weft_stream_puts(t->a, "fghij") == 0 && has(t->a, 0, 5)); /* the others are sent */
+    EXPECT(weft_stream_puts(t->a, "klmnopqr") == 0 && has(t->a, 0, 0));
+    /* Lowered below what is kept, or was read ahead: it stays. */
+    EXPECT(weft_stream_set_limits(t->a, 0, 16) == 0 && weft_stream_puts(t->a, "ABCDEFGHIJKL") == 0 && has(t->a, 0, 12));
+    EXPECT(weft_stream_set_limits(t->a, 0, 4) == 0 && has(t->a, 0, 12));
+    EXPECT(weft_stream_write(t->a, "", 0) == 0 && weft_stream_puts(t->a, "M") == 0 && has(t->a, 0, 1));
+    EXPECT(weft_stream_puts(t->a, "NOP\n") == 0 && has(t->a, 0, 0));
+    EXPECT(weft_stream_set_limits(t->b, 39, 0) == 0 && may_have(t->b, 39, 16384) && has(t->b, 6, 0));
+    EXPECT(weft_stream_read_line(t->b, &p, &n) == -EMSGSIZE && has(t->b, 41, 0));
+    EXPECT(weft_stream_set_limits(t->b, 40, 0) == 0 && weft_stream_read_line(t->b, &p, &n) == 1);
+    EXPECT(n == 40 && strcmp(p, "456789abcdefghijklmnopqrABCDEFGHIJKLMNOP") == 0 && has(t->b, 0, 0));
+    /* The least, and 0: as it is. */
+    EXPECT(weft_stream_set_limits(t->a, 7, 1) == 0 && may_have(t->a, 7, 1));
+    EXPECT(weft_stream_set_limits(t->a, 0, 0) == 0 && may_have(t->a, 7, 1));
+    EXPECT(weft_stream_puts(t->a, "x") == 0 && has(t->a, 0, 1) && weft_stream_puts(t->a, "yz") == 0 && has(t->a, 0, 0));
+    EXPECT(weft_stream_read_all(t->b, back, 3, NULL) == 1 && memcmp(back, "xyz", 3) == 0);
+    EXPECT(weft_stream_set_limits(t->a, huge, 5) == -EINVAL && weft_stream_set_limits(t->a, 5, huge) == -EINVAL);
+    EXPECT(may_have(t->a, 7, 1));
+    EXPECT(weft_stream_set_limits(NULL, 5, 5) == -EINVAL && weft_stream_buffered(t->a, NULL) == -EINVAL);
+    EXPECT(weft_stream_buffered(NULL, &b) == -EINVAL && b.kept == 77);
+    EXPECT(weft_stream_buffered(t->a, &b) == 0 && b.kept == 0);
+    for (int i = 0; i < COUNT(b.reserved); i++)
+        EXPECT(b.reserved[i] == 0);
+    return close_both(t);
+}
+
+START_TEST(limits_can_be_read_and_set)
+{
+    run_everywhere(limits, _i);
+}
+END_TEST
+
+static bool comes_to_have(const weft_stream *s, size_t read_ahead, size_t kept)
+{
+    int64_t end = weft_after(LIMIT);
+    while (!has(s, read_ahead, kept) && weft_now() < end)
+        weft_ignore(weft_yield());
+    return has(s, read_ahead, kept);
+}
+
+static int read_to_the_end(void *arg)
+{
+    struct t *t = arg;
+    char *line;
+    EXPECT(weft_stream_read_line(t->a, &line, NULL) == 1 && strcmp(line, "begun and ended") == 0);
+    return 0;
+}
+
+/* Of the 64 KiB of a pair sixteen blocks of 4000 bytes leave 1536. */
+static int look_from_beside(struct t *t)
+{
+    static char some[4000];
+    weft_carrier from = weft_stream_carrier(t->b);
+    EXPECT(weft_stream_puts(t->b, "begun") == 0 && weft_stream_flush(t->b) == 0);
+    EXPECT(comes_to_have(t->a, 5, 4000 - 1536) && t->there == 17 * 4);
+    EXPECT(weft_stream_set_limits(t->a, 9, 9) == -EBUSY && weft_stream_set_limits(t->a, 0, 9) == -EBUSY);
+    EXPECT(weft_stream_set_limits(t->a, 9, 0) == -EBUSY && may_have(t->a, 65536, 4000));
+    /* It goes on when all that was kept is out, and no sooner. */
+    EXPECT(from.ops->read(from.self, some, 1000) == 1000 && comes_to_have(t->a, 5, 3000 - 1536) && t->there == 17 * 4);
+    EXPECT(from.ops->read(from.self, some, 3000 - 1536) == 3000 - 1536);
+    EXPECT(comes_to_have(t->a, 5, 4000) && wait_for(&t->there, 18 * 4) && t->there == 18 * 4);
+    EXPECT(weft_stream_puts(t->b, " and ended\n") == 0 && weft_stream_flush(t->b) == 0);
+    EXPECT(comes_to_have(t->a, 0, 4000));
+    return 0;
+}
+
+/* While one waits to write, and another to read. */
+static int beside(void *arg)
+{
+    struct t *t = arg;
+    weft_scope s;
+    EXPECT(weft_stream_pair(&t->a, &t->b) == 0 && weft_stream_set_limits(t->a, 0, 4000) == 0);
+    weft_scope_begin(&s, LIMIT);
+    weft_spawn(&s, write_on, t);
+    weft_spawn(&s, read_to_the_end, t);
+    int rc = look_from_beside(t);
+    weft_scope_cancel(&s, "enough");
+    EXPECT(weft_scope_end(&s, rc) == 0 && has(t->a, 0, 4000));
+    EXPECT(weft_stream_set_limits(t->a, 9, 9) == 0 && may_have(t->a, 9, 9));
+    weft_stream_drop(&t->a);
+    weft_stream_drop(&t->b);
+    return 0;
+}
+
+START_TEST(what_is_kept_is_seen_from_beside)
+{
+    struct t t = { 0 };
+    run_one(beside, &t, workers[_i]);
+}
+END_TEST
+
 /* ---- very many that nobody reads */
 
 static int write_into_nothing(void *arg)
@@ -1418,6 +1535,8 @@ int main(void)
     tcase_add_loop_test(tc, a_frame_that_was_cut_ends_the_writing, 0, COUNT(workers));
     tcase_add_loop_test(tc, what_one_call_writes_is_together, 0, IN_TASKS);
     tcase_add_loop_test(tc, one_reads_while_another_writes, 0, IN_TASKS);
+    tcase_add_loop_test(tc, limits_can_be_read_and_set, 0, EVERYWHERE);
+    tcase_add_loop_test(tc, what_is_kept_is_seen_from_beside, 0, COUNT(workers) - 1);
     tcase_add_loop_test(tc, writers_to_peers_that_never_read_take_little, 0, COUNT(workers) - 1);
     tc = add_case(s, "ends");
     tcase_add_loop_test(tc, an_error_of_writing_is_for_good, 0, EVERYWHERE);

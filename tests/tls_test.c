@@ -336,6 +336,35 @@ START_TEST(two_ends_talk_and_part)
 }
 END_TEST
 
+/* they are the stream's, whatever carries it. */
+static int limited(void *arg)
+{
+    struct t *t = arg;
+    weft_stream_buffers buffers;
+    char *line;
+    EXPECT(open_pair(t) == 0 && make_client(t, NULL) == 0 && make_server(t, NULL) == 0);
+    EXPECT(weft_stream_set_limits(t->a, 0, 10) == 0 && shake(t) == 0 && t->rc[0] == 0 && t->rc[1] == 0);
+    EXPECT(weft_stream_set_limits(t->b, 3, 0) == 0);
+    EXPECT(weft_stream_puts(t->a, "five5\n") == 0 && weft_stream_buffered(t->a, &buffers) == 0);
+    EXPECT(buffers.kept == 6 && buffers.write_buffer == 10 && buffers.read_ahead == 0 && buffers.read_limit == 65536);
+    EXPECT(weft_stream_puts(t->a, "four\n") == 0 && weft_stream_buffered(t->a, &buffers) == 0 && buffers.kept == 5);
+    EXPECT(weft_stream_flush(t->a) == 0 && weft_stream_buffered(t->a, &buffers) == 0 && buffers.kept == 0);
+    EXPECT(weft_stream_read_line(t->b, &line, NULL) == -EMSGSIZE);
+    EXPECT(weft_stream_buffered(t->b, &buffers) == 0 && buffers.read_ahead == 6 && buffers.read_limit == 3);
+    EXPECT(weft_stream_set_limits(t->b, 5, 0) == 0);
+    EXPECT(weft_stream_read_line(t->b, &line, NULL) == 1 && strcmp(line, "five5") == 0);
+    EXPECT(weft_stream_read_line(t->b, &line, NULL) == 1 && strcmp(line, "four") == 0);
+    EXPECT(part(t) == 0);
+    let_go(t);
+    return 0;
+}
+
+START_TEST(limits_are_those_of_the_stream)
+{
+    check_run(limited, &(struct t){ .i = _i }, ON(2));
+}
+END_TEST
+
 /* ---- whom to trust */
 
 struct trust {
@@ -1859,6 +1888,7 @@ int main(void)
     Suite *s = suite_create("tls");
     TCase *tc = add_case(s, "tls");
     tcase_add_loop_test(tc, two_ends_talk_and_part, 0, 2 * COUNT(workers));
+    tcase_add_loop_test(tc, limits_are_those_of_the_stream, 0, 2);
     tcase_add_loop_test(tc, a_certificate_is_trusted_or_not, 0, COUNT(trusts));
     tcase_add_loop_test(tc, a_server_asks_who_it_is, 0, COUNT(guests));
     tcase_add_loop_test(tc, a_protocol_is_agreed_on, 0, COUNT(protocols));

@@ -138,6 +138,34 @@ WEFT_CHECK WEFT_API int weft_stream_shutdown(weft_stream *s);
  * context    task: suspends, cancellation point (as weft_stream_write); plain thread: blocks it */
 WEFT_CHECK WEFT_API int weft_stream_copy(weft_stream *to, weft_stream *from, uint64_t *moved);
 
+/* What lies in the buffers of a stream, and how much may. What the kernel keeps (SIOCINQ, SIOCOUTQ), a layer, or a pair in
+ * memory is not counted, nor what a call that writes is just sending from where it lies. */
+typedef struct weft_stream_buffers {
+    size_t read_ahead;    /* bytes that have come and that no call has taken */
+    size_t read_limit;    /* as in weft_stream_options */
+    size_t kept;          /* bytes that were written and are not sent */
+    size_t write_buffer;  /* as in weft_stream_options */
+    uint64_t reserved[4]; /* zero */
+} weft_stream_buffers;
+
+/* Says what lies in a stream's buffers, and how much may. Others may change it meanwhile: who looks beside them has of each
+ * number one that it was.
+ *
+ * returns    0; -EINVAL
+ * on error   *out is untouched
+ * context    any thread: never suspends. Also while others are in calls on it, but weft_stream_close and weft_stream_drop */
+WEFT_CHECK WEFT_API int weft_stream_buffered(const weft_stream *s, weft_stream_buffers *out);
+
+/* Sets the limits of weft_stream_options, from the next call on; 0: as it is. A write that would make it keep more than
+ * write_buffer waits until all that is kept is sent: there is no lower mark at which it would go on, since nobody but who
+ * writes (or flushes) sends. What is kept already, or was read ahead, may be more than a new limit and is not lost.
+ * Reading needs no pause: nothing is read for who does not, and the other side's writer soon waits.
+ *
+ * returns    0; -EBUSY somebody is in a call that reads (for read_limit), or writes (for write_buffer): nothing was changed;
+ *            -EINVAL more than there can be
+ * context    any thread: never suspends */
+WEFT_CHECK WEFT_API int weft_stream_set_limits(weft_stream *s, size_t read_limit, size_t write_buffer);
+
 /* Its descriptor, for options and addresses; -1: it has none.
  *
  * context    any thread: never suspends */

@@ -175,6 +175,7 @@ size_t weft_sizeof(const char *type)
         { "weft_entry", sizeof(weft_entry) },
         { "weft_change", sizeof(weft_change) },
         { "weft_stream_options", sizeof(weft_stream_options) },
+        { "weft_stream_buffers", sizeof(weft_stream_buffers) },
         { "weft_carrier", sizeof(weft_carrier) },
         { "weft_carrier_ops", sizeof(weft_carrier_ops) },
         { "weft_tls_options", sizeof(weft_tls_options) },

@@ -46,14 +46,14 @@ static char *find(const weft_stream *s, size_t looked, const void *sep, size_t b
 /* How much of what is ahead, without a separator in it, may yet be a piece and the beginning of its separator. */
 static size_t longest(const weft_stream *s, size_t bytes, bool line)
 {
-    bool half = line && weft__stream_ahead(s) > s->limit && s->in[s->at + s->limit] == '\r';
-    return s->limit + bytes - 1 + half;
+    bool half = line && weft__stream_ahead(s) > weft__stream_limit(s) && s->in[s->at + weft__stream_limit(s)] == '\r';
+    return weft__stream_limit(s) + bytes - 1 + half;
 }
 
 /* The end of the piece is further away than it may be. */
 static int too_long(const weft_stream *s)
 {
-    return weft_fail(-EMSGSIZE, "no end within %zu bytes, of which %zu are ahead", s->limit, weft__stream_ahead(s));
+    return weft_fail(-EMSGSIZE, "no end within %zu bytes, of which %zu are ahead", weft__stream_limit(s), weft__stream_ahead(s));
 }
 
 static int until(weft_stream *s, const void *sep, size_t bytes, bool line, struct piece p)
@@ -63,7 +63,7 @@ static int until(weft_stream *s, const void *sep, size_t bytes, bool line, struc
         size_t ahead = weft__stream_ahead(s);
         char *at = ahead - looked >= bytes ? find(s, looked, sep, bytes) : NULL;
         size_t n = at ? (size_t)(at - (s->in + s->at)) : ahead;
-        if (at && (n <= s->limit || (line && n == s->limit + 1 && at[-1] == '\r'))) {
+        if (at && (n <= weft__stream_limit(s) || (line && n == weft__stream_limit(s) + 1 && at[-1] == '\r'))) {
             if (line)
                 return hand_out_line(s, n, true, p);
             *at = 0;
@@ -81,7 +81,7 @@ static int until(weft_stream *s, const void *sep, size_t bytes, bool line, struc
             return 0;
         if (!line)
             return weft_fail(-ENODATA, "%zu bytes came before the end, and no separator", ahead);
-        return ahead <= s->limit ? hand_out_line(s, ahead, false, p) : too_long(s);
+        return ahead <= weft__stream_limit(s) ? hand_out_line(s, ahead, false, p) : too_long(s);
     }
 }
 
@@ -138,8 +138,9 @@ static int frame(weft_stream *s, size_t head, struct piece p)
         return rc;
     for (size_t i = 0; i < head; i++)
         n = n << 8 | (unsigned char)s->in[s->at + i];
-    if (n > s->limit)
-        return weft_fail(-EMSGSIZE, "a frame of %llu bytes, and the limit is %zu", (unsigned long long)n, s->limit);
+    size_t limit = weft__stream_limit(s);
+    if (n > limit)
+        return weft_fail(-EMSGSIZE, "a frame of %llu bytes, and the limit is %zu", (unsigned long long)n, limit);
     rc = need(s, head + n);
     return rc < 0 ? rc : hand_out(s, head, n, head + n, p);
 }

@@ -7,12 +7,15 @@
  *               it. Who is about to read for more looks at it without the mutex, and sends it if it was the last to write.
  *               Another's it leaves alone: that one has to flush by itself. Two readers that sent for their writers would
  *               both wait for the other to read.
- *           T3  out[sent .. kept) was taken from calls that have returned 0. A cancelled write leaves it there, and what
- *               the carrier has taken is gone from it.
+ *           T3  out[sent .. sent + kept) was taken from calls that have returned 0. A cancelled write leaves it there, and
+ *               what the carrier has taken is gone from it.
+ *           T4  `limit` and `ahead` are written by who reads (T1), `out_max` and `kept` under the mutex, and anybody may look
+ *               at them: each is a word, and says nothing of the others.
  * Memory    4 KiB for reading, which grow to read_limit and a separator if a line or a frame is long; 512 bytes for
  *           writing, which grow to write_buffer. What is longer than that is sent from where it lies, together with what is
  *           kept. (All of write_buffer at once took 3.6 KiB more of each stream that had answered something short.)
- * Source    asyncio's StreamReader and StreamWriter, for what they offer; a write waits where theirs grows.
+ * Source    asyncio's StreamReader and StreamWriter, for what they offer; a write waits where theirs grows. It then waits for
+ *           all that is kept: the lower mark is 0, since nobody is there to send the rest.
  * Tested    tests/stream_test.c */
 #include "os/stream.h"
 
@@ -33,7 +36,7 @@
 #include "base/mem.h"
 #include "coord/await.h"
 
-enum { MOST = 0x7ffff000, PIECES = 16, LAST_MS = 100 };
+enum { MOST = 0x7ffff000, MOST_LIMIT = INT_MAX / 2, PIECES = 16, LAST_MS = 100 };
 
 /* ---- a descriptor as carrier */
 
@@ -85,15 +88,15 @@ int weft__stream_make(weft_stream **out, const weft_carrier *c, const weft_strea
     o = o ? o : &defaults;
     if (!weft__reserved_zero(o))
         return -EINVAL;
-    if (o->read_limit > INT_MAX / 2 || o->write_buffer > INT_MAX / 2)
+    if (o->read_limit > MOST_LIMIT || o->write_buffer > MOST_LIMIT)
         return -EINVAL;
     weft_stream *s = weft__mem_zeroed(sizeof *s);
     if (!s)
         return -ENOMEM;
     s->carrier = *c;
     s->keeps_fd = o->keep_fd;
-    s->limit = o->read_limit > 0 ? o->read_limit : WEFT__STREAM_LIMIT;
-    s->out_max = o->write_buffer > 0 ? o->write_buffer : WEFT__STREAM_KEEP;
+    at_store(&s->limit, o->read_limit > 0 ? o->read_limit : WEFT__STREAM_LIMIT);
+    at_store(&s->out_max, o->write_buffer > 0 ? o->write_buffer : WEFT__STREAM_KEEP);
     *out = s;
     return 0;
 }
@@ -242,6 +245,7 @@ int weft__stream_fill(weft_stream *s, size_t most)
     if (rc <= 0)
         return rc;
     s->end += (size_t)rc;
+    at_store(&s->ahead, weft__stream_ahead(s)); /* it may be long until the piece is whole */
     return 1;
 }
 
@@ -308,12 +312,9 @@ static int fail(weft_stream *s, int rc)
 /* Of n bytes that the carrier has taken those that were kept; returns how many are left. */
 static size_t took_kept(weft_stream *s, size_t n)
 {
-    size_t kept = at_load(&s->kept) - s->sent, took = n < kept ? n : kept;
-    s->sent += took;
-    if (took == kept) {
-        s->sent = 0;
-        at_store(&s->kept, 0);
-    }
+    size_t kept = at_load(&s->kept), took = n < kept ? n : kept;
+    s->sent = took < kept ? s->sent + took : 0;
+    at_store(&s->kept, kept - took);
     return n - took;
 }
 
@@ -321,8 +322,8 @@ static size_t took_kept(weft_stream *s, size_t n)
 static int pieces(weft_stream *s, struct iovec *to, const struct iovec *v, int n, size_t done)
 {
     int k = 0;
-    if (at_load(&s->kept) > s->sent)
-        to[k++] = (struct iovec){ s->out + s->sent, at_load(&s->kept) - s->sent };
+    if (at_load(&s->kept) > 0)
+        to[k++] = (struct iovec){ s->out + s->sent, at_load(&s->kept) };
     for (; n > 0 && k < PIECES; v++, n--) {
         if (done >= v->iov_len) {
             done -= v->iov_len;
@@ -355,17 +356,25 @@ static int send_kept(weft_stream *s)
     return s->broken < 0 ? s->broken : send_all(s, NULL, 0, &done);
 }
 
+/* Where what is kept ends in `out`. */
+static size_t end_of_kept(const weft_stream *s)
+{
+    return s->sent + at_load(&s->kept);
+}
+
+/* None, if the limit was lowered meanwhile. */
 static size_t room(const weft_stream *s)
 {
-    return s->out_max - at_load(&s->kept);
+    size_t most = at_load(&s->out_max), end = end_of_kept(s);
+    return most > end ? most - end : 0;
 }
 
 /* So that `out` has place for so many bytes, which are no more than out_max. */
 static int make_place(weft_stream *s, size_t bytes)
 {
-    size_t size = s->out_size == 0 ? WEFT__STREAM_FIRST_KEPT : 2 * s->out_size;
-    size = size < bytes ? bytes : size > s->out_max ? s->out_max : size;
-    if (resize(&s->out, at_load(&s->kept), size) < 0)
+    size_t size = s->out_size == 0 ? WEFT__STREAM_FIRST_KEPT : 2 * s->out_size, most = at_load(&s->out_max);
+    size = size < bytes ? bytes : size > most ? most : size;
+    if (resize(&s->out, end_of_kept(s), size) < 0)
         return -ENOMEM;
     s->out_size = size;
     return 0;
@@ -374,16 +383,16 @@ static int make_place(weft_stream *s, size_t bytes)
 /* There is room. */
 static int keep(weft_stream *s, const struct iovec *v, int n, size_t bytes)
 {
-    size_t kept = at_load(&s->kept);
-    if (kept + bytes > s->out_size && make_place(s, kept + bytes) < 0)
+    size_t end = end_of_kept(s);
+    if (end + bytes > s->out_size && make_place(s, end + bytes) < 0)
         return -ENOMEM;
     for (int i = 0; i < n; i++) {
         if (v[i].iov_len > 0)
-            memcpy(s->out + kept, v[i].iov_base, v[i].iov_len);
-        kept += v[i].iov_len;
+            memcpy(s->out + end, v[i].iov_base, v[i].iov_len);
+        end += v[i].iov_len;
     }
     at_store(&s->by, caller());
-    at_store(&s->kept, kept);
+    at_store(&s->kept, end - s->sent);
     return 0;
 }
 
@@ -391,7 +400,7 @@ static int put(weft_stream *s, const struct iovec *v, int n, size_t bytes, bool 
 {
     int rc = s->broken;
     size_t done = 0;
-    if (rc == 0 && bytes > room(s) && bytes < s->out_max)
+    if (rc == 0 && bytes > room(s) && bytes < at_load(&s->out_max))
         rc = send_kept(s);
     if (rc < 0)
         return rc;
@@ -502,6 +511,49 @@ int weft_stream_copy(weft_stream *to, weft_stream *from, uint64_t *moved)
     }
     if (moved)
         *moved = n;
+    return rc;
+}
+
+int weft_stream_buffered(const weft_stream *s, weft_stream_buffers *out)
+{
+    if (!s || !out)
+        return -EINVAL;
+    *out = (weft_stream_buffers){ .read_ahead = at_load(&s->ahead),
+        .read_limit = at_load(&s->limit),
+        .kept = at_load(&s->kept),
+        .write_buffer = at_load(&s->out_max) };
+    return 0;
+}
+
+/* Under the mutex. What was for more than that is given back. */
+static void keep_at_most(weft_stream *s, size_t bytes)
+{
+    at_store(&s->out_max, bytes);
+    if (at_load(&s->kept) > 0 || s->out_size <= bytes)
+        return;
+    weft__mem_free(s->out);
+    s->out = NULL;
+    s->out_size = 0;
+}
+
+int weft_stream_set_limits(weft_stream *s, size_t read_limit, size_t write_buffer)
+{
+    if (weft__forked)
+        return -ECHILD;
+    if (!s || read_limit > MOST_LIMIT || write_buffer > MOST_LIMIT)
+        return -EINVAL;
+    if (read_limit > 0 && weft__stream_enter(s) < 0)
+        return -EBUSY;
+    int rc = write_buffer > 0 && weft_mutex_try_lock(&s->writing) < 0 ? -EBUSY : 0;
+    if (rc == 0 && write_buffer > 0) {
+        keep_at_most(s, write_buffer);
+        weft_mutex_unlock(&s->writing);
+    }
+    if (read_limit > 0) {
+        if (rc == 0)
+            at_store(&s->limit, read_limit);
+        weft__stream_leave(s);
+    }
     return rc;
 }
 

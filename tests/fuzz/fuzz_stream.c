@@ -21,7 +21,7 @@ static struct {
     size_t given; /* by the carrier */
     struct input cuts;
     int failure; /* the carrier's, in this call; 0: none */
-    size_t limit, longest;
+    size_t limit, most_limit, longest;
     weft_stream *stream;
 } world;
 
@@ -110,9 +110,10 @@ static struct answer framed(size_t head)
 static void look(void)
 {
     const weft_stream *s = world.stream;
-    size_t most = 2 * (world.limit + world.longest);
+    size_t most = 2 * (world.most_limit + world.longest);
     HOLDS(s->in_size <= (most > WEFT__STREAM_FIRST ? most : WEFT__STREAM_FIRST));
     HOLDS(world.given - world.at == s->end - s->at);
+    HOLDS(at_load(&s->ahead) == s->end - s->at && at_load(&s->limit) == world.limit);
     HOLDS(!s->in || memcmp(s->in + s->at, world.all + world.at, s->end - s->at) == 0);
 }
 
@@ -192,6 +193,13 @@ static void check_read_all(size_t n)
     free(buf);
 }
 
+static void set_limit(size_t limit)
+{
+    HOLDS(weft_stream_set_limits(world.stream, limit, 0) == 0);
+    world.limit = limit > 0 ? limit : world.limit;
+    world.most_limit = world.limit > world.most_limit ? world.limit : world.most_limit;
+}
+
 static void read_as(struct call *c, struct input *calls)
 {
     switch (c->kind) {
@@ -214,6 +222,9 @@ static void read_as(struct call *c, struct input *calls)
     case 'f':
         c->head = next_size(calls) - ('1' - ' ') + 1;
         check_piece(c);
+        break;
+    case 'm': /* another limit; 0: as it is */
+        set_limit(next_number(calls, MOST_LIMIT));
         break;
     case 'r':
     case 'R':
@@ -258,7 +269,7 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t bytes)
     world.n = expand(in, world.all, MOST_BYTES);
     world.at = world.given = world.longest = 0;
     world.failure = 0;
-    world.limit = limit > 0 ? limit : WEFT__STREAM_LIMIT;
+    world.limit = world.most_limit = limit > 0 ? limit : WEFT__STREAM_LIMIT;
     weft_stream_options o = { .read_limit = limit };
     HOLDS(weft__stream_make(&world.stream, &(weft_carrier){ &ops, NULL }, &o) == 0);
     while ((c.kind = next_byte(&calls)) >= 0)

@@ -28,7 +28,8 @@ static struct {
 /* What was written, call by call, to be read again. */
 static struct {
     struct {
-        size_t head, n; /* 0: no frame, but n bytes */
+        int how;        /* a frame's head; 0: no frame, but n bytes */
+        size_t head, n; /* bytes */
     } made[MOST_CALLS];
     size_t calls;
 } script;
@@ -103,17 +104,17 @@ static void check_kept(void)
 {
     const weft_stream *s = world.stream;
     size_t kept = at_load(&s->kept);
-    HOLDS(kept <= s->out_size && s->sent <= kept);
+    HOLDS(s->sent + kept <= s->out_size && (kept > 0 || s->sent == 0));
     HOLDS(memcmp(world.wire + world.compared, world.right + world.compared, world.out - world.compared) == 0);
     world.compared = world.out;
     if (world.broken == 0) {
-        HOLDS(world.out + kept - s->sent == world.n);
-        HOLDS(kept == s->sent || memcmp(s->out + s->sent, world.right + world.out, kept - s->sent) == 0);
+        HOLDS(world.out + kept == world.n);
+        HOLDS(kept == 0 || memcmp(s->out + s->sent, world.right + world.out, kept) == 0);
     }
 }
 
-/* A call that had `bytes` to send, which are already behind `right`, has returned `rc`; `head`: a frame's. */
-static void check(int rc, size_t head, size_t bytes)
+/* A call that had `bytes` to send, which are already behind `right`, has returned `rc`; `how`, `head`: a frame's. */
+static void check_made(int rc, int how, size_t head, size_t bytes)
 {
     const weft_stream *s = world.stream;
     size_t before = world.n;
@@ -139,10 +140,16 @@ static void check(int rc, size_t head, size_t bytes)
     }
     world.failure = 0;
     if (world.broken == 0 && (bytes > 0 || head > 0)) {
+        script.made[script.calls].how = how;
         script.made[script.calls].head = head;
         script.made[script.calls++].n = bytes - head;
     }
     check_kept();
+}
+
+static void check(int rc, size_t bytes)
+{
+    check_made(rc, 0, 0, bytes);
 }
 
 /* ---- the calls */
@@ -159,7 +166,7 @@ static void write_one(size_t n)
 {
     unsigned char *copy = malloc(n);
     memcpy(copy, fresh(0, n), n);
-    check(weft_stream_write(world.stream, copy, n), 0, n);
+    check(weft_stream_write(world.stream, copy, n), n);
     free(copy);
 }
 
@@ -172,7 +179,7 @@ static void write_vector(struct input *calls)
         v[i] = (struct iovec){ n > 0 ? fresh(bytes, n) : NULL, n };
         bytes += n;
     }
-    check(weft_stream_writev(world.stream, v, (int)pieces), 0, bytes);
+    check(weft_stream_writev(world.stream, v, (int)pieces), bytes);
 }
 
 static void write_frame(size_t head, size_t n)
@@ -186,7 +193,17 @@ static void write_frame(size_t head, size_t n)
     unsigned char *data = fresh(head, n);
     for (size_t i = 0; i < head; i++)
         data[-1 - (int)i] = (unsigned char)((unsigned long long)n >> 8 * i);
-    check(weft_stream_write_frame(world.stream, (int)head, data, n), head, head + n);
+    check_made(weft_stream_write_frame(world.stream, (int)head, data, n), (int)head, head, head + n);
+}
+
+/* Another write_buffer; 0: as it is. What is kept stays. */
+static void set_limit(size_t bytes)
+{
+    size_t kept = at_load(&world.stream->kept);
+    HOLDS(weft_stream_set_limits(world.stream, 0, bytes) == 0);
+    HOLDS(at_load(&world.stream->kept) == kept);
+    HOLDS(bytes == 0 || kept > 0 || world.stream->out_size <= bytes);
+    check_kept();
 }
 
 static void print(size_t n)
@@ -194,7 +211,7 @@ static void print(size_t n)
     memset(fresh(0, n), ' ', n);
     if (n > 0)
         world.right[world.n + n - 1] = 'x';
-    check(weft_stream_printf(world.stream, "%*s", (int)n, n > 0 ? "x" : ""), 0, n);
+    check(weft_stream_printf(world.stream, "%*s", (int)n, n > 0 ? "x" : ""), n);
 }
 
 /* What was kept is sent before, and what goes wrong is told; but a reset is told at the end, and from then on. */
@@ -230,11 +247,14 @@ static void write_as(int kind, struct input *calls)
         write_frame(head, next_size(calls) * (kind == 'F' ? 64 : 1));
         break;
     }
+    case 'l':
+        set_limit(next_size(calls) * 8);
+        break;
     case 'p':
         print(next_size(calls) * 8);
         break;
     case '/':
-        check(weft_stream_flush(world.stream), 0, 0);
+        check(weft_stream_flush(world.stream), 0);
         break;
     case 'r':
         read_between();
@@ -248,7 +268,7 @@ static void write_as(int kind, struct input *calls)
 static void finish(void)
 {
     while (world.broken == 0 && at_load(&world.stream->kept) > 0)
-        check(weft_stream_flush(world.stream), 0, 0);
+        check(weft_stream_flush(world.stream), 0);
     int rc = weft_stream_close(&world.stream);
     HOLDS(rc == world.broken || (world.broken == -EPIPE && rc == 0));
     HOLDS(world.broken < 0 || world.out == world.n);
@@ -271,7 +291,7 @@ static void read_again(void)
         do {
             size_t done = 0;
             if (head > 0) {
-                rc = weft_stream_read_frame(s, (int)head, &data, &len);
+                rc = weft_stream_read_frame(s, script.made[i].how, &data, &len);
             } else {
                 rc = weft_stream_read_all(s, buf + moved, n - moved, &done);
                 len = moved += done;
