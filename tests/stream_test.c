@@ -108,11 +108,15 @@ START_TEST(a_piece_ends_at_its_separator)
 }
 END_TEST
 
+#define A_13_TIMES_TEN                                                                                                         \
+    "aaaaaaaaaaaaa" "aaaaaaaaaaaaa" "aaaaaaaaaaaaa" "aaaaaaaaaaaaa" "aaaaaaaaaaaaa"                                            \
+    "aaaaaaaaaaaaa" "aaaaaaaaaaaaa" "aaaaaaaaaaaaa" "aaaaaaaaaaaaa" "aaaaaaaaaaaaa"
+
 /* Bytes one at a time, so that every piece is cut everywhere. */
 static int drip(void *arg)
 {
     struct t *t = arg;
-    static const char text[] = "first\r\nsecond\nx<>y<><><z>\n\0\3abc\0\0";
+    static const char text[] = "first\r\nsecond\nx<>y<><><z>\n\0\3abc\0\0\202\1" A_13_TIMES_TEN;
     for (size_t i = 0; i < sizeof text - 1; i++) {
         EXPECT(weft_stream_write(t->a, text + i, 1) == 0);
         EXPECT(weft_stream_flush(t->a) == 0);
@@ -137,6 +141,7 @@ static int drops(void *arg)
     EXPECT(weft_stream_read_line(t->b, &p, NULL) == 1 && strcmp(p, "z>") == 0);
     EXPECT(weft_stream_read_frame(t->b, 2, &p, &n) == 1 && n == 3 && memcmp(p, "abc", 3) == 0);
     EXPECT(weft_stream_read_frame(t->b, 2, &p, &n) == 1 && n == 0);
+    EXPECT(weft_stream_read_frame(t->b, WEFT_HEAD_VARINT, &p, &n) == 1 && n == 130 && memcmp(p, A_13_TIMES_TEN, n) == 0);
     EXPECT(weft_stream_read_frame(t->b, 2, &p, &n) == 0);
     int rc = weft_scope_end(&s, 0);
     return rc < 0 ? rc : close_both(t);
@@ -249,6 +254,84 @@ static int frames(void *arg)
 START_TEST(frames_are_whole)
 {
     run_everywhere(frames, _i);
+}
+END_TEST
+
+/* ---- with a length of as many bytes as it takes (B-066) */
+
+static int varints(void *arg)
+{
+    struct t *t = arg;
+    static const struct {
+        size_t n, bytes;
+        const char *head;
+    } all[] = { { 0, 1, "\0" }, { 1, 1, "\1" }, { 127, 1, "\x7f" }, { 128, 2, "\x80\1" }, { 300, 2, "\xac\2" },
+        { 16383, 2, "\xff\x7f" }, { 16384, 3, "\x80\x80\1" }, { 60000, 3, "\xe0\xd4\3" } };
+    static char big[60000], back[60000];
+    char *p;
+    size_t n;
+    EXPECT(open_both(t, NULL) == 0);
+    EXPECT(weft_stream_read_frame(t->b, -2, &p, &n) == -EINVAL && weft_stream_write_frame(t->a, -2, "", 0) == -EINVAL);
+    EXPECT(weft_stream_write_frame(t->a, WEFT_HEAD_VARINT, NULL, 1) == -EINVAL);
+    EXPECT(weft_stream_write_frame(t->a, WEFT_HEAD_VARINT, "", SIZE_MAX) == -EINVAL);
+    for (int i = 0; i < COUNT(all); i++) {
+        memset(big, 'a' + i, sizeof big);
+        EXPECT(weft_stream_write_frame(t->a, WEFT_HEAD_VARINT, big, all[i].n) == 0 && weft_stream_flush(t->a) == 0);
+        EXPECT(weft_stream_read_frame(t->b, WEFT_HEAD_VARINT, &p, &n) == 1);
+        EXPECT(n == all[i].n && memcmp(p, big, n) == 0);
+        EXPECT(weft_stream_write_frame(t->a, WEFT_HEAD_VARINT, big, all[i].n) == 0 && weft_stream_flush(t->a) == 0);
+        EXPECT(weft_stream_read_all(t->b, back, all[i].bytes, NULL) == 1 && memcmp(back, all[i].head, all[i].bytes) == 0);
+        EXPECT(weft_stream_read_all(t->b, back, n, NULL) == 1 && memcmp(back, big, n) == 0);
+    }
+    return close_both(t);
+}
+
+START_TEST(frames_have_lengths_of_as_many_bytes_as_they_take)
+{
+    run_everywhere(varints, _i);
+}
+END_TEST
+
+/* What is no length, or too large a one, is refused before there is memory for it, and stays; an end in the middle of a
+ * length is another than one before it. */
+static int no_varints(void *arg)
+{
+    struct t *t = arg;
+    static const struct {
+        const char *text;
+        size_t bytes;
+        int rc;
+    } all[] = { { "", 0, 0 }, { "\x80", 1, -ENODATA }, { "\xff\xff\xff\xff\xff\xff\xff\xff\xff", 9, -ENODATA },
+        { "\4abc", 4, -ENODATA }, { "\x80\1abc", 5, -ENODATA }, { "\x80\0", 2, -EPROTO }, { "\x83\x80\0abc", 6, -EPROTO },
+        { "\x80\x80\x80\x80\x80\x80\x80\x80\x80\0", 10, -EPROTO },         /* nothing, in ten bytes */
+        { "\xff\xff\xff\xff\xff\xff\xff\xff\xff\2", 10, -EPROTO },         /* 65 bits */
+        { "\x80\x80\x80\x80\x80\x80\x80\x80\x80\x80\1", 11, -EPROTO },     /* eleven bytes */
+        { "\xff\xff\xff\xff\xff\xff\xff\xff\xff\1", 10, -EMSGSIZE },       /* the most that there can be */
+        { "\xf7\xff\xff\xff\xff\xff\xff\xff\xff\1", 10, -EMSGSIZE },       /* the same, with its head left out */
+        { "\x89\x27zzz", 5, -EMSGSIZE }, { "\x88\x27zzz", 5, -ENODATA } }; /* 5001 and 5000 bytes */
+    static char back[16];
+    char *p;
+    size_t n;
+    for (int i = 0; i < COUNT(all); i++) {
+        EXPECT(open_both(t, &(weft_stream_options){ .read_limit = 5000 }) == 0);
+        EXPECT(weft_stream_write(t->a, all[i].text, all[i].bytes) == 0 && weft_stream_shutdown(t->a) == 0);
+        for (int again = 0; again < 2; again++) {
+            p = back, n = 77;
+            EXPECT(weft_stream_read_frame(t->b, WEFT_HEAD_VARINT, &p, &n) == all[i].rc && p == back && n == 77);
+        }
+        EXPECT(all[i].rc == -ENODATA || t->b->in_size == WEFT__STREAM_FIRST);
+        EXPECT(all[i].rc != -EPROTO || strstr(weft_error_text(-EPROTO), "length of a frame"));
+        EXPECT(weft_stream_read_all(t->b, back, sizeof back, &n) == (all[i].bytes > 0 ? -ENODATA : 0) && n == all[i].bytes);
+        EXPECT(memcmp(back, all[i].text, n) == 0);
+        EXPECT(close_both(t) == 0);
+    }
+    return 0;
+}
+
+START_TEST(what_is_no_length_is_refused_and_stays)
+{
+    struct t t = { .i = 1 };
+    run_one(no_varints, &t, workers[_i]);
 }
 END_TEST
 
@@ -1525,6 +1608,8 @@ int main(void)
     tcase_add_loop_test(tc, a_piece_over_the_limit_stays, 0, EVERYWHERE);
     tcase_add_loop_test(tc, the_limit_is_without_the_end_of_a_line, 0, EVERYWHERE);
     tcase_add_loop_test(tc, frames_are_whole, 0, EVERYWHERE);
+    tcase_add_loop_test(tc, frames_have_lengths_of_as_many_bytes_as_they_take, 0, EVERYWHERE);
+    tcase_add_loop_test(tc, what_is_no_length_is_refused_and_stays, 0, COUNT(workers));
     tcase_add_loop_test(tc, a_reader_called_off_loses_nothing, 0, EVERYWHERE);
     tcase_add_loop_test(tc, a_second_reader_is_refused, 0, IN_TASKS);
     tc = add_case(s, "writing");

@@ -17,8 +17,9 @@
  *            -EBUSY      another task reads
  *            -EMSGSIZE   more than read_limit; nothing of it was taken
  *            -ENODATA    it ended in the middle; nothing of the last piece was taken
+ *            -EPROTO     what is to be a length (WEFT_HEAD_VARINT) is none; nothing of it was taken
  *            -ENOMEM, -EINVAL
- *            Of -EMSGSIZE and -ENODATA weft_error_text (error.h) says how much there was, of how much
+ *            Of -EMSGSIZE, -ENODATA and -EPROTO weft_error_text (error.h) says more: how much there was, of how much
  */
 #ifndef WEFT_STREAM_H
 #define WEFT_STREAM_H
@@ -96,8 +97,13 @@ WEFT_CHECK WEFT_API int weft_stream_read_line(weft_stream *s, char **line, size_
 WEFT_CHECK WEFT_API int weft_stream_read_until(
         weft_stream *s, const void *sep, size_t sep_bytes, char **data, size_t *len);
 
-/* Reads a frame: its length in `head` bytes (1, 2, 4 or 8), the highest first, and so many bytes, which lie in the stream
- * until the next call that reads. No zero follows them.
+/* For `head` of frames: the length as Protocol Buffers have it before a delimited message, in 1 to 10 bytes of 7 bits each,
+ * the lowest first, with the highest bit set in all bytes but the last. One in more bytes than it needs is refused. */
+#define WEFT_HEAD_VARINT (-1)
+
+/* Reads a frame: its length in `head` bytes (1, 2, 4 or 8), the highest first, or as WEFT_HEAD_VARINT, and so many bytes,
+ * which lie in the stream until the next call that reads. No zero follows them. No memory is taken for what is longer than
+ * read_limit.
  *
  * returns    1; 0 the end came before the first byte; -ENODATA it came later */
 WEFT_CHECK WEFT_API int weft_stream_read_frame(weft_stream *s, int head, char **data, size_t *len);

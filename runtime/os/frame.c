@@ -3,6 +3,8 @@
  * Owns      nothing: a piece that is handed out lies in what was read ahead (os/stream.h) until the next call reads.
  * Callers   who reads the stream, and who writes to it.
  * Holds     a piece is taken whole or not at all: until it is there, and on every error, all of it stays read ahead.
+ * Source    of WEFT_HEAD_VARINT: Protocol Buffers, base 128 varints, which write each number in one way; that readers take only
+ *           that one: multiformats' unsigned varints.
  * Tested    tests/stream_test.c */
 #include <errno.h>
 #include <string.h>
@@ -107,9 +109,11 @@ int weft_stream_read_until(weft_stream *s, const void *sep, size_t sep_bytes, ch
 
 /* ---- with a length before them */
 
+enum { LONGEST_VARINT = 10 /* bytes, for 64 bits */, MORE = 0x80, OF_EACH = 7 /* bits */ };
+
 static bool is_head(int head)
 {
-    return head == 1 || head == 2 || head == 4 || head == 8;
+    return head == 1 || head == 2 || head == 4 || head == 8 || head == WEFT_HEAD_VARINT;
 }
 
 static int cut_off(const weft_stream *s, size_t bytes)
@@ -130,19 +134,51 @@ static int need(weft_stream *s, size_t bytes)
     return 1;
 }
 
-static int frame(weft_stream *s, size_t head, struct piece p)
+/* A length, and how many bytes it takes itself. */
+struct head {
+    uint64_t n;
+    size_t bytes;
+};
+
+/* 1; 0 the end, and nothing is ahead. */
+static int read_fixed(weft_stream *s, struct head *h)
 {
-    uint64_t n = 0;
-    int rc = need(s, head);
+    int rc = need(s, h->bytes);
+    for (size_t i = 0; rc > 0 && i < h->bytes; i++)
+        h->n = h->n << 8 | (unsigned char)s->in[s->at + i];
+    return rc;
+}
+
+/* The same; it ends where no more is said to follow. */
+static int read_varint(weft_stream *s, struct head *h)
+{
+    unsigned char byte;
+    int rc;
+    do {
+        if ((rc = need(s, h->bytes + 1)) <= 0)
+            return rc;
+        byte = (unsigned char)s->in[s->at + h->bytes++];
+        if (h->bytes == LONGEST_VARINT && byte > 1)
+            return weft_fail(-EPROTO, "the length of a frame is more than 64 bits");
+        h->n |= (uint64_t)(byte & (MORE - 1)) << OF_EACH * (h->bytes - 1);
+    } while (byte & MORE);
+    if (byte == 0 && h->bytes > 1)
+        return weft_fail(-EPROTO, "the length of a frame, %llu, is written in %zu bytes", (unsigned long long)h->n, h->bytes);
+    return 1;
+}
+
+static int frame(weft_stream *s, int head, struct piece p)
+{
+    bool varint = head == WEFT_HEAD_VARINT;
+    struct head h = { .bytes = varint ? 0 : (size_t)head };
+    int rc = varint ? read_varint(s, &h) : read_fixed(s, &h);
     if (rc <= 0)
         return rc;
-    for (size_t i = 0; i < head; i++)
-        n = n << 8 | (unsigned char)s->in[s->at + i];
     size_t limit = weft__stream_limit(s);
-    if (n > limit)
-        return weft_fail(-EMSGSIZE, "a frame of %llu bytes, and the limit is %zu", (unsigned long long)n, limit);
-    rc = need(s, head + n);
-    return rc < 0 ? rc : hand_out(s, head, n, head + n, p);
+    if (h.n > limit)
+        return weft_fail(-EMSGSIZE, "a frame of %llu bytes, and the limit is %zu", (unsigned long long)h.n, limit);
+    rc = need(s, h.bytes + h.n);
+    return rc < 0 ? rc : hand_out(s, h.bytes, h.n, h.bytes + h.n, p);
 }
 
 int weft_stream_read_frame(weft_stream *s, int head, char **data, size_t *len)
@@ -150,19 +186,36 @@ int weft_stream_read_frame(weft_stream *s, int head, char **data, size_t *len)
     int rc = data && is_head(head) ? weft__stream_enter(s) : -EINVAL;
     if (rc < 0)
         return rc;
-    rc = frame(s, (size_t)head, (struct piece){ data, len });
+    rc = frame(s, head, (struct piece){ data, len });
     weft__stream_leave(s);
     return rc;
 }
 
+/* Returns how many bytes it takes. */
+static size_t write_varint(unsigned char *to, uint64_t n)
+{
+    size_t bytes = 0;
+    for (; n >= MORE; n >>= OF_EACH)
+        to[bytes++] = (unsigned char)(n | MORE);
+    to[bytes++] = (unsigned char)n;
+    return bytes;
+}
+
+static size_t write_fixed(unsigned char *to, uint64_t n, int head)
+{
+    for (int i = 0; i < head; i++)
+        to[i] = (unsigned char)(n >> 8 * (head - 1 - i));
+    return (size_t)head;
+}
+
 int weft_stream_write_frame(weft_stream *s, int head, const void *data, size_t n)
 {
-    unsigned char length[8];
+    unsigned char length[LONGEST_VARINT];
     if (!is_head(head))
         return -EINVAL;
-    if (head < 8 && (uint64_t)n >> 8 * head != 0)
+    bool varint = head == WEFT_HEAD_VARINT;
+    if (!varint && head < 8 && (uint64_t)n >> 8 * head != 0)
         return -EMSGSIZE;
-    for (int i = 0; i < head; i++)
-        length[i] = (unsigned char)((uint64_t)n >> 8 * (head - 1 - i));
-    return weft__stream_put(s, (struct iovec[]){ { length, (size_t)head }, { (void *)(uintptr_t)data, n } }, 2, true);
+    size_t bytes = varint ? write_varint(length, n) : write_fixed(length, n, head);
+    return weft__stream_put(s, (struct iovec[]){ { length, bytes }, { (void *)(uintptr_t)data, n } }, 2, true);
 }

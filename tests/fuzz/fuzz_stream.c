@@ -88,11 +88,34 @@ static struct answer up_to(const unsigned char *sep, size_t bytes, bool line)
     return line ? (struct answer){ 1, 0, left, left } : (struct answer){ .rc = -ENODATA };
 }
 
+static const size_t VARINT = (size_t)WEFT_HEAD_VARINT;
+
+static struct answer framed_by_varint(void)
+{
+    const unsigned char *from = world.all + world.at;
+    size_t left = world.n - world.at, bytes = 0;
+    unsigned long long n = 0;
+    while (bytes < left && bytes < 9 && from[bytes] >= 128)
+        bytes++;
+    if (bytes == left)
+        return (struct answer){ .rc = left > 0 ? -ENODATA : 0 };
+    if (bytes == 9 ? from[9] != 1 : bytes > 0 && from[bytes] == 0)
+        return (struct answer){ .rc = -EPROTO };
+    for (size_t i = 0; i <= bytes; i++)
+        n += (from[i] % 128ULL) << 7 * i;
+    if (n > world.limit)
+        return (struct answer){ .rc = -EMSGSIZE };
+    bytes++;
+    return left - bytes < n ? (struct answer){ .rc = -ENODATA } : (struct answer){ 1, bytes, n, bytes + n };
+}
+
 static struct answer framed(size_t head)
 {
     const unsigned char *from = world.all + world.at;
     size_t left = world.n - world.at;
     unsigned long long n = 0;
+    if (head == VARINT)
+        return framed_by_varint();
     if (head != 1 && head != 2 && head != 4 && head != 8)
         return (struct answer){ .rc = -EINVAL };
     if (left < head)
@@ -223,6 +246,11 @@ static void read_as(struct call *c, struct input *calls)
         c->head = next_size(calls) - ('1' - ' ') + 1;
         check_piece(c);
         break;
+    case 'v':
+        c->kind = 'f';
+        c->head = VARINT;
+        check_piece(c);
+        break;
     case 'm': /* another limit; 0: as it is */
         set_limit(next_number(calls, MOST_LIMIT));
         break;
@@ -243,7 +271,8 @@ static void read_as(struct call *c, struct input *calls)
     default:
         break;
     }
-    world.longest = c->head > world.longest && c->head <= MOST_SEPARATOR ? c->head : world.longest;
+    size_t head = c->head == VARINT ? 10 : c->head;
+    world.longest = head > world.longest && head <= MOST_SEPARATOR ? head : world.longest;
     weft__fault_clear();
     world.failure = 0;
     look();

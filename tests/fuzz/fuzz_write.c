@@ -182,8 +182,21 @@ static void write_vector(struct input *calls)
     check(weft_stream_writev(world.stream, v, (int)pieces), bytes);
 }
 
+static void write_frame_by_varint(size_t n)
+{
+    size_t head = n < 128 ? 1 : n < 128 * 128 ? 2 : 3;
+    unsigned char *data = fresh(head, n);
+    for (size_t i = 0; i < head; i++)
+        data[(int)i - (int)head] = (unsigned char)((n >> 7 * i) % 128 + (i + 1 < head ? 128 : 0));
+    check_made(weft_stream_write_frame(world.stream, WEFT_HEAD_VARINT, data, n), WEFT_HEAD_VARINT, head, head + n);
+}
+
 static void write_frame(size_t head, size_t n)
 {
+    if (head == (size_t)WEFT_HEAD_VARINT) {
+        write_frame_by_varint(n);
+        return;
+    }
     bool good = head == 1 || head == 2 || head == 4 || head == 8;
     if (!good || (head == 1 && n > 255)) {
         HOLDS(weft_stream_write_frame(world.stream, (int)head, world.right, n) == (good ? -EMSGSIZE : -EINVAL));
@@ -247,6 +260,10 @@ static void write_as(int kind, struct input *calls)
         write_frame(head, next_size(calls) * (kind == 'F' ? 64 : 1));
         break;
     }
+    case 'x':
+    case 'X':
+        write_frame_by_varint(next_size(calls) * (kind == 'X' ? 64 : 1));
+        break;
     case 'l':
         set_limit(next_size(calls) * 8);
         break;
