@@ -8,7 +8,7 @@
 #include <netinet/in.h>
 
 static const int counts[] = { 1, 2, 4 };
-static const char *list[4]; /* addresses of 127/8, or of IPv6 in brackets */
+static const char *list[20]; /* addresses of 127/8, or of IPv6 in brackets */
 
 int getaddrinfo(const char *name, const char *service, const struct addrinfo *hints, struct addrinfo **out)
 {
@@ -17,7 +17,7 @@ int getaddrinfo(const char *name, const char *service, const struct addrinfo *hi
     (void)hints;
     struct addrinfo **end = out;
     *out = NULL;
-    for (int i = 0; i < 4 && list[i]; i++) {
+    for (int i = 0; i < COUNT(list) && list[i]; i++) {
         char text[32];
         weft_addr numeric;
         struct addrinfo *a = calloc(1, sizeof *a + sizeof(struct sockaddr_in6));
@@ -44,8 +44,9 @@ void freeaddrinfo(struct addrinfo *a)
 }
 
 struct attempt {
-    int rc, leaked;
-    char peer[64], text[120], where[32];
+    int rc, leaked, failed;
+    weft_connect_failure failures[16];
+    char peer[64], local[64], text[120], where[32];
     int64_t stagger, within, took;
     const char *from;
 };
@@ -53,17 +54,24 @@ struct attempt {
 static int attempt(void *arg)
 {
     struct attempt *a = arg;
-    weft_addr peer;
+    weft_addr end;
     int before = descriptors_now();
     int64_t begin = weft_now();
     weft_scope s;
     weft_scope_begin(&s, a->within ? a->within : WEFT_NEVER);
-    int fd = weft_connect(a->where, &(weft_connect_options){ .stagger = a->stagger, .from = a->from });
+    weft_connect_options o = { .stagger = a->stagger,
+        .from = a->from,
+        .failures = a->failures,
+        .failures_max = COUNT(a->failures),
+        .failed = &a->failed };
+    int fd = weft_connect(a->where, &o);
     a->rc = weft_scope_end(&s, fd);
     a->took = weft_now() - begin;
     snprintf(a->text, sizeof a->text, "%s", weft_error_text(a->rc));
-    if (a->rc >= 0 && weft_addr_peer(a->rc, &peer) == 0)
-        weft_addr_text(&peer, a->peer, sizeof a->peer);
+    if (a->rc >= 0 && weft_addr_peer(a->rc, &end) == 0)
+        weft_addr_text(&end, a->peer, sizeof a->peer);
+    if (a->rc >= 0 && weft_addr_local(a->rc, &end) == 0)
+        weft_addr_text(&end, a->local, sizeof a->local);
     a->leaked = descriptors_now() - before - (a->rc >= 0);
     if (a->rc >= 0)
         weft_ignore(weft_close(a->rc));
@@ -252,6 +260,199 @@ START_TEST(families_are_tried_by_turns)
 }
 END_TEST
 
+/* ---- what each address failed with */
+
+/* Of a name with 20 addresses the first 16 are tried; the text has room for a few of them. */
+START_TEST(when_none_answers_each_address_tells_its_error)
+{
+    static char names[18][16];
+    list[0] = "127.0.0.1";
+    list[1] = "224.0.0.1"; /* no stream leads there */
+    for (int i = 2; i < COUNT(list); i++) {
+        snprintf(names[i - 2], sizeof names[0], "127.0.0.%d", i);
+        list[i] = names[i - 2];
+    }
+    int fd, port = listen_alone("127.0.0.99", &fd);
+    const int room[] = { 16, 20, 15, 1, 0 };
+    for (int k = 0; k < COUNT(room); k++) {
+        weft_connect_failure all[20];
+        int failed = -1;
+        char where[32], text[64], expected[64];
+        memset(all, 0x55, sizeof all);
+        snprintf(where, sizeof where, "home:%d", port);
+        weft_connect_options o = { .failures = room[k] ? all : NULL, .failures_max = room[k], .failed = &failed };
+        ck_assert_int_eq(weft_connect(where, &o), -ECONNREFUSED);
+        ck_assert_int_eq(failed, 16);
+        for (int i = 0; i < 16 && i < room[k]; i++) {
+            weft_addr_text(&all[i].addr, text, sizeof text);
+            snprintf(expected, sizeof expected, "%s:%d", list[i], port);
+            ck_assert_str_eq(text, expected);
+            ck_assert_int_eq(all[i].error, i == 1 ? -ENETUNREACH : -ECONNREFUSED);
+        }
+        for (int i = room[k] < 16 ? room[k] : 16; i < 20; i++)
+            ck_assert_int_eq(all[i].error, 0x55555555);
+    }
+}
+END_TEST
+
+/* An attempt that is given up, since another was faster or time was up, is none that failed. */
+START_TEST(what_had_failed_is_told_on_every_way_out)
+{
+    int fd, hole, port = listen_on_both(1, &hole, 0, &fd);
+    struct attempt a = { .stagger = weft_ms(10) };
+    list[0] = "127.0.0.1";
+    list[1] = "127.0.0.2";
+    snprintf(a.where, sizeof a.where, "home:%d", port);
+    fill_queue("127.0.0.1", port, hole);
+    ck_assert_int_eq(weft_run(attempt, &a, ON(counts[_i])), 0);
+    ck_assert_int_ge(a.rc, 0);
+    ck_assert_int_eq(a.failed, 0);
+    list[0] = "224.0.0.1";
+    list[1] = "127.0.0.1";
+    list[2] = "127.0.0.2";
+    snprintf(a.where, sizeof a.where, "three:%d", port); /* other names: answers are remembered */
+    ck_assert_int_eq(weft_run(attempt, &a, ON(counts[_i])), 0);
+    ck_assert_int_ge(a.rc, 0);
+    ck_assert_int_eq(a.failed, 1);
+    ck_assert_int_eq(a.failures[0].error, -ENETUNREACH);
+    list[2] = NULL;
+    snprintf(a.where, sizeof a.where, "two:%d", port);
+    a.within = weft_ms(20);
+    ck_assert_int_eq(weft_run(attempt, &a, ON(counts[_i])), 0);
+    ck_assert_int_eq(a.rc, -ETIMEDOUT);
+    ck_assert_int_eq(a.failed, 1);
+    snprintf(a.where, sizeof a.where, "127.0.0.1:%d", port); /* one alone */
+    ck_assert_int_eq(weft_run(attempt, &a, ON(counts[_i])), 0);
+    ck_assert_int_eq(a.rc, -ETIMEDOUT);
+    ck_assert_int_eq(a.failed, 0);
+    snprintf(a.where, sizeof a.where, "224.0.0.1:%d", port);
+    ck_assert_int_eq(weft_run(attempt, &a, ON(counts[_i])), 0);
+    ck_assert_int_eq(a.rc, -ENETUNREACH);
+    ck_assert_int_eq(a.failed, 1);
+    ck_assert_int_eq(a.failures[0].error, -ENETUNREACH);
+}
+END_TEST
+
+START_TEST(room_for_failures_is_some_or_none)
+{
+    weft_connect_failure one;
+    int failed = -1;
+    ck_assert_int_eq(weft_connect("127.0.0.1:1", &(weft_connect_options){ .failures = &one, .failures_max = -1 }), -EINVAL);
+    ck_assert_int_eq(weft_connect("127.0.0.1:1", &(weft_connect_options){ .failures_max = 1 }), -EINVAL);
+    list[0] = NULL;
+    ck_assert_int_eq(weft_connect("nobody:1", &(weft_connect_options){ .failed = &failed }), -ENOENT);
+    ck_assert_int_eq(failed, 0);
+    list[0] = "127.0.0.1";
+    failed = -1;
+    ck_assert_int_eq(weft_connect("home:1", &(weft_connect_options){ .failed = &failed, .from = "[::1]:0" }), -EAFNOSUPPORT);
+    ck_assert_int_eq(failed, 0);
+}
+END_TEST
+
+/* ---- from an address of one's own */
+
+/* A port of an address that nobody has; somebody may take it before us. */
+static int free_port(const char *address)
+{
+    int fd, port = listen_on(address, 0, 0, &fd);
+    weft_ignore(weft_close(fd));
+    return port;
+}
+
+static int connect_from(const char *from, int port, int from_port, int *failed, weft_connect_failure *why)
+{
+    char to[32], local[32];
+    snprintf(to, sizeof to, "127.0.0.1:%d", port);
+    snprintf(local, sizeof local, "%s:%d", from, from_port);
+    return weft_connect(to, &(weft_connect_options){ .from = local, .failures = why, .failures_max = 1, .failed = failed });
+}
+
+static void is_from(int fd, int listener, const char *from, int from_port)
+{
+    weft_addr a;
+    char local[64], peer[64];
+    int other = weft_accept(listener);
+    ck_assert_int_ge(other, 0);
+    ck_assert_int_eq(weft_addr_local(fd, &a), 0);
+    weft_addr_text(&a, local, sizeof local);
+    ck_assert_int_eq(weft_addr_peer(other, &a), 0);
+    weft_addr_text(&a, peer, sizeof peer);
+    ck_assert_str_eq(local, peer);
+    ck_assert_int_eq(strncmp(peer, from, strlen(from)), 0);
+    ck_assert_int_eq(peer[strlen(from)], ':');
+    if (from_port)
+        ck_assert_int_eq(atoi(peer + strlen(from) + 1), from_port);
+    weft_ignore(weft_close(other));
+}
+
+/* the peer sees the address, and the port if one is given, which serves for several peers at once. */
+START_TEST(it_connects_from_the_address_that_is_given)
+{
+    int one, two, failed, fd, port = listen_on("127.0.0.1", 0, 0, &one), port_two = listen_on("127.0.0.1", 0, 0, &two);
+    weft_connect_failure why;
+    fd = connect_from("127.0.0.2", port, 0, &failed, &why);
+    ck_assert_int_ge(fd, 0);
+    is_from(fd, one, "127.0.0.2", 0);
+    weft_ignore(weft_close(fd));
+    int own, second;
+    do {
+        own = free_port("127.0.0.3");
+    } while ((fd = connect_from("127.0.0.3", port, own, &failed, &why)) == -EADDRINUSE);
+    ck_assert_int_ge(fd, 0);
+    ck_assert_int_eq(failed, 0);
+    is_from(fd, one, "127.0.0.3", own);
+    second = connect_from("127.0.0.3", port_two, own, &failed, &why);
+    ck_assert_int_ge(second, 0);
+    is_from(second, two, "127.0.0.3", own);
+    ck_assert_int_eq(connect_from("127.0.0.3", port, own, &failed, &why), -EADDRNOTAVAIL); /* there is that one already */
+    ck_assert_int_eq(failed, 1);
+    ck_assert_int_eq(why.error, -EADDRNOTAVAIL);
+}
+END_TEST
+
+START_TEST(an_address_to_connect_from_may_be_none_of_ours)
+{
+    int fd, other, failed, port = listen_on("127.0.0.1", 0, 0, &fd), taken = listen_on("127.0.0.2", 0, 0, &other);
+    int before = descriptors_now();
+    weft_connect_failure why;
+    ck_assert_int_eq(connect_from("192.0.2.1", port, 0, &failed, &why), -EADDRNOTAVAIL);
+    ck_assert_int_eq(failed, 1);
+    ck_assert_int_eq(why.error, -EADDRNOTAVAIL);
+    ck_assert_int_eq(connect_from("127.0.0.2", port, taken, &failed, &why), -EADDRINUSE);
+    ck_assert_int_eq(failed, 1);
+    ck_assert_int_eq(why.error, -EADDRINUSE);
+    ck_assert_int_eq(connect_from("nowhere", port, 0, &failed, &why), -EINVAL);
+    ck_assert_int_eq(connect_from("127.0.0.1", port, 65536, &failed, &why), -EINVAL);
+    ck_assert_int_eq(failed, 0);
+    ck_assert_int_eq(descriptors_now(), before);
+}
+END_TEST
+
+/* Also a second attempt beside the first has the port. */
+START_TEST(a_race_is_run_from_one_port)
+{
+    int fd, hole, port = listen_on_both(1, &hole, 0, &fd);
+    struct attempt a = { .stagger = weft_ms(5) };
+    char from[32];
+    fill_queue("127.0.0.1", port, hole);
+    list[0] = "127.0.0.1";
+    list[1] = "127.0.0.2";
+    snprintf(a.where, sizeof a.where, "home:%d", port);
+    a.from = from;
+    a.within = LIMIT;
+    do {
+        snprintf(from, sizeof from, "127.0.0.3:%d", free_port("127.0.0.3"));
+        ck_assert_int_eq(weft_run(attempt, &a, ON(counts[_i])), 0);
+    } while (a.rc == -EADDRINUSE);
+    ck_assert_int_ge(a.rc, 0);
+    ck_assert_int_eq(a.failed, 0);
+    ck_assert_int_eq(strncmp(a.peer, "127.0.0.2:", 10), 0);
+    ck_assert_str_eq(a.local, from);
+}
+END_TEST
+
+/* ---- listening */
+
 START_TEST(a_listener_takes_the_first_address_that_the_host_has)
 {
     list[0] = "192.0.2.1"; /* for documentation: nobody's */
@@ -279,6 +480,12 @@ int main(void)
     tcase_add_loop_test(tc, the_deadline_ends_a_race_and_all_attempts_are_closed, 0, COUNT(counts));
     tcase_add_test(tc, when_none_answers_the_text_has_all_errors);
     tcase_add_test(tc, families_are_tried_by_turns);
+    tcase_add_test(tc, when_none_answers_each_address_tells_its_error);
+    tcase_add_loop_test(tc, what_had_failed_is_told_on_every_way_out, 0, COUNT(counts));
+    tcase_add_test(tc, room_for_failures_is_some_or_none);
+    tcase_add_test(tc, it_connects_from_the_address_that_is_given);
+    tcase_add_test(tc, an_address_to_connect_from_may_be_none_of_ours);
+    tcase_add_loop_test(tc, a_race_is_run_from_one_port, 0, COUNT(counts));
     tcase_add_test(tc, a_listener_takes_the_first_address_that_the_host_has);
     return run_suite(s);
 }

@@ -19,6 +19,12 @@ extern "C" {
 
 struct mmsghdr;
 
+/* An address, as the kernel has it. */
+typedef struct weft_addr {
+    struct sockaddr_storage sa;
+    socklen_t len;
+} weft_addr;
+
 /* How to listen. All zero, or NULL, are the defaults. */
 typedef struct weft_listen_options {
     int backlog;          /* pending connections; 0: 4096 */
@@ -90,20 +96,33 @@ typedef struct weft_serve_options {
  * source     three scopes, os/serve.c */
 WEFT_CHECK WEFT_API int weft_serve(int listener, weft_conn_fn *handler, void *arg, const weft_serve_options *o);
 
+/* An address that could not be connected to. */
+typedef struct weft_connect_failure {
+    weft_addr addr;
+    int error; /* negative, as weft_connect returns it */
+} weft_connect_failure;
+
 /* How to connect. All zero, or NULL, are the defaults. */
 typedef struct weft_connect_options {
-    const char *from;     /* local address to use; NULL: any */
-    int64_t stagger;      /* ns until the next address is tried beside those before; 0: 250 ms */
-    bool delay;           /* leave Nagle's algorithm on; by default TCP_NODELAY is set */
-    uint64_t reserved[7]; /* zero */
+    const char *from;               /* local address to use, as text; port 0: a free one. Addresses of another family are
+                                       left out, so "0.0.0.0:0" is IPv4 only. NULL: any */
+    int64_t stagger;                /* ns until the next address is tried beside those before; 0: 250 ms */
+    bool delay;                     /* leave Nagle's algorithm on; by default TCP_NODELAY is set */
+    int failures_max;               /* how many there is room for; 16 are always enough */
+    weft_connect_failure *failures; /* filled with what each address failed with, in the order in which they did; NULL: not */
+    int *failed;                    /* how many have, more than failures_max if there was no room; NULL: not told */
+    uint64_t reserved[5];           /* zero */
 } weft_connect_options;
 
-/* Connects. On an error nothing stays open. A name's addresses are tried in turn, IPv6 and IPv4 by turns; the next one is
- * begun when one has failed or after `stagger`, and the first that connects is taken (RFC 8305). If none does, the error is
- * that of the first, and weft_error_text has all of them.
+/* Connects. On an error nothing stays open. A name's addresses, at most 16, are tried in turn, IPv6 and IPv4 by turns; the
+ * next one is begun when one has failed or after `stagger`, and the first that connects is taken (RFC 8305). If none does, the
+ * error is that of the first, weft_error_text has as many of them as there is room for in a text, and `failures` all. What
+ * had failed is in `failures` on every way out: also if another one connected, or the caller was told to leave. An attempt
+ * that was given up is no failure.
  *
  * returns    a descriptor; -ECANCELED; -EINVAL not an address, one without a host, or bad options; -ECONNREFUSED,
- *            -ETIMEDOUT, -EMFILE, ...; -EAFNOSUPPORT no address is of the family of `from`
+ *            -ETIMEDOUT, -EMFILE, ...; -EAFNOSUPPORT no address is of the family of `from`; -EADDRNOTAVAIL, -EADDRINUSE
+ *            `from` is no address of this host, or its port is taken
  * context    task: suspends, cancellation point (the attempt is given up); plain thread: blocks it */
 WEFT_CHECK WEFT_API int weft_connect(const char *where, const weft_connect_options *o);
 
@@ -116,12 +135,6 @@ WEFT_CHECK WEFT_API int weft_shutdown(int fd, int how);
  *
  * returns    0; -EINVAL; -EMFILE, -ENFILE, -ENOMEM; fds is then untouched */
 WEFT_CHECK WEFT_API int weft_pair(int fds[2]);
-
-/* An address, as the kernel has it. */
-typedef struct weft_addr {
-    struct sockaddr_storage sa;
-    socklen_t len;
-} weft_addr;
 
 /* Reads an address as text, in one of the forms at the top of net.h.
  *

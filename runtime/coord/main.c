@@ -164,6 +164,7 @@ size_t weft_sizeof(const char *type)
         { "weft_backoff", sizeof(weft_backoff) },
         { "weft_listen_options", sizeof(weft_listen_options) },
         { "weft_connect_options", sizeof(weft_connect_options) },
+        { "weft_connect_failure", sizeof(weft_connect_failure) },
         { "weft_gen_options", sizeof(weft_gen_options) },
         { "weft_local", sizeof(weft_local) },
         { "weft_addr", sizeof(weft_addr) },

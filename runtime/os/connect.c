@@ -25,7 +25,8 @@ enum { MOST_ADDRESSES = 16 };
 
 struct race {
     const weft_connect_options *o;
-    const weft_addr *from;
+    const weft_addr *from; /* NULL: any */
+    int failed;
     weft_addr to[MOST_ADDRESSES]; /* in the order in which they are tried */
     int n, begun;
     int fds[MOST_ADDRESSES]; /* -1: not under way */
@@ -33,6 +34,16 @@ struct race {
     int rc; /* of the first that failed */
     char words[108]; /* as much as an error's text holds */
 };
+
+/* All of them are the caller's to read, however many the text has room for. */
+static void tell(struct race *r, const weft_addr *a, int rc)
+{
+    if (r->failed < r->o->failures_max)
+        r->o->failures[r->failed] = (weft_connect_failure){ .addr = *a, .error = rc };
+    r->failed++;
+    if (r->o->failed)
+        *r->o->failed = r->failed;
+}
 
 static void note(struct race *r, const weft_addr *a, int rc)
 {
@@ -44,6 +55,22 @@ static void note(struct race *r, const weft_addr *a, int rc)
             (int)strcspn(error, ":"), error);
     if (r->rc == 0)
         r->rc = rc;
+    tell(r, a, rc);
+}
+
+static bool has_port(const weft_addr *a)
+{
+    const struct sockaddr_in *four = (const void *)&a->sa;
+    const struct sockaddr_in6 *six = (const void *)&a->sa;
+    return a->sa.ss_family == AF_INET ? four->sin_port != 0 : a->sa.ss_family == AF_INET6 && six->sin6_port != 0;
+}
+
+/* Attempts to different addresses may have one port, and need not wait for what is left of a connection that has ended. */
+static int bind_to(int fd, const weft_addr *from)
+{
+    if (has_port(from))
+        weft__socket_set(fd, SOL_SOCKET, SO_REUSEADDR, 1);
+    return bind(fd, weft__socket_sa(from), from->len) < 0 ? -weft__errno() : 0;
 }
 
 /* A socket that was told to connect: *rc is 0, -EINPROGRESS, -EAGAIN, or what failed. */
@@ -54,9 +81,7 @@ static int begin(const struct weft_connect_options *o, const weft_addr *from, co
         *rc = fd;
         return -1;
     }
-    *rc = 0;
-    if (from && bind(fd, weft__socket_sa(from), from->len) < 0) {
-        *rc = -weft__errno();
+    if ((*rc = from ? bind_to(fd, from) : 0) < 0) {
         close(fd);
         return -1;
     }
@@ -101,11 +126,14 @@ static int await_one(struct weft__frame *f, int fd, const weft_addr *a, int rc)
     return rc;
 }
 
-static int connect_one(struct weft__frame *f, const weft_connect_options *o, const weft_addr *from, const weft_addr *a)
+static int connect_one(struct weft__frame *f, struct race *r)
 {
-    int rc, fd = begin(o, from, a, &rc);
+    const weft_addr *a = &r->to[0];
+    int rc, fd = begin(r->o, r->from, a, &rc);
     if (fd >= 0 && rc < 0 && (rc = await_one(f, fd, a, rc)) < 0)
         weft_ignore(weft_close(fd));
+    if (rc < 0 && rc != -ECANCELED)
+        tell(r, a, rc);
     return rc < 0 ? rc : fd;
 }
 
@@ -220,8 +248,10 @@ int weft_connect(const char *where, const weft_connect_options *o)
         return weft__no_frame();
     if (!where || where[0] == ':' || o->stagger < 0)
         return -EINVAL;
-    if (!weft__reserved_zero(o))
+    if (!weft__reserved_zero(o) || o->failures_max < 0 || (!o->failures && o->failures_max > 0))
         return -EINVAL;
+    if (o->failed)
+        *o->failed = 0;
     int rc = o->from ? weft_addr_parse(&from, o->from) : 0;
     int n = rc < 0 ? rc : weft_resolve(where, found, MOST_ADDRESSES);
     if (n < 0 || (rc = weft__enter_call(f)) < 0)
@@ -231,5 +261,5 @@ int weft_connect(const char *where, const weft_connect_options *o)
     put_in_order(&r, found, n);
     if (r.n == 0) /* of which the kernel says -EINVAL or -EAFNOSUPPORT */
         return -EAFNOSUPPORT;
-    return n == 1 ? connect_one(f, o, r.from, &r.to[0]) : run(&r);
+    return n == 1 ? connect_one(f, &r) : run(&r);
 }
