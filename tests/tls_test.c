@@ -1797,6 +1797,116 @@ START_TEST(errors_that_others_have_left_are_nobody_elses)
 }
 END_TEST
 
+/* Of a crowd in which handshakes succeed and fail in five ways, all under way at once, each end has its own outcome, in its own
+ * words: names of hosts tell them apart. */
+enum { VISITORS = BUILT(250, 120, 60), KINDS = 6 };
+
+struct visit {
+    struct t t;
+    char host[32];
+    const struct crowd *of;
+    int kind;
+};
+
+struct crowd {
+    weft_tls *trusting, *doubting; /* clients */
+    weft_tls *server, *expired;
+};
+
+static int refuse_by_mail(void *arg)
+{
+    struct t *t = arg;
+    weft_ignore(weft_stream_puts(t->b, "220 mail.test ready\r\n"));
+    weft_ignore(weft_stream_flush(t->b));
+    return 0;
+}
+
+static int hang_up(void *arg)
+{
+    struct t *t = arg;
+    char byte;
+    weft_ignore(weft_stream_read(t->b, &byte, 1));
+    weft_stream_drop(&t->b);
+    return 0;
+}
+
+static int visit(void *arg)
+{
+    static const struct {
+        int rc;
+        const char *text;
+        weft_fn *server;
+    } kinds[KINDS] = { { 0, "", server_hand }, { -EKEYREJECTED, "ostname mismatch", server_hand },
+        { -EKEYREJECTED, "unable to get local issuer certificate", server_hand },
+        { -EKEYEXPIRED, "certificate has expired", server_hand }, { -EPROTO, "wrong version number", refuse_by_mail },
+        { -ENODATA, "without a goodbye", hang_up } };
+    struct visit *v = arg;
+    struct t *t = &v->t;
+    int kind = v->kind;
+    char *line, whole[64];
+    snprintf(v->host, sizeof v->host, kind == 1 || kind == 4 ? "h%d.test" : "example.test", t->i);
+    t->host = v->host;
+    t->client = kind == 2 ? v->of->doubting : v->of->trusting;
+    t->server = kind == 3 ? v->of->expired : v->of->server;
+    EXPECT(open_pair(t) == 0 && both(t, client_hand, kinds[kind].server) == 0);
+    EXPECT(t->rc[0] == kinds[kind].rc && strstr(t->text[0], kinds[kind].text));
+    snprintf(whole, sizeof whole, "TLS: %s: ", v->host);
+    if (kind > 0 && kind < 5)
+        EXPECT(strncmp(t->text[0], whole, strlen(whole)) == 0);
+    if (kind > 0 && kind < 4)
+        EXPECT(t->rc[1] == -EPROTO && strstr(t->text[1], "the other side refuses"));
+    if (kind == 0) {
+        EXPECT(t->rc[1] == 0 && weft_stream_printf(t->a, "%d\n", t->i) == 0 && weft_stream_flush(t->a) == 0);
+        EXPECT(weft_stream_read_line(t->b, &line, NULL) == 1 && atoi(line) == t->i);
+        EXPECT(part(t) == 0);
+    }
+    weft_stream_drop(&t->a);
+    weft_stream_drop(&t->b);
+    return 0;
+}
+
+static int crowd(void *arg)
+{
+    struct t *t = arg;
+    static struct visit visits[VISITORS];
+    struct crowd c = { 0 };
+    weft_scope s, round;
+    EXPECT(make_client(t, NULL) == 0 && make_server(t, NULL) == 0);
+    c.trusting = t->client, c.server = t->server;
+    EXPECT(weft_tls_create(&c.doubting, &(weft_tls_options){ .ca_file = in_folder("other_ca") }) == 0);
+    EXPECT(weft_tls_create(&c.expired, &(weft_tls_options){ .cert_file = in_folder("expired") }) == 0);
+    weft_scope_begin(&round, 3 * LIMIT);
+    weft_spawn(&round, soil, t);
+    weft_scope_begin(&s, 3 * LIMIT);
+    for (int i = 0; i < VISITORS; i++) {
+        visits[i] = (struct visit){ .t.i = i, .of = &c, .kind = i % KINDS };
+        weft_spawn(&s, visit, &visits[i]);
+    }
+    int rc = weft_scope_end(&s, 0);
+    atomic_store(&t->there, 1);
+    EXPECT(weft_scope_end(&round, rc) == 0);
+    weft_tls_destroy(&c.doubting);
+    weft_tls_destroy(&c.expired);
+    let_go(t);
+    return 0;
+}
+
+/* In builds with WEFT_MUTEX_CHECK: no wait has OpenSSL's lock. */
+static void count_mutexes(const weft_report *r, void *arg)
+{
+    if (strcmp(r->what, "os-mutex") == 0)
+        atomic_fetch_add((atomic_int *)arg, 1);
+}
+
+START_TEST(in_a_crowd_each_handshake_has_its_own_error)
+{
+    atomic_int told = 0;
+    weft_options o = { .workers = workers[_i / 2], .chaos_seed = _i % 2 ? 11 : 0, .report = count_mutexes, .report_arg = &told };
+    check_run(crowd, &(struct t){ 0 }, &o);
+    ck_assert_int_eq(told, 0);
+}
+END_TEST
+
 /* ---- no memory */
 
 static int short_visit(void *arg)
@@ -1924,6 +2034,7 @@ int main(void)
     tcase_add_loop_test(tc, a_file_goes_through_it_whole, 0, 2 * COUNT(workers));
     tc = add_case(s, "errors of others");
     tcase_add_loop_test(tc, errors_that_others_have_left_are_nobody_elses, 0, 4 * COUNT(workers));
+    tcase_add_loop_test(tc, in_a_crowd_each_handshake_has_its_own_error, 0, 2 * COUNT(workers));
     int rc = run_suite(s);
     remove_files();
     return rc;
