@@ -38,8 +38,9 @@ typedef struct weft_process weft_process;
 
 /* A limit of what a child may use: setrlimit(2). */
 typedef struct weft_rlimit {
-    int resource;        /* RLIMIT_NOFILE, RLIMIT_CORE, ... of <sys/resource.h> */
-    uint64_t soft, hard; /* soft is not above hard; RLIM_INFINITY: none */
+    int resource;  /* RLIMIT_NOFILE, RLIMIT_CORE, ... of <sys/resource.h> */
+    uint64_t soft; /* not above the hard one; RLIM_INFINITY: none */
+    uint64_t hard;
 } weft_rlimit;
 
 /* How it is to be started, and ended. All zero, or NULL, are the defaults. */
