@@ -57,7 +57,7 @@ typedef struct weft_process_options {
                                likes. Where weft_process_close cannot wait (shields are broken, see scope.h; there is no
                                memory; tasks of another runtime have waited) it sends SIGKILL at once */
     const weft_rlimit *limits; /* set in this order before the program begins; those of the caller otherwise */
-    int limits_n;
+    int limits_n;              /* how many */
     uint64_t reserved[2];   /* zero */
 } weft_process_options;
 
