@@ -11,10 +11,10 @@ work=$(mktemp -d) || exit 1
 trap 'rm -rf "$work"' EXIT INT TERM
 
 case $(uname -m) in
-aarch64 | arm64) switch=$root/runtime/machine/context_aarch64.S ;;
-*) switch=$root/runtime/machine/context_x86_64.S ;;
+aarch64 | arm64) processor=aarch64 ;;
+*) processor=x86_64 ;;
 esac
-sources="$root/tests/migration_test.c $switch"
+sources="$root/tests/migration_test.c $(echo "$root/runtime/machine"/*_$processor.S)"
 for room in base machine sched event engine coord sync os report; do
     sources="$sources $(echo "$root/runtime/$room"/*.c)"
 done

@@ -204,7 +204,7 @@ weft_task weft__spawn_in_order(weft_scope *s, weft_fn *fn, const void *arg, size
     return spawn_ruled(s, fn, (void *)(uintptr_t)arg, &(weft_spawn_options){ .copy_bytes = bytes }, true, site);
 }
 
-static inline weft_task spawn(weft_scope *ps, weft_fn *fn, void *arg, void *site)
+static inline __attribute__((always_inline)) weft_task spawn(weft_scope *ps, weft_fn *fn, void *arg, void *site)
 {
     struct weft__scope *s = weft__scope_of(ps);
     struct weft__sched *w = weft__self();

@@ -25,6 +25,16 @@
 
 /* ---- begin */
 
+/* Apart, since a scope without a deadline would save registers for it. Returns the scope's mark. */
+static __attribute__((noinline)) unsigned begin_within(struct weft__scope *s, struct weft__frame *f, int64_t within, unsigned mark)
+{
+    at_store(&s->deadline, (uint64_t)weft__time_add(weft__frame_now(f), within > 0 ? within : 0));
+    if (within > 0)
+        return mark;
+    own_set(f->epoch_ok, 0); /* nobody else tells it; a deadline that comes later moves the epoch (coord/cancel.c, C2) */
+    return mark | WEFT__MARK_DEADLINE;
+}
+
 static inline __attribute__((always_inline)) void begin(weft_scope *ps, struct weft__frame *f, int64_t within, unsigned mark)
 {
     struct weft__scope *s = weft__scope_of(ps);
@@ -49,13 +59,8 @@ static inline __attribute__((always_inline)) void begin(weft_scope *ps, struct w
         ati_store_release(&s->state, WEFT__SCOPE_OPEN);
         return;
     }
-    if (within != INT64_MAX) {
-        at_store(&s->deadline, (uint64_t)weft__time_add(weft__frame_now(f), within > 0 ? within : 0));
-        if (within <= 0) {
-            mark |= WEFT__MARK_DEADLINE;
-            own_set(f->epoch_ok, 0); /* nobody else tells it; a deadline that comes later moves the epoch (coord/cancel.c, C2) */
-        }
-    }
+    if (within != INT64_MAX)
+        mark = begin_within(s, f, within, mark);
     at_store(&s->mark, mark);
     s->outer = f->inner;
     weft__expect(f->level < 0xfff0);
@@ -345,15 +350,11 @@ static bool reopen(struct weft__scope *s, uint64_t base)
 }
 
 /* Waits until there are no children. The scope stays open; -ECANCELED only if `may_leave`. */
-static int join(struct weft__scope *s, bool may_leave)
+static __attribute__((noinline)) int join_others(struct weft__scope *s, bool may_leave)
 {
     struct weft__frame *f = s->owner;
     uint64_t base = may_leave ? WEFT__WAIT_COUNT : 0;
     weft__token k;
-    if (!weft__is_thread(f))
-        run_own(s);
-    if (!has_children(s))
-        return 0;
     if (may_leave) {
         int rc = weft__await_begin(f, &k);
         if (rc < 0)
@@ -381,6 +382,14 @@ static int join(struct weft__scope *s, bool may_leave)
     while (cause == WEFT__CAUSE_CANCEL && at_load_acquire(&s->waiter) != 0)
         at_relax();
     return 0;
+}
+
+/* The same, and runs those first that nobody has begun. */
+static inline int join(struct weft__scope *s, bool may_leave)
+{
+    if (!weft__is_thread(s->owner))
+        run_own(s);
+    return has_children(s) ? join_others(s, may_leave) : 0;
 }
 
 int weft_scope_wait(weft_scope *ps)
@@ -513,12 +522,9 @@ static __attribute__((noinline)) void close_gens(struct weft__scope *s, struct w
     f->detail = why;
 }
 
-static inline __attribute__((always_inline)) int end(struct weft__scope *s, struct weft__frame *f, int rc)
+/* Its children have ended. */
+static __attribute__((noinline)) int end_otherwise(struct weft__scope *s, struct weft__frame *f, int rc)
 {
-    if (rc < 0)
-        body_failed(s, f, rc);
-    if (has_children(s))
-        (void)join(s, false); /* not refused: it can only end by the last child */
     struct weft__scope_extra *x = (struct weft__scope_extra *)at_load(&s->extra);
     if (x)
         close_gens(s, x);
@@ -536,6 +542,29 @@ static inline __attribute__((always_inline)) int end(struct weft__scope *s, stru
         extra_end(s, x, result);
     ati_store(&s->state, WEFT__SCOPE_ENDED);
     return result;
+}
+
+/* Nothing has ever come of it, and nothing can any more: no walk has been in it or will (it is not attached), nobody holds it
+ * (that is in its mark), no timer was armed, there is no more than this to be let go, and all went well. */
+static inline bool is_plain(const struct weft__scope *s)
+{
+    return (at_load_acquire(&s->mark) | ati_load_acquire(&s->attached) | at_load_acquire(&s->timer.armed) |
+                   at_load_acquire(&s->extra) | (uint32_t)s->code) == 0;
+}
+
+static inline __attribute__((always_inline)) int end(struct weft__scope *s, struct weft__frame *f, int rc)
+{
+    if (rc < 0)
+        body_failed(s, f, rc);
+    if (has_children(s))
+        (void)join(s, false); /* not refused: it can only end by the last child */
+    if (rc >= 0 && is_plain(s)) {
+        f->inner = s->outer;
+        f->level--;
+        ati_store(&s->state, WEFT__SCOPE_ENDED);
+        return rc;
+    }
+    return end_otherwise(s, f, rc);
 }
 
 int weft__scope_end_for(struct weft__frame *f, weft_scope *ps, int rc)

@@ -21,7 +21,14 @@
 /* Of what each turn goes through: a call costs it as much as what is done there. */
 #define ALWAYS_INLINE inline __attribute__((always_inline))
 
-static __thread struct weft__sched *self_tls __attribute__((tls_model("initial-exec")));
+/* Named in instructions (sched.h), where a compiler of the whole program does not look. */
+#if defined(__GNUC__) && !defined(__clang__)
+#define NAMED_ELSEWHERE used, externally_visible
+#else
+#define NAMED_ELSEWHERE used
+#endif
+__thread struct weft__sched *weft__self_tls
+        __attribute__((tls_model("initial-exec"), visibility("hidden"), NAMED_ELSEWHERE));
 
 /* ThreadSanitizer is not to look at it: it would take the coroutines of a thread for threads that race for it. */
 #ifdef WEFT__TSAN
@@ -30,20 +37,20 @@ static __thread struct weft__sched *self_tls __attribute__((tls_model("initial-e
 #define NOT_INSTRUMENTED
 #endif
 
+#if defined(WEFT__SELF_BY_CALL) || !(defined(__x86_64__) || defined(__aarch64__))
 NOT_INSTRUMENTED __attribute__((noinline)) struct weft__sched *weft__self(void)
 {
-    struct weft__sched *s = self_tls;
-    /* Not inlined, and opaque even to whole-program optimisation: the address of a thread-local must not
-     * outlive a suspension. */
-    __asm__ volatile("" : "+r"(s)::"memory");
+    struct weft__sched *s = weft__self_tls;
+    __asm__ volatile("" : "+r"(s)::"memory"); /* opaque even to whole-program optimisation */
     return s;
 }
+#endif
 
 NOT_INSTRUMENTED void weft__self_set(struct weft__sched *s)
 {
     if (s)
         weft__hb_release(&s->loop_stack); /* the thread's thread-locals exist */
-    self_tls = s;
+    weft__self_tls = s;
 }
 
 int weft__sched_init(struct weft__sched *s, struct weft__group *g, uint32_t id)
