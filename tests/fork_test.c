@@ -269,6 +269,8 @@ static void call_runtime(void)
     SAYS(-ECHILD, weft_stats(rt, &stats, 1));
     SAYS(-ECHILD, weft_stats(NULL, &stats, 1));
     SAYS(-ECHILD, weft_dump(w.pipe[1]));
+    SAYS(-ECHILD, weft_dump_stacks(w.pipe[1]));
+    SAYS(-ECHILD, weft_task_stack(weft_task_self(), (const void *[1]){ NULL }, 1));
     SAYS((int64_t)sizeof(weft_scope), weft_sizeof("weft_scope"));
     SAYS(1, weft_version() != NULL);
 }

@@ -8,6 +8,7 @@
 #define WEFT_REPORT_H
 
 #include <weft/base.h>
+#include <weft/task.h>
 
 #ifdef __cplusplus
 extern "C" {
@@ -114,6 +115,34 @@ WEFT_API int weft_cpus(void);
  * returns    how many there are; the negative errno of write(2)
  * context    any thread: never suspends, blocks it. It waits for no task and no lock of theirs, only for write(2) */
 WEFT_API int weft_dump(int fd);
+
+/* The same, and behind the line of each task that waits the calls it is in, innermost first, weft's own with them; of those
+ * that are in the same calls as one before them, only who that is.
+ *
+ *     task 16777219 "conn" waiting 1203.4 ms, to read from descriptor 9; echo+0x2210, begun ...
+ *         at libweft.so.0+0x1a44c
+ *         at weft_read+0x5e (libweft.so.0)
+ *         at echo+0x2290
+ *     task 16777220 "conn" waiting 1203.9 ms, to read from descriptor 11; echo+0x2210, begun ...
+ *         as task 16777219
+ *
+ * They are addresses to which calls return: addr2line -fipe MODULE OFFSET has functions and lines, for offsets that are one
+ * less than what stands here; where functions have names, see above. Code may be compiled without frame pointers, but not
+ * without unwind tables, as it never is unless one says so (-fno-asynchronous-unwind-tables); with a glibc before 2.35 it
+ * needs frame pointers (-fno-omit-frame-pointer). Of a task that runs, is ready, or woke meanwhile, nothing is said. 64
+ * calls at most.
+ *
+ * returns    as weft_dump
+ * context    any thread: never suspends, blocks it. It waits for no task and no lock of theirs, only for write(2), and uses up
+ *            to 24 KiB of stack */
+WEFT_API int weft_dump_stacks(int fd);
+
+/* The calls that a task is in which waits: out[0 .. n-1] get the addresses to which they return, innermost first, as above.
+ *
+ * returns    how many were written; -EBUSY it does not wait just now: it runs, is ready, or has not begun; -ESRCH it has
+ *            ended; -EINVAL; -ECHILD in a child process
+ * context    any thread: never suspends. It waits for no task and no lock of theirs */
+WEFT_API int weft_task_stack(weft_task t, const void **out, int n);
 
 #ifdef __cplusplus
 }

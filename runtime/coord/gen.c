@@ -108,6 +108,15 @@ void weft__gen_describe(const struct weft__stack *k, char *out, unsigned long by
     describe((const struct weft__gen *)(const void *)k->room, out, bytes);
 }
 
+/* While its consumer waits in the body, or else what comes out is worthless (machine/unwind.c, U1). */
+__attribute__((no_sanitize("thread"))) const struct weft__context *weft__gen_below(
+        const struct weft__stack *k, const struct weft__stack **home)
+{
+    const struct weft__gen *g = (const struct weft__gen *)(const void *)k->room;
+    *home = g->back_stack;
+    return &g->back;
+}
+
 static _Noreturn void misused(const struct weft__gen *g, const char *how)
 {
     char text[120];

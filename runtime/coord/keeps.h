@@ -37,6 +37,8 @@ bool weft__gens_close(struct weft__gens *all);
 /* What is said of the generator on this stack: "generator \"lines\" (0x...)". */
 struct weft__stack;
 void weft__gen_describe(const struct weft__stack *k, char *out, unsigned long bytes);
+/* Where the consumer was left that waits in the body on stack `k`, and the stack of that. For who holds its life. */
+const struct weft__context *weft__gen_below(const struct weft__stack *k, const struct weft__stack **home);
 
 /* ---- coord/local.c */
 

@@ -46,6 +46,10 @@ static inline uint64_t weft__view_object(const struct weft__view *v)
     return v->waits & ((UINT64_C(1) << 56) - 1);
 }
 
+/* The stack of a task that waits, as it was viewed: the addresses at which its calls go on, innermost first. How many of
+ * at most `most`; 0: it does not wait, or not any more, or somebody holds its life. report/stacks.c */
+int weft__view_stack(const struct weft__view *v, struct weft__task *t, const void **out, int most);
+
 /* An address of code; a time. */
 void weft__say_code(struct weft__out *o, const void *p);
 void weft__say_ms(struct weft__out *o, uint64_t ticks);
