@@ -388,9 +388,7 @@ START_TEST(a_dump_has_each_stack_once_and_names_those_that_are_alike)
             ck_assert_msg(at != NULL, "no%s in%s", line, lines);
         }
     }
-    ck_assert_int_ge(whole, 1);
-    if (!TSAN && !ASAN) /* they have one call more, from one of several places */
-        ck_assert_int_eq(whole, 1);
+    ck_assert_int_eq(whole, 1);
 }
 END_TEST
 
@@ -481,7 +479,7 @@ START_TEST(many_are_dumped_while_one_spins_and_others_go_on)
     struct many m = { 0 };
     ck_assert_int_eq(weft_run(many_sleep, &m, &(weft_options){ .workers = 2, .stack_bytes = 16384 }), 0);
     ck_assert(m.after > m.before);
-    ck_assert_msg(m.took < LIMIT, "%" PRId64 " ns", m.took);
+    ck_assert_msg(m.took < 3 * LIMIT, "%" PRId64 " ns", m.took);
     if (getenv("WEFT_TEST_TIMES"))
         printf("%d stacks in %" PRId64 " us\n", SLEEPERS, m.took / 1000);
 }

@@ -525,6 +525,7 @@ static enum step by_table(struct weft__call *c)
             return END;
     up.reg[WEFT__REG_PC] = stripped(up.reg[f.ra]);
     up.exact = f.interrupted;
+    up.callee = f.begin;
     *c = up;
     return c->reg[WEFT__REG_PC] != 0 ? MOVED : END;
 }
@@ -542,6 +543,7 @@ static enum step by_frame_pointer(struct weft__call *c)
     c->reg[WEFT__REG_FP] = up;
     c->reg[WEFT__REG_SP] = fp + 2 * sizeof fp;
     c->reg[WEFT__REG_PC] = stripped(pc);
+    c->callee = 0;
     c->exact = false;
     return MOVED;
 }

@@ -18,6 +18,7 @@ enum { WEFT__REG_FP = 29, WEFT__REG_LR = 30, WEFT__REG_SP = 31, WEFT__REG_PC = 3
 struct weft__call {
     uintptr_t reg[WEFT__REGS];
     uintptr_t low, high; /* the stack: nothing else is read */
+    uintptr_t callee;    /* where the function begins that it has called; 0: not known */
     bool exact;          /* the pc is the instruction that is next, not what a call returns to */
 };
 

@@ -6,8 +6,8 @@
  *               the while (W4 of sched/wait.h), and nobody ran on its stack. Tickets do not repeat.
  *           K2  else what was read is dropped. It can be read safely all the same (machine/unwind.c, U1): while its life is
  *               held the task does not end, so its stack and those of generators it is in stay what they are.
- *           K3  the innermost call is weft__suspend's, in all of them; but not always from the same place in it, which would
- *               make stacks differ that are alike. So it is left out.
+ *           K3  all are in weft__suspend, but not always in the same place of it, which would make stacks differ that are
+ *               alike. So they begin with its caller.
  * Of a task that is ready, or runs, nothing is said: it may be on its way.
  * Tested    tests/stacks_test.c */
 #include <errno.h>
@@ -18,7 +18,20 @@
 #include "report/view.h"
 
 /* Of a task in a generator's body in a generator's body in ... */
-enum { NESTED_MOST = 8 };
+enum { NESTED_MOST = 8, SUSPEND_CALLS = 4 };
+
+/* K3. What weft__suspend has called in its turn may have been inlined. False: there is nothing left. */
+static bool leave_suspend(struct weft__call *c)
+{
+    struct weft__call first = *c;
+    for (int i = 0; i < SUSPEND_CALLS; i++)
+        if (!weft__unwind_up(c))
+            break;
+        else if (c->callee == (uintptr_t)weft__suspend)
+            return true;
+    *c = first;
+    return weft__unwind_up(c);
+}
 
 #ifdef WEFT__TSAN
 __attribute__((noinline, no_sanitize("thread")))
@@ -31,7 +44,7 @@ static int walk(struct weft__task *t, const void **out, int most)
     struct weft__call c;
     int n = 0;
     for (int i = 0; i < NESTED_MOST && k && n < most && weft__unwind_parked(&c, from, k); i++) {
-        if (i == 0 && !weft__unwind_up(&c)) /* K3 */
+        if (i == 0 && !leave_suspend(&c))
             break;
         n += weft__unwind_all(&c, out + n, most - n);
         if (!k->nested)
