@@ -1,7 +1,7 @@
 /* weft/runtime.h - start, run, end.
  *
  * A runtime is a set of worker threads and one I/O thread. weft owns neither main nor any signal but the
- * crash report, which chains and can be turned off.
+ * crash report, which chains and can be turned off, and what options ask for.
  *
  * fork(2). A child that is forked while a runtime exists, from a task or from any thread, has none of the
  * other threads, and what they had locked stays locked. So weft is closed there until exec, at once and
@@ -43,7 +43,7 @@ typedef struct weft_runtime weft_runtime;
  * not call what suspends. */
 typedef struct weft_report {
     const char *what; /* a stable word: "failure", "generator", "mutex", "no-stack", "refusals", "shutdown", "stack",
-                         "deadlock", "left-open", and "os-mutex" in builds with WEFT_MUTEX_CHECK */
+                         "deadlock", "left-open", "long-turn", and "os-mutex" in builds with WEFT_MUTEX_CHECK */
     weft_task task;        /* 0: none; it may have ended */
     const char *task_name; /* "" it has none; valid, as all that is pointed to, until the function returns */
     int code;
@@ -92,6 +92,11 @@ typedef struct weft_options {
                              the task that did: listeners and sockets, and programs (process.h); files and pipes are not
                              known to be open; calls on its pools that nobody waits for. At last, if there was any, once
                              more without a task: .code is how many, for an exit status. docs/testing.md */
+    int64_t long_turn_ns; /* a task that has held its worker for so long, because it computes or blocks in a call of its own,
+                             is reported ("long-turn"): .code is for how many ms, the text has the calls that it is in
+                             just then. Once, however long it goes on, and ten a second at most. It is seen within 2 ms, and
+                             told when the processor gets to it. 0: none is. With it weft has SIGURG, unless the program does.
+                             docs/debugging.md */
     uint64_t reserved[8]; /* zero */
 } weft_options;
 

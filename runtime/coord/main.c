@@ -42,6 +42,7 @@ static void register_hooks(void)
     weft__hooks.sched_marking.body = weft__child_body_marking;
     weft__hooks.describe = weft__task_describe;
     weft__hooks.describe_nested = weft__gen_describe;
+    weft__hooks.who = weft__task_who;
     weft__hooks.stop = weft__roots_stop;
     weft__hooks.dump = weft_dump;
     weft__hooks.gdb = &weft__gdb;

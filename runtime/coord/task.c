@@ -504,6 +504,17 @@ static const void *site_of(struct weft__task *t)
     return d ? d->site : f ? f->site : NULL;
 }
 
+void weft__task_who(weft_task id, char *name, unsigned long bytes, const void **site)
+{
+    struct weft__task *t;
+    name[0] = 0;
+    *site = NULL;
+    if (weft_task_name(id, name, bytes) < 0 || hold(id, &t) != 1)
+        return;
+    *site = site_of(t);
+    weft__life_release(t);
+}
+
 int weft__report_tasks(struct weft_runtime *rt, const char *what, int code, const char *text)
 {
     int n = 0;

@@ -16,6 +16,8 @@ struct weft__hooks {
     void (*describe)(struct weft__frame *f, char *out, unsigned long bytes);
     /* What runs on a generator's stack, for the same: "generator \"lines\" (0x...)". */
     void (*describe_nested)(const struct weft__stack *k, char *out, unsigned long bytes);
+    /* A task's name and where it was spawned; "" and NULL, if it has ended or that is not known. */
+    void (*who)(weft_task id, char *name, unsigned long bytes, const void **site);
     /* All that runs there is told to leave, because of a signal. */
     void (*stop)(struct weft_runtime *rt, int signo);
     /* Writes what every task does. */

@@ -5,7 +5,9 @@
  *
  *     the I/O thread                               whoever wakes a worker (sched/idle.c)
  *     T1  all parked, twice in a row, and no       S4  parked - 1
- *         trim to be done (engine/trim.c):
+ *         trim to be done (engine/trim.c), and
+ *         nobody asked who is to answer
+ *         (engine/turns.c):
  *         blocked = 1                                  -- full fence --
  *         -- full fence --                         S6  blocked? kick
  *     T2  not all parked, or an earlier timer,
@@ -20,7 +22,8 @@
  *     T6  a timer is due on a worker that is away, one is parked and nobody searches: wake it. It strikes
  *     T7  tick (R10): wake one if a worker that is absent or stuck has work, or a queue of all has; if all that are
  *         awake are absent and nobody searches, harvest for them, and if nothing came, arm. If nobody is parked and
- *         those that are awake do not move, there are spares (engine/spare.c)
+ *         those that are awake do not move, there are spares (engine/spare.c). Then, who holds one for long is told
+ *         (engine/turns.c)
  *
  * Forbidden (T1/S6): T2 sees all parked and S6 sees no block. Then a worker is awake and nobody ticks.
  * Forbidden (T5): an arm that found armed still set before T4 cleared it, and no arm after. Then all sleep and
@@ -168,7 +171,7 @@ void *weft__io_thread(void *runtime)
     int64_t seen = INT64_MIN;  /* T6 has seen to what is due until then */
     int64_t again = INT64_MIN; /* and does not wake anybody before that time */
     while (!ati_load_acquire(&rt->stopping)) {
-        bool fired, parked = weft__group_all_parked(&rt->group), block = parked && was_parked;
+        bool fired, parked = weft__group_all_parked(&rt->group), block = parked && was_parked && !weft__turns_waits(rt);
         int64_t now = weft__now(), until = now + 1000 * (int64_t)WEFT__TICK_US, earliest;
         int64_t trim = block ? weft__trim_when(rt) : INT64_MAX;
         was_parked = parked;
@@ -219,6 +222,7 @@ void *weft__io_thread(void *runtime)
             again = weft__now() + 1000 * (int64_t)WEFT__TIMERS_US;
         if (!weft__group_all_parked(&rt->group))
             tick(rt);
+        weft__turns_look(rt);
     }
     return NULL;
 }

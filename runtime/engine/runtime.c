@@ -108,6 +108,8 @@ static int check_options(const weft_options *o)
         return -EINVAL;
     if (o->spares < -1 || o->spares > WEFT__WORKERS_MOST || (o->manual && (o->workers > 1 || o->spares > 0)))
         return -EINVAL;
+    if (o->long_turn_ns < 0)
+        return -EINVAL;
     if (o->workers < 0 || o->workers > WEFT__WORKERS_MOST || weft__stack_class(o->stack_bytes) < 0)
         return -EINVAL;
     return 0;
@@ -169,6 +171,7 @@ static void free_all(weft_runtime *rt)
     weft__places_fini(&rt->group);
     weft__mem_free(rt->seen_turns);
     weft__spares_fini(rt);
+    weft__turns_fini(rt);
     weft__mem_free(rt);
     weft__fork_runtime_end();
 }
@@ -206,6 +209,8 @@ static int make(weft_runtime *rt, const weft_options *o)
     rt->group.idle.stack = weft__mem_zeroed((size_t)rt->group.n * sizeof rt->group.idle.stack[0]);
     rt->seen_turns = weft__mem_zeroed(room * sizeof rt->seen_turns[0]);
     if (weft__spares_init(rt) < 0 || !rt->workers || !rt->group.all || !rt->group.idle.stack || !rt->seen_turns)
+        return -ENOMEM;
+    if (weft__turns_init(rt, o->long_turn_ns) < 0)
         return -ENOMEM;
     if (weft__places_init(&rt->group) < 0)
         return -ENOMEM;
@@ -299,6 +304,7 @@ int weft__runtime_start(weft_runtime **out, const weft_options *o)
     enlist(rt);
     if (rt->crash_report)
         weft__crash_install();
+    weft__turns_install(rt);
     if ((rc = weft__signals_begin(rt)) == 0)
         rc = weft__thread_start(&rt->io_thread, weft__io_thread, rt);
     rt->io_started = rc == 0;
@@ -333,6 +339,7 @@ void weft__runtime_end(weft_runtime *rt)
         sched_yield(); /* they have put the last task in, and are about to leave; or report (engine/stall.c) */
     weft__signals_end(rt);
     weft__stall_others();
+    weft__turns_uninstall(rt);
     if (rt->crash_report)
         weft__crash_uninstall();
     free_all(rt);

@@ -581,6 +581,7 @@ void weft__worker_settle(struct weft__worker *w)
         weft__crash_thread_begin(&w->signal_stack);
     weft__errno_shared();
     weft__spares_know(w);
+    weft__turns_settle(w);
 }
 
 void weft__worker_leave(struct weft__worker *w)

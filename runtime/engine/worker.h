@@ -10,6 +10,7 @@
 #include "engine/spare.h"
 #include "engine/stall.h"
 #include "engine/trim.h"
+#include "engine/turns.h"
 #include "event/offload.h"
 #include "event/poller.h"
 #include "event/timer.h"
@@ -21,6 +22,7 @@ struct weft__worker {
     struct weft_runtime *rt;
     pthread_t thread;
     at_int tid, cpu_clock; /* the thread's, and its clockid_t, by itself; 0: not known yet (engine/spare.c) */
+    at_int hears; /* it may be sent the signal of engine/turns.c; by itself */
     /* The polling rules' memory; the worker's own. */
     uint64_t polled_at;
     int64_t looked_at; /* ns; loop_due is at most a millisecond later */
@@ -59,6 +61,7 @@ struct weft_runtime {
     uint64_t *seen_turns;
     struct weft__trim trim;
     struct weft__stall stall;
+    struct weft__turns turns;
     struct weft__spares spares;
 };
 

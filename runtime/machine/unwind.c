@@ -418,6 +418,11 @@ static bool two(struct machine *m, unsigned op)
     }
 }
 
+static bool known(const struct weft__call *c, unsigned reg)
+{
+    return (c->unknown >> reg & 1) == 0;
+}
+
 static bool evaluate(const struct weft__call *c, struct bytes e, bool with_cfa, uintptr_t cfa, uintptr_t *out)
 {
     struct machine m = { .n = 0 };
@@ -443,7 +448,7 @@ static bool evaluate(const struct weft__call *c, struct bytes e, bool with_cfa, 
             good = push(&m, op - 0x30);
         else if (op >= 0x70 && op < 0x90) {
             uint64_t offset = number(&e, true);
-            good = op - 0x70 < WEFT__REGS && push(&m, c->reg[op - 0x70] + offset);
+            good = op - 0x70 < WEFT__REGS && known(c, op - 0x70) && push(&m, c->reg[op - 0x70] + offset);
         } else
             good = two(&m, op);
     }
@@ -474,7 +479,7 @@ static bool apply(const struct weft__call *c, const struct rule *r, uintptr_t cf
         if (r->u.n < 0 || r->u.n >= WEFT__REGS)
             return false;
         *value = c->reg[r->u.n];
-        return true;
+        return known(c, (unsigned)r->u.n);
     case AT_EXPRESSION:
         return evaluate(c, r->u.expression, true, cfa, &at) && peek(c, at, value);
     case IS_EXPRESSION:
@@ -513,6 +518,8 @@ static enum step by_table(struct weft__call *c)
     if (row->cfa.how == IS_EXPRESSION ? !evaluate(c, row->cfa.u.expression, false, 0, &cfa)
                                       : row->cfa_reg >= WEFT__REGS)
         return LOST;
+    if (row->cfa.how != IS_EXPRESSION && !known(c, row->cfa_reg))
+        return END;
     if (row->cfa.how != IS_EXPRESSION)
         cfa = c->reg[row->cfa_reg] + (uintptr_t)row->cfa.u.n;
     uintptr_t sp = c->reg[WEFT__REG_SP];
@@ -520,9 +527,17 @@ static enum step by_table(struct weft__call *c)
         return END;
     struct weft__call up = *c;
     up.reg[WEFT__REG_SP] = cfa;
-    for (unsigned i = 0; i < WEFT__REGS; i++)
+    up.unknown &= ~(UINT64_C(1) << WEFT__REG_SP);
+    for (unsigned i = 0; i < WEFT__REGS; i++) {
         if (!apply(c, &row->reg[i], cfa, &up.reg[i]))
             return END;
+        if (row->reg[i].how == UNKNOWN)
+            up.unknown |= UINT64_C(1) << i;
+        else if (row->reg[i].how != AS_IT_WAS)
+            up.unknown &= ~(UINT64_C(1) << i);
+    }
+    if (!known(&up, f.ra))
+        return END;
     up.reg[WEFT__REG_PC] = stripped(up.reg[f.ra]);
     up.exact = f.interrupted;
     up.callee = f.begin;
@@ -534,7 +549,7 @@ static enum step by_table(struct weft__call *c)
 static enum step by_frame_pointer(struct weft__call *c)
 {
     uintptr_t fp = c->reg[WEFT__REG_FP], up, pc;
-    if (fp < c->reg[WEFT__REG_SP] || !peek(c, fp, &up) || !peek(c, fp + sizeof fp, &pc) || pc == 0)
+    if (!known(c, WEFT__REG_FP) || fp < c->reg[WEFT__REG_SP] || !peek(c, fp, &up) || !peek(c, fp + sizeof fp, &pc) || pc == 0)
         return END;
 #if defined(__GLIBC__) && __GLIBC_PREREQ(2, 35)
     if (!table_of(stripped(pc)))
@@ -616,5 +631,15 @@ bool weft__unwind_interrupted(struct weft__call *c, const void *ucontext, const 
 #endif
     c->exact = true;
     uintptr_t sp = c->reg[WEFT__REG_SP];
+    return sp >= c->low && sp < c->high;
+}
+
+bool weft__unwind_from(struct weft__call *c, uintptr_t sp, uintptr_t pc, const void *low, const void *high)
+{
+    on_stack(c, low, high);
+    c->reg[WEFT__REG_SP] = sp;
+    c->reg[WEFT__REG_PC] = pc;
+    c->unknown = ~(UINT64_C(1) << WEFT__REG_SP | UINT64_C(1) << WEFT__REG_PC);
+    c->exact = true;
     return sp >= c->low && sp < c->high;
 }

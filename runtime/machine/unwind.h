@@ -18,6 +18,7 @@ enum { WEFT__REG_FP = 29, WEFT__REG_LR = 30, WEFT__REG_SP = 31, WEFT__REG_PC = 3
 struct weft__call {
     uintptr_t reg[WEFT__REGS];
     uintptr_t low, high; /* the stack: nothing else is read */
+    uint64_t unknown;    /* by number, which registers are not known at all */
     uintptr_t callee;    /* where the function begins that it has called; 0: not known */
     bool exact;          /* the pc is the instruction that is next, not what a call returns to */
 };
@@ -27,6 +28,10 @@ struct weft__call {
 bool weft__unwind_parked(struct weft__call *c, const struct weft__context *from, const struct weft__stack *home);
 /* That of a thread which a signal has interrupted, as `ucontext` has it, if it is on the stack [low, high). For a handler. */
 bool weft__unwind_interrupted(struct weft__call *c, const void *ucontext, const void *low, const void *high);
+
+/* That of a thread of which only these two registers are known, if it is on the stack: callers are found up to where others
+ * are needed. */
+bool weft__unwind_from(struct weft__call *c, uintptr_t sp, uintptr_t pc, const void *low, const void *high);
 
 /* On to the caller. False: there is none, or none that could be found. */
 bool weft__unwind_up(struct weft__call *c);
