@@ -17,9 +17,10 @@
  * and there alone. Until the child has called exec, or ended, it keeps connections open that the parent
  * closes. A function that weft has called (a task's, weft_blocking's) must not return in the child: that
  * ends it by abort().
- * Threads of weft block all signals. A child of theirs gets the mask that the thread had which made the
- * runtime; posix_spawn, system, popen, vfork and _Fork do not see to that (posix_spawnattr_setsigmask does),
- * and in a child of the last two nothing but exec and _exit may be called.
+ * Threads of weft block all signals (workers let in SIGURG, with .long_turn_ns). A child of theirs gets the
+ * mask that the thread had which made the runtime; posix_spawn, system, popen, vfork and _Fork do not see to
+ * that (posix_spawnattr_setsigmask does), and in a child of the last two nothing but exec and _exit may be
+ * called.
  * A lane of the program's (offload.h) and a watch of files (fs.h) count as a runtime does.
  * A child that is forked while no runtime exists, before the first (daemon(3)) or after the last has ended,
  * is a process like any other, if no other thread was in a call of weft's: it may run its own, and a

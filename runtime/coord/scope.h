@@ -291,6 +291,6 @@ void weft__report_task(const struct weft__frame *f, const char *what, int code, 
 /* "task 42 \"name\" (0x...)", into out. */
 void weft__task_describe(struct weft__frame *f, char *out, unsigned long bytes);
 /* Of any task, from any thread: weft__hooks.who. */
-void weft__task_who(weft_task id, char *name, unsigned long bytes, const void **site);
+bool weft__task_who(weft_task id, const struct weft__frame *f, struct weft__who *out);
 
 #endif

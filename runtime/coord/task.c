@@ -504,15 +504,21 @@ static const void *site_of(struct weft__task *t)
     return d ? d->site : f ? f->site : NULL;
 }
 
-void weft__task_who(weft_task id, char *name, unsigned long bytes, const void **site)
+bool weft__task_who(weft_task id, const struct weft__frame *f, struct weft__who *out)
 {
     struct weft__task *t;
-    name[0] = 0;
-    *site = NULL;
-    if (weft_task_name(id, name, bytes) < 0 || hold(id, &t) != 1)
-        return;
-    *site = site_of(t);
+    if (hold(id, &t) != 1)
+        return false;
+    bool same = weft__task_frame(t) == f;
+    if (same) {
+        const struct weft__stack *k = own(f->stack);
+        snprintf(out->name, sizeof out->name, "%s", weft__frame_name(f));
+        out->site = f->site;
+        out->low = k->low;
+        out->high = k->high;
+    }
     weft__life_release(t);
+    return same;
 }
 
 int weft__report_tasks(struct weft_runtime *rt, const char *what, int code, const char *text)

@@ -9,6 +9,12 @@
 struct weft_runtime;
 struct weft__stalled;
 
+struct weft__who {
+    char name[32];
+    const void *site;       /* where it was spawned */
+    const void *low, *high; /* the stack that it runs on, or waits on */
+};
+
 struct weft__hooks {
     struct weft__sched_ops sched;
     struct weft__sched_ops sched_marking; /* of a runtime that looks at how much of its stacks is used */
@@ -16,8 +22,8 @@ struct weft__hooks {
     void (*describe)(struct weft__frame *f, char *out, unsigned long bytes);
     /* What runs on a generator's stack, for the same: "generator \"lines\" (0x...)". */
     void (*describe_nested)(const struct weft__stack *k, char *out, unsigned long bytes);
-    /* A task's name and where it was spawned; "" and NULL, if it has ended or that is not known. */
-    void (*who)(weft_task id, char *name, unsigned long bytes, const void **site);
+    /* Whether `f` is the frame of a task of this id; then, of the task. Any thread; of `f` nothing is read before that. */
+    bool (*who)(weft_task id, const struct weft__frame *f, struct weft__who *out);
     /* All that runs there is told to leave, because of a signal. */
     void (*stop)(struct weft_runtime *rt, int signo);
     /* Writes what every task does. */

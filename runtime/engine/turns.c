@@ -5,7 +5,8 @@
  *
  *     V1  a turn has lasted for `limit`: it is told, once. That is seen by what a worker says in any case, when its turn
  *         began and how many there were, so a turn costs nothing; an idle runtime is not looked at
- *     V2  who runs: read from the worker's frame and then, if it is still the same turn, asked by its id
+ *     V2  who runs: the id that is in the worker's frame, if that is where the task of this id has its frame, and if it is
+ *         still the same turn afterwards
  *     V3  its calls are on a stack that is in use, so the thread itself has to look: it gets a signal, and answers later
  *
  *             the I/O thread                       the handler, on the worker
@@ -19,8 +20,8 @@
  *         they can be without its registers; they lie still, or else the kernel says something else afterwards
  *
  * What is told has been true a moment ago. The task may have gone on, or ended, since.
- * Stacks    are read as those of tasks that wait (machine/unwind.c). Those of tasks stay mapped until the runtime ends, and
- *           those of generators for ever: so a frame may be read that is not one any more.
+ * Stacks    are read as those of tasks that wait (machine/unwind.c). They stay mapped until the runtime ends, and so do the
+ *           frames that lie on them: one may be looked at that is not one any more.
  * TSan      delivers signals late and with another stack, so there nobody is asked.
  * Source    Go's preemption by SIGURG, for which signal does no harm; the monitor is what tokio's users ask for.
  * Tested    tests/turns_test.c */
@@ -52,6 +53,9 @@ at_int weft__turns_a_second = 10;
 #ifdef WEFT__TSAN
 enum { MAY_ASK = 0 };
 #define NOT_INSTRUMENTED __attribute__((noinline, no_sanitize("thread")))
+#elif defined(WEFT__ASAN)
+enum { MAY_ASK = 1 };
+#define NOT_INSTRUMENTED __attribute__((noinline, no_sanitize("address")))
 #else
 enum { MAY_ASK = 1 };
 #define NOT_INSTRUMENTED
@@ -81,7 +85,7 @@ static void answer(struct weft__sched *s, const void *ucontext)
     if (ati_load(&t->seat) != s->id || !ati_cas(&t->state, ASKED, WRITES))
         return;
     t->n = 0;
-    if (at_load(&s->count.ran) == at_load(&t->turn) && f && f->task &&
+    if (at_load(&s->count.ran) == at_load(&t->turn) && f && f->task && f->stack &&
             weft__unwind_interrupted(&c, ucontext, f->stack->low, f->stack->high))
         t->n = weft__unwind_all(&c, t->calls, WEFT__TURN_CALLS);
     ati_store_release(&t->state, ANSWERED); /* meets the acquire of look_for_answer */
@@ -196,18 +200,21 @@ static bool may_be_disturbed(int call)
 
 struct runs {
     weft_task task; /* 0: none */
-    const void *low, *high;
+    struct weft__who who;
 };
 
-NOT_INSTRUMENTED static struct runs who_runs(struct weft__sched *s, uint64_t turn)
+/* What is there may be the frame of nobody any more. */
+NOT_INSTRUMENTED static weft_task id_in(const struct weft__frame *f)
+{
+    return *(const volatile weft_task *)&f->id;
+}
+
+static struct runs who_runs(struct weft__sched *s, uint64_t turn)
 {
     struct weft__frame *f = own(s->frame);
-    struct runs r = { .task = 0 };
-    if (f && f != &s->loop && f->task && f->stack) {
-        r.low = f->stack->low;
-        r.high = f->stack->high;
-        r.task = f->id;
-    }
+    struct runs r = { .task = f && f != &s->loop ? id_in(f) : 0 };
+    if (r.task != 0 && !weft__hooks.who(r.task, f, &r.who))
+        r.task = 0;
     at_fence_full(); /* the turn is looked at after the frame */
     if (at_load(&s->count.ran) != turn)
         r.task = 0;
@@ -238,8 +245,8 @@ static void tell(struct weft_runtime *rt)
     size_t at = (size_t)n;
     for (int i = 0; i < t->n; i++)
         at = add(text, at, i == 0 ? "; in " : " < ", t->calls[i]);
-    weft__report(rt, &(weft_report){ .what = "long-turn", .task = t->about.task, .task_name = t->about.name,
-            .site = t->about.site, .code = ms < INT32_MAX ? (int)ms : INT32_MAX, .text = text });
+    weft__report(rt, &(weft_report){ .what = "long-turn", .task = t->about.task, .task_name = t->about.who.name,
+            .site = t->about.who.site, .code = ms < INT32_MAX ? (int)ms : INT32_MAX, .text = text });
 }
 
 /* ---- looking */
@@ -259,7 +266,7 @@ static void read_calls(struct weft_runtime *rt, struct weft__worker *w, const st
     struct weft__turns *t = &rt->turns;
     struct weft__call c;
     t->n = 0;
-    if (there->pc == 0 || !weft__unwind_from(&c, there->sp, there->pc, r->low, r->high))
+    if (there->pc == 0 || !weft__unwind_from(&c, there->sp, there->pc, r->who.low, r->who.high))
         return;
     int n = weft__unwind_all(&c, t->calls, WEFT__TURN_CALLS);
     struct there again = ask_kernel(w);
@@ -300,7 +307,7 @@ static void see_to(struct weft_runtime *rt, struct weft__worker *w, uint64_t tur
     t->about.since = now;
     t->about.call = there.call;
     t->n = 0;
-    weft__hooks.who(r.task, t->about.name, sizeof t->about.name, &t->about.site);
+    t->about.who = r.who;
     if (may_be_disturbed(there.call) && ask(rt, w, turn))
         return;
     read_calls(rt, w, &there, &r);

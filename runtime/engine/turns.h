@@ -6,7 +6,7 @@
 #include <stdint.h>
 #include <weft/task.h>
 
-#include "base/atomic.h"
+#include "engine/hooks.h"
 
 struct weft_runtime;
 struct weft__worker;
@@ -24,8 +24,7 @@ struct weft__turns {
     /* The one that is asked for its calls. */
     struct {
         weft_task task;
-        char name[32];
-        const void *site;
+        struct weft__who who;
         int64_t lasted, since; /* ns; since when it is asked */
         int call; /* the system call that it was in; -1: it computes; -2: not known */
     } about;
