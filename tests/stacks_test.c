@@ -6,6 +6,9 @@
 
 #include <dlfcn.h>
 #include <inttypes.h>
+#include <sys/mman.h>
+
+#include "machine/unwind.h"
 
 void weft__context_entry(void);
 
@@ -614,6 +617,52 @@ START_TEST(what_is_found_of_a_task_that_moves_is_whole)
 }
 END_TEST
 
+/* -- whatever is there -- */
+
+enum { PAGE = 65536, WORDS = 512 }; /* a page of either processor, or several */
+
+/* Something that might be on a stack: a number, an address in it, or one of code, of which some call others. */
+static uintptr_t some_word(uint64_t *rng, const uintptr_t *words)
+{
+    static const uintptr_t code[] = { (uintptr_t)outer, (uintptr_t)variable, (uintptr_t)aligned, (uintptr_t)weft_chan_recv,
+        (uintptr_t)weft_scope_end, (uintptr_t)weft_read, (uintptr_t)weft__context_entry, (uintptr_t)printf,
+        (uintptr_t)qsort, (uintptr_t)poll };
+    uint32_t kind = next_random(rng) % 8, number = next_random(rng);
+    if (kind == 0)
+        return (uintptr_t)next_random(rng) << 32 | number;
+    if (kind == 1)
+        return number % 3 - 1;
+    if (kind < 4)
+        return (uintptr_t)&words[number % WORDS] + (number >> 20) % 9 / 8;
+    return code[number % COUNT(code)] + (number >> 8) % 400;
+}
+
+/* C-03. What lies beside the stack may not be touched at all. */
+START_TEST(whatever_is_on_a_stack_a_walk_of_it_ends_and_stays_within)
+{
+    char *m = mmap(NULL, 3 * PAGE, PROT_NONE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+    ck_assert(m != MAP_FAILED && mprotect(m + PAGE, PAGE, PROT_READ | PROT_WRITE) == 0);
+    uint64_t rng = 1;
+    long calls = 0;
+    for (int i = 0; i < SCALED(200000, 20000, 5000); i++) {
+        /* at either end of what may be touched */
+        uintptr_t *words = (uintptr_t *)(void *)(i % 2 ? m + PAGE : m + 2 * PAGE - WORDS * sizeof *words);
+        struct weft__stack home = { .low = (char *)words, .high = (char *)(words + WORDS) };
+        struct weft__context at = { .sp = words + next_random(&rng) % (WORDS + 8) };
+        struct weft__call c;
+        const void *out[CALLS];
+        for (int k = 0; k < WORDS / 16; k++)
+            words[next_random(&rng) % WORDS] = some_word(&rng, words);
+        if (weft__unwind_parked(&c, &at, &home))
+            calls += weft__unwind_all(&c, out, CALLS);
+        if (weft__unwind_from(&c, (uintptr_t)at.sp, some_word(&rng, words), home.low, home.high))
+            calls += weft__unwind_all(&c, out, 3);
+    }
+    ck_assert_int_gt(calls, 1000);
+    munmap(m, 3 * PAGE);
+}
+END_TEST
+
 int main(void)
 {
     Suite *s = suite_create("stacks");
@@ -623,5 +672,6 @@ int main(void)
     tcase_add_test(tc, a_dump_has_each_stack_once_and_names_those_that_are_alike);
     tcase_add_test(tc, many_are_dumped_while_one_spins_and_others_go_on);
     tcase_add_loop_test(tc, what_is_found_of_a_task_that_moves_is_whole, 0, 2);
+    tcase_add_test(tc, whatever_is_on_a_stack_a_walk_of_it_ends_and_stays_within);
     return run_suite(s);
 }
