@@ -13,7 +13,8 @@ first line says what it is put into:
     /* in: app, virtual clock */
 
 A main that this adds prints what app returned, if that is negative: "app: EPIPE: Broken pipe". Functions have to be
-static, as all blocks are linked together. A ```python block has to be readable as Python, await at the top allowed.
+static, as all blocks are linked together. The environment says which of them runs, SNIPPET=number: so a program may start
+itself once more, with arguments. A ```python block has to be readable as Python, await at the top allowed.
 CC is the compiler, SNIPPETS_KEEP a folder in which to leave what was made.
 """
 import ast
@@ -27,6 +28,7 @@ import textwrap
 ROOT = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
 PAGES = ("docs/guide.md", "docs/cookbook.md", "docs/cancellation.md")
 FENCE = re.compile(r"^```(\w*)\n(.*?)^```$", re.S | re.M)
+MAIN = re.compile(r"^int main\((void|int argc, char \*\*argv)\)$", re.M)
 MARK = re.compile(r"/\* in: (file|app)(, virtual clock)? \*/\n")
 FLAGS = ["-std=c11", "-D_GNU_SOURCE", "-Wall", "-Wextra", "-Wshadow", "-Wno-unused-parameter", "-Werror"]
 PATIENCE = 60
@@ -37,7 +39,9 @@ class Snippet:
     def __init__(self, number, page, line, text, expected):
         self.number, self.where, self.expected = number, "%s:%d" % (page, line), expected
         self.framed = MARK.match(text)
-        if self.framed is None and not re.search(r"^int main\(void\)$", text, re.M):
+        main = MAIN.search(text)
+        self.arguments = "argc, argv" if main and main.group(1) != "void" else ""
+        if self.framed is None and not main:
             raise SystemExit("%s: neither a main nor a first line that says what it is in" % self.where)
         at = '#line %d "%s"\n' % (line, page)
         self.source = "#define main snippet_%d\n" % number
@@ -63,8 +67,8 @@ class Snippet:
     def run(self, program):
         """What is wrong with it; None if nothing is."""
         try:
-            done = subprocess.run([program, str(self.number)], stdin=subprocess.DEVNULL, capture_output=True,
-                                  text=True, timeout=PATIENCE)
+            done = subprocess.run([program], env=dict(os.environ, SNIPPET=str(self.number)), stdin=subprocess.DEVNULL,
+                                  capture_output=True, text=True, timeout=PATIENCE)
         except subprocess.TimeoutExpired:
             return "runs for more than %d s" % PATIENCE
         if self.expected is not None and done.stdout != self.expected:
@@ -95,8 +99,9 @@ def build(snippets, library, folder):
     """Two calls of the compiler. Returns the program, and what the compiler has to say if there is none."""
     with open(os.path.join(folder, "all.c"), "w", encoding="utf-8") as f:
         f.write("#include <stdlib.h>\n" + "".join("int snippet_%d();\n" % s.number for s in snippets))
-        f.write("int main(int argc, char **argv)\n{\n    switch (argc == 2 ? atoi(argv[1]) : 0) {\n")
-        f.write("".join("    case %d: return snippet_%d();\n" % (s.number, s.number) for s in snippets))
+        f.write("int main(int argc, char **argv)\n{\n    const char *which = getenv(\"SNIPPET\");\n")
+        f.write("    switch (which ? atoi(which) : 0) {\n")
+        f.write("".join("    case %d: return snippet_%d(%s);\n" % (s.number, s.number, s.arguments) for s in snippets))
         f.write("    }\n    return 2;\n}\n")
     for s in snippets:
         with open(os.path.join(folder, "snippet_%d.c" % s.number), "w", encoding="utf-8") as f:

@@ -1,4 +1,4 @@
-/* weft/process.h - programs as children: started, fed, read, waited for, and ended.
+/* weft/process.h - programs as children: started, fed, read, waited for, and ended; and pools of them, which answer calls.
  *
  * A child gets descriptors 0, 1 and 2 as it is said here, and no other. Signals that are ignored stay so, as with any exec
  * (nohup(1)), but for SIGPIPE and SIGXFSZ, which programs ignore for themselves: these, and all others, have their default
@@ -127,6 +127,100 @@ WEFT_CHECK WEFT_API int weft_process_run(weft_output *result, const char *const 
 
 /* Frees what weft_process_run has filled, and empties it. NULL: nothing is done. */
 WEFT_API void weft_output_free(weft_output *r);
+
+/* ---- pools: calls that are answered by processes of their own, so that what crashes there is no more than an error here.
+ *
+ * A worker is any program that reads requests from its standard input and answers each on its standard output, one after
+ * the other. Numbers have the highest byte first:
+ *
+ *     request    its length in 4 bytes; so many bytes
+ *     answer     the length of what follows in 4 bytes; a result in 4, with a sign; the other bytes
+ *
+ * A result of 0 or more is that of the call, and the bytes are the answer. A negative one is an errno from -1 to -4095, and
+ * the bytes, if there are any, its text for weft_error_text (error.h). A worker reads all of a request before it answers,
+ * says nothing else on its standard output, and ends when its input does. weft_process_pool_serve does all that. */
+
+/* Processes that answer calls, one call at a time each. */
+typedef struct weft_process_pool weft_process_pool;
+
+/* How a pool is to be. All zero, or NULL, are the defaults. */
+typedef struct weft_process_pool_options {
+    int workers;                  /* at most so many; 0: as many as there are processors (weft_cpus); at most 1024. They
+                                     are started when they are needed, and stay */
+    uint64_t max_calls;           /* a worker is ended after so many calls, and another one started when it is needed;
+                                     0: it stays */
+    size_t request_limit;         /* bytes of a request; 0: 16 MiB; at most UINT32_MAX - 4 */
+    size_t answer_limit;          /* bytes of an answer, or of an error's text; the same */
+    int64_t leave_grace;          /* so long a worker that is not needed any more (.max_calls, weft_process_pool_close) has
+                                     to leave by itself when it finds the end of its input, before it is ended as by
+                                     weft_process_close; 0: 1 s */
+    weft_process_options process; /* how the workers are started, and ended; .in and .out are 0, they are the pool's. Copied,
+                                     but a descriptor in .err has to stay open as long as the pool. With .new_group a Ctrl-C
+                                     does not reach the workers, and what they start ends with them */
+    uint64_t reserved[8];         /* zero */
+} weft_process_pool_options;
+
+/* Makes a pool for tasks of any runtime, and plain threads. argv is copied; no worker is started, nor looked for, before
+ * the first call. A child that is forked while there is a pool is refused by all calls, as beside a runtime.
+ *
+ * returns    0; -ENOMEM; -EINVAL
+ * on error   *out is untouched
+ * context    any thread: never suspends */
+WEFT_CHECK WEFT_API int weft_process_pool_open(
+        weft_process_pool **out, const char *const *argv, const weft_process_pool_options *o);
+
+/* Has one worker answer a request, starting it if none is idle; if all are busy, waits for the first one to be free, first
+ * come, first served. *answer has *answer_bytes bytes and a 0 behind them which is not counted; it is for weft_free (fs.h).
+ * Either may be NULL.
+ *
+ * A worker that did not answer as it has to is ended, and so is one whose caller leaves before its answer, which would be
+ * taken for the next one's. That concerns no other call; one call starts one worker at most. One that ended while it was
+ * idle is replaced, and no call hears of it. weft_error_text says what happened, and tells errors of the worker's own from
+ * those of the call.
+ *
+ * returns    the result of the worker: 0 or more, or its error; -EPIPE it has ended, or closed its input or output, before
+ *            it answered, or the pool is being closed; -EPROTO what it says is no answer; -EMSGSIZE the request, or its
+ *            answer, is longer than the limit; those of weft_process_open, if no worker could be started; -ECANCELED;
+ *            -ENOMEM; -EINVAL
+ * on error   *answer and *answer_bytes are untouched
+ * context    task: suspends, cancellation point (the worker is ended, if it has the request); plain thread: blocks it */
+WEFT_CHECK WEFT_API int weft_process_pool_call(
+        weft_process_pool *pool, const void *request, size_t bytes, char **answer, size_t *answer_bytes);
+
+/* Ends the workers, and sets *pool to NULL; NULL in *pool: nothing is done. Calls that wait for a worker return -EPIPE, those
+ * that have one are waited for; no other may be begun. Once the caller is told to leave, they are waited for no longer: the
+ * workers get SIGKILL, and these calls -EPIPE.
+ *
+ * context    task: suspends, not a cancellation point; plain thread: blocks it. In both until the calls have returned, then
+ *            for .leave_grace and .process.term_grace at most, whatever the number of workers, and until the kernel has
+ *            ended them */
+WEFT_API void weft_process_pool_close(weft_process_pool **pool);
+
+/* What is being answered to a request. */
+typedef struct weft_process_answer weft_process_answer;
+
+/* Appends n bytes to the answer, which are copied.
+ *
+ * returns    0; -EMSGSIZE it is more than any answer can have; -ENOMEM; -EINVAL
+ * on error   the answer is as it was
+ * context    any thread: never suspends. Within the handler */
+WEFT_CHECK WEFT_API int weft_process_answer_add(weft_process_answer *a, const void *data, size_t n);
+
+/* Answers one request, which has a 0 behind it that is not counted and is gone when it returns.
+ *
+ * returns    the result: 0 or more; or a negative errno, with which the call of the other process fails: then the text that
+ *            was set for it (weft_fail) goes along, and not what was added to the answer */
+typedef int weft_process_handler(const void *request, size_t bytes, weft_process_answer *a, void *arg);
+
+/* In a worker: answers the requests on descriptor 0, by `handler`, on descriptor 1, until there are none left. It needs no
+ * runtime, and the handler may run one. To be called once: the two become close-on-exec descriptors with other numbers, 0 is
+ * /dev/null from then on, and 1 is what 2 is, so that what the handler prints or starts is not taken for an answer.
+ *
+ * returns    0 the end of the requests; -ENODATA they ended in the middle of one; -EPIPE nobody reads the answers; -ENOMEM;
+ *            -EBADF, -EMFILE, -EIO, ...; -EINVAL
+ * context    any thread: never suspends, not a cancellation point, blocks it. For as long as there is no request; a task's
+ *            worker, too (offload.h) */
+WEFT_CHECK WEFT_API int weft_process_pool_serve(weft_process_handler *handler, void *arg);
 
 #ifdef __cplusplus
 }

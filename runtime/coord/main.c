@@ -173,6 +173,7 @@ size_t weft_sizeof(const char *type)
         { "weft_rlimit", sizeof(weft_rlimit) },
         { "weft_process_options", sizeof(weft_process_options) },
         { "weft_output", sizeof(weft_output) },
+        { "weft_process_pool_options", sizeof(weft_process_pool_options) },
         { "weft_lane_options", sizeof(weft_lane_options) },
         { "weft_entry", sizeof(weft_entry) },
         { "weft_change", sizeof(weft_change) },

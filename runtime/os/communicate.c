@@ -79,16 +79,15 @@ static int hear(struct talk *k, int i)
     return t->bytes > k->limit ? -EMSGSIZE : 0;
 }
 
-/* write(2) to a pipe, without the signal that a plain thread would get: it is blocked, and taken back unless it was
- * there before. */
-static ssize_t write_quietly(int fd, const void *buf, size_t n)
+/* The signal is blocked, and taken back unless it was there before. */
+ssize_t weft__write_quietly(int fd, const struct iovec *v, int n)
 {
     sigset_t pipe_signal, before, pending;
     sigemptyset(&pipe_signal);
     sigaddset(&pipe_signal, SIGPIPE);
     pthread_sigmask(SIG_BLOCK, &pipe_signal, &before);
     sigpending(&pending);
-    ssize_t done = write(fd, buf, n);
+    ssize_t done = n == 1 ? write(fd, v->iov_base, v->iov_len) : writev(fd, v, n);
     int error = done < 0 ? weft__errno() : 0;
     if (error == EPIPE && !sigismember(&pending, SIGPIPE))
         (void)sigtimedwait(&pipe_signal, NULL, &(struct timespec){ 0, 0 });
@@ -98,7 +97,8 @@ static ssize_t write_quietly(int fd, const void *buf, size_t n)
 
 static int say(struct talk *k)
 {
-    ssize_t n = write_quietly(weft__process_fd(k->p, WEFT__STDIN), k->in, k->in_bytes);
+    struct iovec v = { .iov_base = (void *)(uintptr_t)k->in, .iov_len = k->in_bytes };
+    ssize_t n = weft__write_quietly(weft__process_fd(k->p, WEFT__STDIN), &v, 1);
     if (n == -EAGAIN || n == -EINTR)
         return 0;
     if (n < 0 && n != -EPIPE)

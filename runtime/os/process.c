@@ -384,7 +384,7 @@ static int start(void *arg)
     return rc;
 }
 
-static bool makes_sense(const char *const *argv, const weft_process_options *o)
+bool weft__process_makes_sense(const char *const *argv, const weft_process_options *o)
 {
     return weft__reserved_zero(o) && argv && argv[0] && argv[0][0] && o->term_grace >= 0 && o->in >= WEFT_STDIO_NULL &&
            o->out >= WEFT_STDIO_NULL && o->err >= WEFT_STDIO_OUT && o->limits_n >= 0 &&
@@ -440,7 +440,7 @@ int weft_process_open(weft_process **out, const char *const *argv, const weft_pr
 {
     static const weft_process_options defaults;
     o = o ? o : &defaults;
-    if (!out || !makes_sense(argv, o))
+    if (!out || !weft__process_makes_sense(argv, o))
         return -EINVAL;
     int rc = weft__lane_enter();
     if (rc < 0)
@@ -555,11 +555,21 @@ int weft_process_kill(weft_process *p, int signo)
     return at_load_acquire(&p->ended) ? -ESRCH : send_signal(p, signo); /* P3 */
 }
 
-/* Whether it ended within that time, whoever is told to leave meanwhile. */
-static bool ends_within(struct weft_process *p, int64_t within)
+bool weft__process_has_ended(struct weft_process *p, int *status)
+{
+    uint64_t how = look(p, WNOHANG);
+    if (how != 0)
+        *status = how & LOST ? INT_MIN : (int)(uint32_t)how;
+    return how != 0;
+}
+
+bool weft__process_ends_within(struct weft_process *p, int64_t within, bool shielded)
 {
     weft_scope s;
-    weft_scope_begin_shield(&s, within);
+    if (shielded)
+        weft_scope_begin_shield(&s, within);
+    else
+        weft_scope_begin(&s, within);
     while (look(p, WNOHANG) == 0 && weft_wait_fd(p->pidfd, WEFT_READABLE) >= 0)
         continue;
     weft_ignore(weft_scope_end(&s, 0));
@@ -573,11 +583,11 @@ static void end(struct weft_process *p)
     if (p->term_grace > 0) {
         weft_ignore(send_signal(p, SIGTERM));
         weft_ignore(send_signal(p, SIGCONT)); /* who is stopped would not hear it */
-        ended = ends_within(p, p->term_grace);
+        ended = weft__process_ends_within(p, p->term_grace, true);
     }
     if (!ended || (p->new_group && p->term_grace != WEFT_NEVER)) /* of a group, others may be left */
         weft_ignore(send_signal(p, SIGKILL));
-    if (!ended && !ends_within(p, WEFT_NEVER))
+    if (!ended && !weft__process_ends_within(p, WEFT_NEVER, true))
         (void)look(p, 0); /* waits cannot be had here: shields are broken, or there is no memory */
     reap(p);
 }

@@ -2,6 +2,8 @@
 #ifndef WEFT_OS_PROCESS_H
 #define WEFT_OS_PROCESS_H
 
+#include <sys/types.h>
+#include <sys/uio.h>
 #include <weft/process.h>
 
 #include "base/list.h"
@@ -30,6 +32,31 @@ static inline int weft__process_fd(const struct weft_process *p, int i)
 
 /* Tells of those that the tasks of that runtime opened and nobody has closed. */
 void weft__processes_left(uint64_t runtime, weft__tell_left *tell, void *arg);
+
+/* Whether the options, and a command, are such as weft_process_open takes. */
+bool weft__process_makes_sense(const char *const *argv, const weft_process_options *o);
+
+/* Whether it has ended, and in *status how: as weft_process_wait has it, INT_MIN if somebody else has waited for it. It stays
+ * to be reaped, so that weft_process_close ends its group. */
+bool weft__process_has_ended(struct weft_process *p, int *status);
+/* The same within that time. `shielded`: whoever is told to leave meanwhile. */
+bool weft__process_ends_within(struct weft_process *p, int64_t within, bool shielded);
+
+/* write(2), or writev(2), to a pipe, without the signal that a plain thread would get. How many bytes; a negative errno. */
+ssize_t weft__write_quietly(int fd, const struct iovec *v, int n);
+
+/* Requests and answers of workers: <weft/process.h>. */
+enum { WEFT__FRAME_LENGTH = 4, WEFT__FRAME_RESULT = 4, WEFT__FRAME_HEAD = WEFT__FRAME_LENGTH + WEFT__FRAME_RESULT };
+
+static inline void weft__put32(unsigned char *at, uint32_t v)
+{
+    for (int i = 0; i < 4; i++)
+        at[i] = (unsigned char)(v >> (24 - 8 * i));
+}
+static inline uint32_t weft__get32(const unsigned char *at)
+{
+    return (uint32_t)at[0] << 24 | (uint32_t)at[1] << 16 | (uint32_t)at[2] << 8 | at[3];
+}
 
 /* Our end of it, if it is open. */
 void weft__process_close_pipe(struct weft_process *p, int i);
