@@ -97,6 +97,35 @@ static int run_children(void *arg)
     return first_of(rc, then);
 }
 
+/* Whatever fails here, the worker, which is this program, is well. */
+static int answer(const void *request, size_t bytes, weft_process_answer *a, void *arg)
+{
+    (void)arg;
+    return weft_process_answer_add(a, request, bytes);
+}
+
+static int use_workers(void *arg)
+{
+    static const char *const worker[] = { "/proc/self/exe", "--worker", NULL };
+    static char request[100000]; /* more than a pipe takes */
+    weft_process_pool *p = NULL;
+    char *said = NULL;
+    (void)arg;
+    int then = 0, rc = weft_process_pool_open(&p, worker, &(weft_process_pool_options){ .workers = 1, .max_calls = 2 });
+    promise(rc == 0 ? p != NULL : p == NULL, "a pool, and an error");
+    for (int i = 0; rc == 0 && i < 3; i++) {
+        size_t bytes = i == 1 ? sizeof request : 5, n = 0;
+        int now = weft_process_pool_call(p, request, bytes, &said, &n);
+        promise(now == 0 ? n == bytes : !said, "an answer, and an error");
+        weft_free(said);
+        said = NULL;
+        then = first_of(then, now);
+    }
+    weft_process_pool_close(&p);
+    promise(no_child(), "a worker is left");
+    return first_of(rc, then);
+}
+
 /* ---- signals */
 
 static int hear_signals(void *arg)
@@ -225,6 +254,7 @@ static int in_runtime(weft_fn *fn)
 PLACES_OF(use_files)
 PLACES_OF(watch_files)
 PLACES_OF(run_children)
+PLACES_OF(use_workers)
 PLACES_OF(hear_signals)
 PLACES_OF(ask_names)
 
@@ -235,6 +265,7 @@ static const struct {
 } scenarios[] = { { "files of a task", use_files_there, 1 }, { "files of a thread", use_files_here, 1 },
     { "a watch of a task", watch_files_there, 3 }, { "a watch of a thread", watch_files_here, 3 },
     { "children of a task", run_children_there, 2 }, { "children of a thread", run_children_here, 2 },
+    { "workers of a task", use_workers_there, 4 }, { "workers of a thread", use_workers_here, 4 },
     { "signals of a task", hear_signals_there, 1 }, { "signals of a thread", hear_signals_here, 1 },
     { "names of a task", ask_names_there, 1 }, { "names of a thread", ask_names_here, 1 }, { "a lane", use_lane, 1 } };
 
@@ -271,8 +302,10 @@ static void end(void)
     rmdir(dir);
 }
 
-int main(void)
+int main(int argc, char **argv)
 {
+    if (argc > 1 && strcmp(argv[1], "--worker") == 0)
+        return weft_process_pool_serve(answer, NULL) < 0;
     tally_begin();
     Suite *s = suite_create("fault_os");
     TCase *tc = add_case(s, "calls");

@@ -180,8 +180,8 @@ WEFT_CHECK WEFT_API int weft_process_pool_open(
  *
  * returns    the result of the worker: 0 or more, or its error; -EPIPE it has ended, or closed its input or output, before
  *            it answered, or the pool is being closed; -EPROTO what it says is no answer; -EMSGSIZE the request, or its
- *            answer, is longer than the limit; those of weft_process_open, if no worker could be started; -ECANCELED;
- *            -ENOMEM; -EINVAL
+ *            answer, is longer than the limit; those of weft_process_open, if no worker could be started; those of
+ *            weft_wait_fd (io.h); -ECANCELED; -ENOMEM; -EINVAL
  * on error   *answer and *answer_bytes are untouched
  * context    task: suspends, cancellation point (the worker is ended, if it has the request); plain thread: blocks it */
 WEFT_CHECK WEFT_API int weft_process_pool_call(

@@ -158,7 +158,11 @@ row("inotify_init1", "EMFILE ENFILE ENOMEM", TOLD, "inotify_init(2)")
 row("inotify_add_watch", "ENOSPC ENOMEM EACCES ENOENT", TOLD, "inotify_add_watch(2)")
 row("read", "EINTR EAGAIN", ABSORBED, "inotify(7), whose set is level-triggered", "watch", r"^\d+<anon_inode:inotify>")
 # Those of a runtime's start, and of descriptors that tasks wait for, are made to fail in tests/fault_calls_test.c.
-OWN_SETS = "watch|process_run|plain_process|^files"
+OWN_SETS = "watch|process_run|process_pool|plain_process|^files"
+row("epoll_create1", "EMFILE ENFILE ENOMEM", EITHER, "epoll_create(2); or a worker that leaves is not waited for",
+    "plain_process_pool")
+row("epoll_ctl", "ENOSPC ENOMEM", EITHER, "epoll_ctl(2); or a worker that leaves is not waited for", "plain_process_pool",
+    "EPOLL_CTL_ADD")
 row("epoll_create1", "EMFILE ENFILE ENOMEM", TOLD, "epoll_create(2)", OWN_SETS)
 row("eventfd2", "EMFILE ENFILE ENOMEM", TOLD, "eventfd(2)", OWN_SETS)
 row("epoll_ctl", "ENOSPC ENOMEM", TOLD, "epoll_ctl(2)", OWN_SETS, "EPOLL_CTL_ADD")
@@ -179,8 +183,10 @@ row("fcntl", "EMFILE", TOLD, "fcntl(2)", "process", "F_DUPFD")
 row("fcntl", "EPERM", TOLD, "fcntl(2): the append-only attribute", "process", r"F_SETFL")
 row("close_range", "ENOSYS ENOMEM", ABSORBED, "close_range(2): an older kernel; closed one by one")
 row("waitid", "EINTR", ABSORBED, "wait(2)")
+row("pidfd_send_signal", "EPERM", ABSORBED, "pidfd_send_signal(2); to workers that have ended", "process_pool")
 row("pidfd_send_signal", "EPERM", TOLD, "pidfd_send_signal(2): it runs as somebody else")
-row("read write", "EAGAIN", ABSORBED, "pipe(7), whose set is level-triggered", "process_run|plain_process", r"^\d+<pipe")
+row("read write writev", "EAGAIN", ABSORBED, "pipe(7), whose set is level-triggered", "process_run|process_pool|plain_process",
+    r"^\d+<pipe")
 
 # Hit, but of no account: what the scenario itself does for nothing; and the reading of an eventfd, which is tried again.
 NOTHING = re.compile(r"^-1\b|^NULL, 0$|0xfff7")

@@ -1307,6 +1307,54 @@ static int process_kill(void)
     return in_runtime(kill_task);
 }
 
+/* What is more than a pipe takes comes back from a worker, which is this program (main); then the worker ends. */
+static int answer_pool(const void *request, size_t bytes, weft_process_answer *a, void *arg)
+{
+    (void)arg;
+    if (bytes == 1)
+        exit(7);
+    return weft_process_answer_add(a, request, bytes);
+}
+
+static int call_pool(weft_process_pool *pool)
+{
+    char *answer;
+    size_t n;
+    fill(much, INPUT, 0);
+    int rc = weft_process_pool_call(pool, much, INPUT, &answer, &n);
+    if (rc < 0)
+        return rc;
+    if (rc > 0 || n != INPUT)
+        wrong("it answered %d with %zu bytes", rc, n);
+    else
+        expect("its answer", answer, n, 0);
+    weft_free(answer);
+    rc = weft_process_pool_call(pool, "x", 1, NULL, NULL);
+    if (rc >= 0)
+        wrong("it answered %d instead of ending", rc);
+    else if (rc == -EPIPE)
+        rc = weft_process_pool_call(pool, "yes", 3, NULL, NULL);
+    return rc;
+}
+
+static int pool_task(void *arg)
+{
+    static const char *const argv[] = { "/proc/self/exe", "worker", NULL };
+    weft_process_pool *pool;
+    (void)arg;
+    int rc = weft_process_pool_open(&pool, argv, &(weft_process_pool_options){ .workers = 1, .leave_grace = weft_sec(5) });
+    if (rc < 0)
+        return rc;
+    rc = call_pool(pool);
+    weft_process_pool_close(&pool);
+    return rc;
+}
+
+static int process_pool(void)
+{
+    return in_runtime(pool_task);
+}
+
 /* ---- signals */
 
 static int signals_task(void *arg)
@@ -1493,6 +1541,11 @@ static int plain_process(void)
     return run_cat(NULL);
 }
 
+static int plain_pool(void)
+{
+    return pool_task(NULL);
+}
+
 static int plain_datagrams(void)
 {
     return datagram_task(NULL);
@@ -1562,6 +1615,11 @@ static int storm_store(void)
 static int storm_process(void)
 {
     return storm(plain_process);
+}
+
+static int storm_pool(void)
+{
+    return storm(plain_pool);
 }
 
 static int storm_datagrams(void)
@@ -1767,6 +1825,7 @@ static const struct scenario {
     { "watch", watch, NULL, after_watch, false },
     { "process_run", process_run, NULL, NULL, false },
     { "process", process, NULL, NULL, false },
+    { "process_pool", process_pool, NULL, NULL, false },
     { "process_kill", process_kill, make_pipe, NULL, false },
     { "signals", signals, NULL, NULL, false },
     { "resolve", resolve, NULL, NULL, true },
@@ -1776,11 +1835,13 @@ static const struct scenario {
     { "plain_store", plain_store, make_much, after_store, false },
     { "plain_files", plain_files, NULL, after_files, false },
     { "plain_process", plain_process, NULL, NULL, false },
+    { "plain_process_pool", plain_pool, NULL, NULL, false },
     { "plain_datagrams", plain_datagrams, NULL, NULL, false },
     { "storm_tcp", storm_tcp, NULL, NULL, false },
     { "storm_store", storm_store, make_much, after_store, false },
     { "storm_files", storm_files, NULL, NULL, false },
     { "storm_process", storm_process, NULL, NULL, false },
+    { "storm_process_pool", storm_pool, NULL, NULL, false },
     { "storm_datagrams", storm_datagrams, NULL, NULL, false },
     { "clock_jumps", clock_jumps, NULL, NULL, false },
     { "leaks_on_error", leaks_on_error, make_much, after_much, false },
@@ -2031,6 +2092,8 @@ static int examine(const struct scenario *s, bool wait)
 
 int main(int argc, char **argv)
 {
+    if (argc == 2 && strcmp(argv[1], "worker") == 0)
+        return weft_process_pool_serve(answer_pool, NULL) < 0;
     const struct scenario *s = argc > 1 ? scenario_named(argv[1]) : NULL;
     if (argc == 2 && strcmp(argv[1], "list") == 0) {
         for (int i = 0; i < COUNT(scenarios); i++)
