@@ -181,6 +181,8 @@ static int misbehave(const char *how, const char *log)
         else if (strcmp(how, "in pieces") == 0)
             for (int i = 0; i < 11; i++)
                 usleep(1000), write_out(&frame[i], 1);
+        else if (strcmp(how, "once") == 0)
+            answer_by_hand(4, getpid(), NULL, 0), _exit(0);
         else if (strcmp(how, "afterwards") == 0)
             answer_by_hand(4, getpid(), NULL, 0), wait_until_read(), write_out("no", 2), raise(SIGSTOP);
         else
@@ -605,8 +607,15 @@ END_TEST
 static int dies_idle(void *arg)
 {
     weft_process_pool *p = pool_of(WORKER, (weft_process_pool_options){ .workers = 2 });
+    weft_process_pool *once = pool_of(WORKER_THAT("once"), (weft_process_pool_options){ .workers = 1 });
     siginfo_t si;
     (void)arg;
+    for (int i = 0, before = 0; i < SCALED(50, 20, 10); i++) { /* the answer counts, however soon the end comes */
+        int pid = ask(once, "p");
+        MUST(pid > 0 && pid != before && waitid(P_PID, (id_t)pid, &si, WEXITED | WNOWAIT) == 0);
+        before = pid;
+    }
+    weft_process_pool_close(&once);
     for (int i = 0; i < 3; i++) {
         int pid = ask(p, "p");
         MUST(pid > 0 && kill(pid, SIGKILL) == 0 && waitid(P_PID, (id_t)pid, &si, WEXITED | WNOWAIT) == 0);
