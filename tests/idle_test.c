@@ -177,6 +177,8 @@ static void run_on_all(weft_fn *fn)
         ck_assert_int_eq(weft_runtime_run(idle.rt[i], fn, NULL), 0);
 }
 
+enum { CONNECTIONS = 10000 / RUNTIMES + 1 }; /* pairs for each runtime, at most */
+
 /* -- mains that stay while the runtimes are watched -- */
 
 struct holder {
@@ -184,7 +186,7 @@ struct holder {
     weft_fn *fn;
     pthread_t thread;
     int rc, pair[2]; /* a byte written to [1] ends it */
-    int fds[2000], n;
+    int fds[2 * CONNECTIONS], n;
     atomic_int there;
 };
 
@@ -274,12 +276,15 @@ static int hold_connections(void *arg)
 START_TEST(idle_connections)
 {
     struct rlimit lim;
+    int n = getenv("WEFT_TEST_LONG") ? CONNECTIONS : BUILT(1000, 1000, 200);
+    rlim_t needed = (rlim_t)(2 * n * RUNTIMES + 2000);
     getrlimit(RLIMIT_NOFILE, &lim);
-    if (lim.rlim_cur < 8000 && lim.rlim_cur < lim.rlim_max) {
-        lim.rlim_cur = lim.rlim_max < 8000 ? lim.rlim_max : 8000;
+    if (lim.rlim_cur < needed && lim.rlim_cur < lim.rlim_max) {
+        lim.rlim_cur = lim.rlim_max < needed ? lim.rlim_max : needed;
         setrlimit(RLIMIT_NOFILE, &lim);
     }
-    int n = lim.rlim_cur >= 8000 ? BUILT(1000, 1000, 200) : ((int)lim.rlim_cur - 200) / 2 / RUNTIMES;
+    if (lim.rlim_cur < needed)
+        n = ((int)lim.rlim_cur - 200) / 2 / RUNTIMES;
     begin();
     for (int i = 0; i < RUNTIMES; i++)
         for (holder[i].n = 0; holder[i].n < 2 * n; holder[i].n += 2)

@@ -1401,6 +1401,88 @@ START_TEST(numbers_closed_by_weft_are_used_again)
 }
 END_TEST
 
+/* Short ones beside some that stay; every byte says whose it is. A million of the short ones with WEFT_TEST_LONG. */
+struct short_ones {
+    long cycles;
+    atomic_int open, wrong; /* of the short ones' tasks, and of all bytes */
+    atomic_long done;
+};
+
+struct tagged {
+    struct short_ones *all;
+    char tag;
+};
+
+static int open_say_and_close(void *arg)
+{
+    const struct tagged *me = arg;
+    int rc = 0;
+    for (long i = 0; i < me->all->cycles && rc >= 0; i++) {
+        int fds[2];
+        char heard = 0, said = (char)(me->tag + i % 16);
+        if ((rc = weft_pair(fds)) < 0)
+            break;
+        rc = i % 2 ? sys_write(fds[0], &said, 1) : weft_write(fds[0], &said, 1);
+        if (rc == 1)
+            rc = weft_read(fds[1], &heard, 1);
+        if (rc != 1 || heard != said)
+            atomic_fetch_add(&me->all->wrong, 1);
+        weft_close(fds[i % 2]);
+        weft_close(fds[1 - i % 2]);
+        atomic_fetch_add(&me->all->done, 1);
+    }
+    atomic_fetch_sub(&me->all->open, 1);
+    return rc < 0 ? rc : 0;
+}
+
+/* To the end of the short ones: what it says to itself it hears. */
+static int stay_and_talk(void *arg)
+{
+    const struct tagged *me = arg;
+    int fds[2], rc = weft_pair(fds);
+    if (rc < 0)
+        return rc;
+    while (rc >= 0 && atomic_load(&me->all->open) > 0) {
+        char heard[8], said[8];
+        memset(said, me->tag, sizeof said);
+        rc = weft_write_all(fds[0], said, sizeof said);
+        if (rc == 0)
+            rc = weft_read_all(fds[1], heard, sizeof heard);
+        if (rc != (int)sizeof heard || memcmp(heard, said, sizeof said) != 0)
+            atomic_fetch_add(&me->all->wrong, 1);
+        if (rc >= 0)
+            rc = weft_sleep(weft_us(200)); /* the others are the many */
+    }
+    weft_close(fds[0]);
+    weft_close(fds[1]);
+    return rc < 0 ? rc : 0;
+}
+
+static int short_beside_long(void *arg)
+{
+    struct short_ones *all = arg;
+    struct tagged t[8];
+    weft_scope s;
+    weft_scope_begin(&s, WEFT_NEVER);
+    atomic_store(&all->open, 4);
+    for (int i = 0; i < COUNT(t); i++) {
+        t[i] = (struct tagged){ all, (char)(16 * (i + 1)) };
+        weft_spawn(&s, i < 4 ? open_say_and_close : stay_and_talk, &t[i]);
+    }
+    return weft_scope_end(&s, 0);
+}
+
+START_TEST(no_byte_of_many_short_connections_is_a_foreigners)
+{
+    struct short_ones all = { .cycles = getenv("WEFT_TEST_LONG") ? 250000 : fewer(100, SCALED(2500, 1000, 200)) };
+    int before = descriptors_now();
+    ck_assert_int_eq(weft_run(short_beside_long, &all, ON(worker_counts[_i])), 0);
+    ck_assert_int_eq(atomic_load(&all.wrong), 0);
+    ck_assert_int_eq(atomic_load(&all.done), 4 * all.cycles);
+    ck_assert_int_eq(descriptors_now(), before);
+}
+END_TEST
+
 /* -- two runtimes, one descriptor -- */
 
 struct shared_fd {
@@ -2493,6 +2575,8 @@ int main(void)
             tc, regular_files_and_dev_null_are_read_and_written_but_not_waited_for, 0, 3);
     tcase_add_test(tc, the_errors_of_the_system_call_are_passed_on);
     tc = add_case(s, "closing");
+    if (getenv("WEFT_TEST_LONG"))
+        tcase_set_timeout(tc, 300);
     tcase_add_loop_test(tc, closing_a_descriptor_wakes_who_waits_on_it, 0, CLOSED_WAITS);
     tcase_add_loop_test(
             tc, forgetting_a_descriptor_wakes_who_waits_on_it_and_leaves_it_open, 0, CLOSED_WAITS);
@@ -2501,6 +2585,7 @@ int main(void)
 #ifdef WEFT_DEBUG
     tcase_add_test(tc, a_descriptor_of_weft_that_others_closed_aborts_in_debug_builds);
 #endif
+    tcase_add_loop_test(tc, no_byte_of_many_short_connections_is_a_foreigners, 0, COUNT(worker_counts));
     tcase_add_loop_test(tc, numbers_closed_by_weft_are_used_again, 0, counts);
     tcase_add_test(tc, a_descriptor_belongs_to_the_runtime_that_waits_on_it);
     tcase_add_test(tc, descriptors_are_closed_while_their_runtime_ends);

@@ -16,7 +16,8 @@
  *
  * context    any thread: never suspends. Tasks of one runtime, and plain threads, may use the same process at once, but
  *            weft_process_close has to be the last call
- * source     clone3(2) with CLONE_VM | CLONE_VFORK | CLONE_PIDFD | CLONE_CLEAR_SIGHAND, on a thread of the pool: runtime/os/process.c
+ * source     clone3(2) with CLONE_VM | CLONE_VFORK | CLONE_PIDFD | CLONE_CLEAR_SIGHAND, on a thread of the pool or the
+ *            worker: runtime/os/process.c
  */
 #ifndef WEFT_PROCESS_H
 #define WEFT_PROCESS_H

@@ -169,7 +169,8 @@ row("epoll_ctl", "ENOSPC ENOMEM", TOLD, "epoll_ctl(2)", OWN_SETS, "EPOLL_CTL_ADD
 
 # Programs.
 row("clone3", "EAGAIN ENOMEM", TOLD, "clone(2)", "process", "CLONE_VFORK")
-row("clone3", "ENOSYS EINVAL EPERM", ABSORBED, "clone(2): an older kernel, a filter; clone is called instead", "process", "CLONE_VFORK")
+row("clone3", "ENOSYS EINVAL EPERM", ABSORBED, "clone(2): an older kernel, a filter; clone is called instead", "process",
+    "CLONE_VFORK")
 row("clone", "EAGAIN ENOMEM", TOLD, "clone(2)", "process")
 row("clone3", "EAGAIN", TOLD, "clone(2): no thread", "watch|signals|offload|store|resolve|process")
 row("execve", "E2BIG EIO EMFILE ENOEXEC ENOMEM ETXTBSY ELOOP", TOLD, "execve(2)")
