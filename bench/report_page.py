@@ -216,8 +216,8 @@ def curves(results, section, keys_of, what):
 
 
 def scaling(results):
-    return curves(results, "scaling", lambda series: ["cpu_us_per_op", "req_per_s"] if "echo" in series else ["ns_per_op"],
-                  lambda series: "workers")
+    keys = {"echo": ["cpu_us_per_op", "req_per_s"], "timers": ["cpu_us_each", "over_s"]}
+    return curves(results, "scaling", lambda series: keys.get(series.split()[0], ["ns_per_op"]), lambda series: "workers")
 
 
 COUNT_KEYS = {"idle_memory n": ["bytes_per_task", "ns_per_op"], "timers n": ["cpu_us_each", "over_s"],

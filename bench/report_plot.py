@@ -12,7 +12,7 @@ UNITS = {"ns_per_op": "ns/op", "rss_mib": "MiB at most", "cpu_s": "CPU s", "over
 # What stands behind a value, where the measure's name stands elsewhere.
 AFTER = {"rss_mib": "MiB", "cpu_s": "s", "over_s": "s", "bytes_per_task": "B", "cpu_us_per_op": "µs", "p50_us": "µs",
          "p99_us": "µs", "p999_us": "µs", "req_per_s": "/s", "ops_per_s": "/s", "ns_per_op": "ns"}
-NAMES = ["weft", "go", "tokio", "tbb"]
+NAMES = ["weft", "go", "tokio", "tbb", "boost-fiber", "asyncio", "libuv"]
 
 
 def draw_all(results):
@@ -108,8 +108,9 @@ def draw_curves(title, subtitle, panels, names, across=3):
 def draw_workers(results):
     found = read.lines_of(results, "scaling")
     names = in_order(who for lines in found.values() for who in lines)
-    panels = [panel(names, lines, series, "workers", "CPU µs/request" if series.startswith("echo") else "ns/op",
-                    "cpu_us_per_op" if series.startswith("echo") else "ns_per_op") for series, lines in found.items()]
+    kinds = {"echo": ("CPU µs/request", "cpu_us_per_op"), "timers": ("CPU µs/timer", "cpu_us_each")}
+    panels = [panel(names, lines, series, "workers", *kinds.get(series.split()[0], ("ns/op", "ns_per_op")))
+              for series, lines in found.items()]
     cpus = results["machine"].split(" ")[0]
     words = [f"The cost of an operation with 1 to 64 workers on {cpus} processors: lower is better, level is what one hopes for.",
              "Both axes are logarithmic."]

@@ -22,25 +22,27 @@ REACHED, MISSED = "reached", "missed"
 # What weft's cost may be at most, as a part of another's; or as such (`who` is None).
 Floor = collections.namedtuple("Floor", "who most")
 BEST = "the best"
-_ECHO = {"req_per_s": [Floor(BEST, 1 / 0.95)], "cpu_us_per_op": [Floor(BEST, 1.0)], "p99_us": [Floor(BEST, 1.1)]}
+_ECHO = {"req_per_s": [Floor(BEST, 1.0)], "cpu_us_per_op": [Floor(BEST, 1.0)], "p99_us": [Floor(BEST, 1.0)]}
 _HOGS = {"req_per_s": [Floor("go", 1.0), Floor("tokio", 1.0)], "p99_us": [Floor("go", 1.0), Floor("tokio", 1.0)]}
 _WORK = {"req_per_s": [Floor(BEST, 1.0)], "p99_us": [Floor(BEST, 1.1)]}
 _TLS = {"ops_per_s": [Floor("Go", 1.0), Floor("epoll, same OpenSSL", 1 / 0.9)]}
 _PROXY = {"cpu_us_per_op": [Floor("HAProxy, splice", 1.0), Floor("HAProxy", 1.0)]}
+_TAILS = {"p99_us": [Floor(BEST, 1.0)]}
 FLOORS = {
-    "spawn_join": {"ns_per_op": [Floor("tbb", 1 / 2), Floor("tokio", 1 / 4)]},
+    "spawn_join": {"ns_per_op": [Floor("tbb", 1 / 3), Floor("tokio", 1 / 6)]},
     "spawn_join park=1": {"ns_per_op": [Floor("go", 1 / 2), Floor("tokio", 1 / 2)]},
-    "spawn_many": {"ns_per_op": [Floor("tokio", 1 / 2)], "rss_mib": [Floor("tokio", 1.0)]},
-    "fib": {"ns_per_op": [Floor("tbb", 1 / 2), Floor("tokio", 1 / 6)]},
-    "skynet": {"ns_per_op": [Floor("tbb", 1.3), Floor("tokio", 1 / 8)]},
-    "yield tasks=3": {"ns_per_op": [Floor(BEST, 1.0)]},
-    "yield tasks=1000": {"ns_per_op": [Floor(BEST, 1.0)]},
+    "spawn_many": {"ns_per_op": [Floor("tokio", 1 / 3)], "rss_mib": [Floor("tokio", 1.0)]},
+    "fib": {"ns_per_op": [Floor("tbb", 0.40), Floor("tokio", 1 / 10)]},
+    "fib threads=1": {"ns_per_op": [Floor("tbb", 0.33), Floor("tokio", 1 / 10)]},
+    "skynet": {"ns_per_op": [Floor("tbb", 1.0), Floor("tokio", 1 / 12)]},
+    "yield tasks=3": {"ns_per_op": [Floor(BEST, 1 / 2)]},
+    "yield tasks=1000": {"ns_per_op": [Floor(BEST, 1 / 2)]},
     "timers n=1000000": {"cpu_s": [Floor("tokio", 1.0)], "over_s": [Floor("tokio", 1.0)]},
     "timers n=1000000 rounds=2": {"cpu_s": [Floor("tokio", 1 / 2)], "over_s": [Floor("tokio", 1.0)]},
-    "timer_churn pending=1": {"ns_per_op": [Floor("tokio", 1 / 3)]},
+    "timer_churn pending=1": {"ns_per_op": [Floor("tokio", 1 / 5)]},
     "idle_memory n=1000000": {"bytes_per_task": [Floor(None, 4.6 * 1024)], "ns_per_op": [Floor("go", 1.0)]},
-    "pingpong pairs=1": {"ns_per_op": [Floor(BEST, 1 / 2)]},
-    "pingpong pairs=1000": {"ns_per_op": [Floor(BEST, 1 / 2)]},
+    "pingpong pairs=1": {"ns_per_op": [Floor(BEST, 1 / 2.5)]},
+    "pingpong pairs=1000": {"ns_per_op": [Floor(BEST, 1 / 2.5)]},
     "chan_mpmc": {"ns_per_op": [Floor("go", 1.0), Floor("tokio", 1.0)]},
     "mutex hold=0": {"ns_per_op": [Floor("go", 1.0)]},
     "mutex hold=1": {"ns_per_op": [Floor(BEST, 1.0)]},
@@ -166,10 +168,11 @@ class Comparison:
         return theirs / mine if self.key in HIGHER_IS_BETTER else mine / theirs
 
     def floors(self):
-        """Each as (its text, whether it is reached)."""
+        """Each as (its text, whether it is reached, what it is judged by)."""
         if not self.weft:
             return
-        for floor in FLOORS.get(self.case.name, {}).get(self.key, []):
+        floors = _TAILS if self.case.section == "tails" else FLOORS.get(self.case.name, {})
+        for floor in floors.get(self.key, []):
             who = self.best if floor.who == BEST else floor.who
             if floor.who is None:
                 part = self.case.spread(self.weft, self.key)
@@ -208,7 +211,8 @@ def floor_text(floor, key):
         return f"at most {floor.most:,.0f}"
     if key in HIGHER_IS_BETTER:
         return f"{1 / floor.most:.3g} × {floor.who}"
-    return f"{floor.most:.2g} × {floor.who}" if floor.most >= 1 else f"1/{1 / floor.most:.3g} of {floor.who}"
+    part = round(1 / floor.most, 1)
+    return f"1/{part:g} of {floor.who}" if floor.most < 1 and abs(part * floor.most - 1) < 0.001 else f"{floor.most:.2g} × {floor.who}"
 
 
 def cases_of(results, section):

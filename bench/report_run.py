@@ -30,13 +30,15 @@ HERE = pathlib.Path(__file__).resolve().parent
 LIMIT = 60  # seconds that one run from here may take
 STEP_LIMIT = 400  # and one step by another program
 MINUTES = {False: 56, True: 8.5}  # for all steps together, by `quick`: the rest is for the start and the pictures
-PEERS = ["go", "tokio", "tbb"]
+PEERS = ["go", "tokio", "boost-fiber", "tbb", "asyncio"]
+SLOW = ["boost-fiber", "asyncio"]  # a quick look gives these less to do; else their own defaults are smaller
 FORMAT = 1
 
 # What the peers' `run` is asked for, and more words for a quick look (None: not in that). A workload's bare name asks for all
 # of its cases, there as with world.py.
 HEART = [
-    ("spawn_join", "n=400000"), ("spawn_many", "n=300000"), ("fib", "n=27"), ("skynet", "leaves=100000"),
+    ("spawn_join", "n=400000"), ("spawn_many", "n=300000"), ("fib", "n=27"),
+    ("fib threads=1", "n=27"), ("skynet", "leaves=100000"),
     ("yield tasks=2", "n=4000000"), ("yield tasks=3", "n=4000000"), ("yield tasks=1000", "n=4000000"),
     ("pingpong pairs=1", "n=1000000"), ("pingpong pairs=1000", "n=1000000"), ("chan_mpmc", "n=4000000"), ("mutex hold=0", "n=4000000"),
     ("mutex hold=1", "n=1000000"), ("timers n=100000", ""), ("timers n=1000000", None),
@@ -45,12 +47,16 @@ HEART = [
     ("echo conns=1000", ""), ("echo conns=64 work_us=20", None), ("echo conns=64 work_us=100", None),
     ("echo conns=1 hogs=1", None), ("echo conns=64 hogs=1", None),
 ]
+# Cases that the peers' `run` does not have by name: which of its own, and the words for it.
+OWN_CASES = {"fib threads=1": ("fib", "threads=1")}
 WORLD_QUICK = ["proxy conns=8", "run_blocking tasks=64", "tls_echo conns=64", "process_spawn tasks=8", "file_read tasks=64"]
 
 # The curves over the number of workers: a workload with its words, and the sizes for weft and for the others.
 WORKERS = {False: [1, 2, 4, 8, 16, 32, 64], True: [1, 2, 8, 64]}  # by `quick`
 SCALING = [("fib", "n=29", "n=26"), ("yield", "n=4000000", "n=2000000"), ("pingpong pairs=1000", "n=400000", "n=400000"),
-           ("chan_mpmc", "n=2000000", "n=2000000"), ("mutex", "n=4000000", "n=4000000"), ("echo conns=64", "", "")]
+           ("pingpong pairs=1", "n=400000", "n=400000"), ("chan_mpmc", "n=2000000", "n=2000000"),
+           ("mutex", "n=4000000", "n=4000000"), ("mutex hold=1", "n=400000", "n=400000"),
+           ("timers", "n=100000", "n=100000"), ("echo conns=64", "", "")]
 # And over the number of tasks: what is to be counted, and the words for so many.
 COUNTS = {False: [10, 1000, 100000, 1000000], True: [10, 1000, 100000]}
 COUNTED = {
@@ -122,12 +128,20 @@ class Programs:
             self.missing.append("every peer of the heart: no --peers was given")
             return
         self.peers = self.peers.resolve()
-        self.make_peers([name for name in [*PEERS, "libuv", "load"] if not self.peer(name).exists()])
+        self.make_peers([name for name in [*PEERS, "libuv", "load"] if not self.runs(name)])
         for name in PEERS:
-            if self.peer(name).exists():
+            if self.runs(name):
                 self.known[name] = self.peer(name)
             else:
-                self.missing.append(f"{name}: {self.peer(name)} could not be built")
+                self.missing.append(f"{name}: {self.peer(name)} could not be built, or does not run")
+
+    def runs(self, name):
+        """Whether it is there with all that it needs, which for one that is not compiled only its start tells."""
+        if name == "load" or not self.peer(name).exists():
+            return self.peer(name).exists()
+        with contextlib.suppress(OSError, RuntimeError):
+            return bool(call([self.peer(name), "version"], LIMIT).strip())
+        return False
 
     def peer(self, name):
         return self.peers / name / ("echo_load" if name == "load" else "peer")
@@ -283,12 +297,26 @@ def by_file(command):
         return json.loads(into.read_text())
 
 
+def smaller(words):
+    """A tenth of a size; of fib's, which is an exponent, a little less."""
+    key, _, size = words.partition("=")
+    return f"{key}={int(size) - 5 if int(size) < 100 else int(size) // 10}" if words else ""
+
+
 def heart_step(programs, quick, case, more):
+    name, words = OWN_CASES.get(case, (case, ""))
+    groups = [(programs.known, words)]
+    if quick and more:
+        fast, slow = ({who: program for who, program in programs.known.items() if (who in SLOW) == late} for late in (False, True))
+        groups = [(fast, f"{words} {more}"), (slow, f"{words} {smaller(more)}")]
+
     def do():
-        whos = ",".join(f"{name}={program}" for name, program in programs.known.items())
-        command = [programs.peers / "run", "-n", 1, "-w", case, "-p", whos]
-        runs = by_file([*command, "-a", more] if quick and more else command)["runs"]
-        return [{**run, "who": run["peer"]} for run in runs]
+        runs = []
+        for known, words in groups:
+            whos = ",".join(f"{who}={program}" for who, program in known.items())
+            command = [programs.peers / "run", "-n", 1, "-w", name, "-a", words.strip(), "-p", whos]
+            runs += by_file(command)["runs"] if known else []
+        return [{**run, "case": case, "who": run["peer"]} for run in runs]
     return Step("heart", case, do)
 
 

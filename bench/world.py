@@ -48,7 +48,8 @@ CASES = [
     Case("proxy conns=8", "proxy", ["conns=8"],
          [("weft", "weft", "proxy"), ("HAProxy, splice", "haproxy", "splice"), ("HAProxy", "haproxy", "")]),
     *(Case(f"run_blocking tasks={tasks}", None, [f"tasks={tasks}"],
-           [(name, name, "run_blocking") for name in ("weft", "tokio", "libuv")])
+           [*((name, name, "run_blocking") for name in ("weft", "tokio", "libuv")),
+            ("asyncio on uvloop", "asyncio", "run_blocking n=20000")])
       for tasks in (1, 64)),
     *(Case(f"udp_echo window={window}", "udp", [f"window={window}"],
            [("weft, batch=32", "weft", "udp_echo batch=32"), ("weft, batch=1", "weft", "udp_echo batch=1"),
@@ -136,6 +137,12 @@ class Programs:
             raise Missing(f"{path} is not built")
         return path
 
+    def started(self, path):
+        """One that is not compiled: whether all that it needs is there."""
+        if subprocess.run([path, "version"], stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL).returncode:
+            raise Missing(f"{path} does not run")
+        return path
+
     def go(self):
         into, sources = self.build / "peers/go", sorted((HERE / "peers/go").glob("*.go"))
         if not self.smoke and stale(into, sources):
@@ -168,6 +175,7 @@ class Programs:
             "weft": lambda: [*self.prefix, self.ours("weft-peer")],
             "tokio": lambda: [self.peer("tokio", "peer")],
             "libuv": lambda: [self.peer("libuv", "peer")],
+            "asyncio": lambda: [self.started(self.peer("asyncio", "peer"))],
             "haproxy": lambda: [self.installed("haproxy")],
             "world-go": lambda: [self.go()],
             "world-tokio": lambda: [self.cargo()],
@@ -326,7 +334,7 @@ def run_once(programs, case, program, words):
     if case.load:
         return run_server(programs, case, program, words, sizes)
     env = {**os.environ, "BENCH_CHILD": str(programs.ours("nothing"))} if words[0] == "process_spawn" else None
-    return last_json([*programs.find(program), *words, *case.words, *sizes], env)
+    return last_json([*programs.find(program), words[0], *case.words, *sizes, *words[1:]], env)
 
 
 def busy_seconds():

@@ -12,6 +12,7 @@ import contextlib
 import copy
 import io
 import json
+import os
 import pathlib
 import shlex
 import subprocess
@@ -119,9 +120,20 @@ class Says(unittest.TestCase):
 
     def test_floors_are_reached_and_missed(self):
         missed = section_of(report_page.write(canned(), {}), "Floors")
-        self.assertIn("| fib | ns/op | 1/2 of tbb |", missed)
+        self.assertIn("| fib | ns/op | 1/2.5 of tbb |", missed)
+        self.assertNotIn("| fib | ns/op | 1/10 of tokio |", missed)
         better = scaled(canned(), "fib", "weft", "ns_per_op", 0.5)
         self.assertNotIn("| fib |", section_of(report_page.write(better, {}), "Floors"))
+
+    def test_floors_of_the_tails_are_the_best_peers(self):
+        tails = canned()
+        tails["runs"] += [{**run, "who": "Go", "p99_us": 45} for run in tails["runs"] if run["section"] == "tails"]
+        self.assertIn("| sleep 1 ms & <more> | p99 µs | 1 × the best |", section_of(report_page.write(tails, {}), "Floors"))
+
+    def test_floors_are_said_as_parts_where_they_are_some(self):
+        for most, text in ((1 / 3, "1/3 of go"), (0.4, "1/2.5 of go"), (0.33, "0.33 × go"), (1.0, "1 × go"), (1.3, "1.3 × go")):
+            self.assertEqual(report_read.floor_text(report_read.Floor("go", most), "ns_per_op"), text)
+        self.assertEqual(report_read.floor_text(report_read.Floor("go", 1 / 1.8), "req_per_s"), "1.8 × go")
 
     def test_the_lowest_and_the_highest_fifth_are_left_out(self):
         self.assertEqual(report_read.Spread.of([9, 1, 5, 4, 6]), (5, 4, 6, 5))
@@ -245,6 +257,64 @@ class Measures(unittest.TestCase):
     def test_a_program_is_bounded(self):
         self.assertRaisesRegex(RuntimeError, "took more than", report_run.call, ["sleep", "60"], 0.05)
         self.assertRaisesRegex(RuntimeError, "exit status 3: why", report_run.call, ["sh", "-c", "echo why >&2; exit 3"], 20)
+
+
+PEER = """#!/bin/sh
+case $1 in
+version) echo "$0 1.0" ;;
+list) echo fib ;;
+*) exit 1 ;;
+esac
+"""
+# What the peers' `run` does, as far as it is asked: it writes down what it was asked for.
+RUN = """#!/usr/bin/env python3
+import json, pathlib, sys
+words = dict(zip(sys.argv[1::2], sys.argv[2::2]))
+names = [word.partition("=")[0] for word in words["-p"].split(",")]
+runs = [{"peer": name, "case": words["-w"], "words": words["-a"]} for name in names]
+pathlib.Path(words["-o"]).write_text(json.dumps({"runs": runs}))
+"""
+
+
+class Peers(unittest.TestCase):
+    """A folder of peers, in which libuv is not built and asyncio lacks what it needs."""
+
+    def setUp(self):
+        folder = tempfile.TemporaryDirectory()
+        self.addCleanup(folder.cleanup)
+        self.folder = pathlib.Path(folder.name)
+        for name in ("run", "install", "build", "load/echo_load", "weft/peer", *(f"{peer}/peer" for peer in report_run.PEERS)):
+            path = self.folder / name
+            path.parent.mkdir(exist_ok=True)
+            text = {"run": RUN, "asyncio/peer": "#!/bin/sh\nexit 1\n"}.get(name, PEER if name.endswith("/peer") else "#!/bin/sh\n")
+            path.write_text(text)
+            path.chmod(0o755)
+        self.programs = report_run.Programs(argparse.Namespace(build=self.folder, peers=self.folder))
+        with contextlib.redirect_stderr(io.StringIO()) as said, open(os.devnull, "w") as nothing:
+            said.fileno = nothing.fileno
+            self.programs.prepare_peers()
+
+    def runs_of(self, quick, case, more):
+        return report_run.heart_step(self.programs, quick, case, more).do()
+
+    def test_one_that_does_not_run_is_left_out_and_named(self):
+        self.assertEqual(list(self.programs.known), ["go", "tokio", "boost-fiber", "tbb"])
+        [missing] = self.programs.missing
+        self.assertTrue(missing.startswith("asyncio: "))
+
+    def test_all_do_the_same_case_with_sizes_of_their_own(self):
+        self.assertEqual({(run["who"], run["case"], run["words"]) for run in self.runs_of(False, "fib", "n=27")},
+                         {(who, "fib", "") for who in self.programs.known})
+
+    def test_a_quick_look_gives_the_slow_less(self):
+        words = {run["who"]: run["words"] for run in self.runs_of(True, "fib", "n=27")}
+        self.assertEqual(words, {"go": "n=27", "tokio": "n=27", "tbb": "n=27", "boost-fiber": "n=22"})
+        words = {run["who"]: run["words"] for run in self.runs_of(True, "mutex hold=0", "n=4000000")}
+        self.assertEqual((words["go"], words["boost-fiber"]), ("n=4000000", "n=400000"))
+
+    def test_a_case_of_our_own_goes_by_its_name(self):
+        self.assertEqual({(run["case"], run["words"]) for run in self.runs_of(False, "fib threads=1", "n=27")},
+                         {("fib threads=1", "threads=1")})
 
 
 class Workloads(unittest.TestCase):
