@@ -150,11 +150,12 @@ START_TEST(a_task_on_another_thread_sees_that_threads_worker)
     ck_assert_int_eq(weft_runtime_create(&rt, ON(workers)), 0);
     int rc = weft_runtime_run(rt, set_out, &j);
     weft_worker_stats st[8];
-    uint64_t ran = 0, spawned = 0;
+    uint64_t ran = 0, spawned = 0, migrated = 0;
     int n = weft_stats(rt, st, 8);
     for (int i = 0; i < n && i < 8; i++) {
         ran += st[i].ran;
         spawned += st[i].spawned;
+        migrated += st[i].migrated;
     }
     weft_runtime_destroy(&rt);
     ck_assert_int_eq(rc, 0);
@@ -170,6 +171,8 @@ START_TEST(a_task_on_another_thread_sees_that_threads_worker)
     /* Each counter was counted on by its own worker alone: none was lost. A move is a turn on the new thread. */
     ck_assert_uint_ge(ran, (uint64_t)moves + 1);
     ck_assert_uint_eq(spawned, TASKS + TASKS / 2);
+    ck_assert_uint_ge(migrated, (uint64_t)moves); /* B-085 */
+    ck_assert_uint_lt(migrated, ran);
 }
 END_TEST
 

@@ -168,10 +168,11 @@ START_TEST(a_runtime_is_looked_at_from_outside)
             asleep += w[i].asleep;
     }
     int negative = weft_stats(rt, w, -1), one = weft_stats(rt, w, 1);
-    uint64_t ready = 0, parked = 0;
+    uint64_t ready = 0, parked = 0, failed = 0;
     for (int i = 0; i < WORKERS; i++) {
         ready += w[i].ready;
         parked += w[i].parked;
+        failed += w[i].failed_steals;
     }
     weft_runtime_destroy(&rt);
     ck_assert_int_eq(n, WORKERS);
@@ -180,6 +181,37 @@ START_TEST(a_runtime_is_looked_at_from_outside)
     ck_assert_int_eq(one, WORKERS);
     ck_assert_uint_eq(ready, 0);
     ck_assert_uint_ge(parked, WORKERS);
+    ck_assert_uint_ge(failed, 1); /* before the first of them slept */
+}
+END_TEST
+
+static int yield_often(void *arg)
+{
+    weft_scope s;
+    weft_scope_begin(&s, WEFT_NEVER);
+    for (int i = 0; i < 2; i++)
+        weft_spawn(&s, count_run, arg);
+    int rc = weft_scope_end(&s, 0);
+    for (int i = 0; i < 100 && rc == 0; i++)
+        rc = weft_sleep(weft_us(1));
+    return rc;
+}
+
+/* B-085 */
+START_TEST(where_there_is_one_worker_no_task_migrates)
+{
+    weft_runtime *rt = NULL;
+    weft_worker_stats w;
+    atomic_int ran = 0;
+    ck_assert_int_eq(weft_runtime_create(&rt, &(weft_options){ .workers = 1, .spares = -1 }), 0);
+    int rc = weft_runtime_run(rt, yield_often, &ran);
+    int n = weft_stats(rt, &w, 1);
+    weft_runtime_destroy(&rt);
+    ck_assert_int_eq(rc, 0);
+    ck_assert_int_eq(n, 1);
+    ck_assert_uint_ge(w.ran, 2);
+    ck_assert_uint_eq(w.stolen, 0);
+    ck_assert_uint_eq(w.migrated, 0);
 }
 END_TEST
 
@@ -494,6 +526,7 @@ int main(void)
     tcase_add_test(tc, what_is_taken_and_who_is_woken_for_it_is_counted);
     tcase_add_test(tc, looks_at_descriptors_and_what_they_bring_in_are_counted);
     tcase_add_test(tc, a_runtime_is_looked_at_from_outside);
+    tcase_add_test(tc, where_there_is_one_worker_no_task_migrates);
     tc = add_case(s, "a runtime");
     tcase_add_test(tc, an_idle_runtime_has_nothing_before_it);
     tcase_add_test(tc, a_busy_runtime_leaves_the_figures_of_another_alone);

@@ -18,17 +18,19 @@ typedef struct weft_runtime weft_runtime;
 
 /* What one worker has done since it was started. */
 typedef struct weft_worker_stats {
-    uint64_t ran;      /* turns: a task was started or resumed */
-    uint64_t inlined;  /* children run as a plain call by their joiner */
-    uint64_t spawned;  /* tasks spawned here */
-    uint64_t stolen;   /* tasks taken from other workers */
-    uint64_t parked;   /* times it went to sleep */
-    uint64_t woke;     /* wakes of other workers it paid for */
-    uint64_t polls;    /* looks at the epoll set */
-    uint64_t events;   /* events those brought in */
-    uint64_t timers;   /* timers armed here that have struck */
-    uint64_t ready;    /* tasks in its queues now */
-    bool asleep;       /* parked now */
+    uint64_t ran;           /* turns: a task was started or resumed */
+    uint64_t inlined;       /* children run as a plain call by their joiner */
+    uint64_t spawned;       /* tasks spawned here */
+    uint64_t stolen;        /* tasks taken from other workers */
+    uint64_t failed_steals; /* looks at all other workers, by one with nothing to do, that found nothing to take */
+    uint64_t migrated;      /* turns of tasks whose last turn was on another worker */
+    uint64_t parked;        /* times it went to sleep */
+    uint64_t woke;          /* wakes of other workers it paid for */
+    uint64_t polls;         /* looks at the epoll set */
+    uint64_t events;        /* events those brought in */
+    uint64_t timers;        /* timers armed here that have struck */
+    uint64_t ready;         /* tasks in its queues now */
+    bool asleep;            /* parked now */
 } weft_worker_stats;
 
 /* Fills out[0 .. n-1] with the first n workers' numbers: those that the runtime was started with, then spares that were

@@ -284,7 +284,8 @@ static inline void frame_begin(struct weft__frame *f, struct weft__task *t, stru
     own_set(f->task, t);
     own_set(f->stack, k);
     own_set(f->group, w->group);
-    f->below = below;
+    own_set(f->ran_on, w);
+    own_set(f->below, below);
     f->id = (weft_task)(at_load(&t->life) & WEFT__LIFE_ID);
     f->inner = NULL;
     own_set(f->epoch_ok, 0);

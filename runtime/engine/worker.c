@@ -257,8 +257,7 @@ static bool steal(struct weft__sched *s, uint64_t now)
 {
     struct weft__group *g = s->group;
     uint32_t got = g->chaos_seed != 0 ? weft__chaos_steal(s) : g->places ? steal_near_first(s, now) : steal_round(s, now);
-    if (got > 0)
-        weft__count(&s->count.stolen, got);
+    weft__count(got > 0 ? &s->count.stolen : &s->count.failed, got > 0 ? got : 1);
     return got > 0;
 }
 

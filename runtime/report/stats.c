@@ -32,6 +32,8 @@ static void fill(weft_worker_stats *out, struct weft__sched *s)
         .woke = at_load(&s->count.woke),
         .polls = at_load(&s->count.polls),
         .events = at_load(&s->count.events),
+        .failed_steals = at_load(&s->count.failed),
+        .migrated = at_load(&s->count.migrated),
         .timers = at_load(&weft__worker_of(s)->timers.struck),
         .ready = weft__ready_len(&s->ring) + weft__spawned_count(s) + weft__private_has(&s->next) +
                 at_load(&s->pinned.count),

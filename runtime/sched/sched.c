@@ -509,6 +509,14 @@ static void bind(struct weft__sched *s, struct weft__task *t, struct weft__stack
     own_set(s->frame, f);
 }
 
+/* And with it all on whose behalf it runs. */
+static __attribute__((noinline)) void count_migrated(struct weft__sched *s, struct weft__frame *f)
+{
+    for (; f; f = own(f->below))
+        own_set(f->ran_on, s);
+    weft__count(&s->count.migrated, 1);
+}
+
 /* Goes from the context `from` to the task, which has been begun; `from` is taken up again later. */
 static inline void go(struct weft__sched *s, struct weft__context *from, struct weft__task *t, bool is_new)
 {
@@ -519,6 +527,8 @@ static inline void go(struct weft__sched *s, struct weft__context *from, struct 
     }
     struct weft__frame *to = (struct weft__frame *)(uintptr_t)at_load(&t->side);
     weft__debug_expect(own(to->task) == t);
+    if (own(to->ran_on) != s)
+        count_migrated(s, to);
     switch_to(s, from, to, own(to->stack));
 }
 

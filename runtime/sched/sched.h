@@ -56,6 +56,7 @@ struct weft__frame {
     weft_task id;
     struct weft__group *group; /* NULL: a plain thread */
     struct weft__stack *stack; /* that it runs on: its own, its joiner's, or of the generator whose body it runs */
+    struct weft__sched *ran_on; /* the worker of its last turn */
     struct weft__frame *below; /* the joiner on whose stack it runs, NULL if the stack is its own */
     struct weft_scope *inner;  /* innermost open scope; written and read by the task alone */
     uint64_t epoch_ok;         /* own: no cancel applied to it in this epoch (coord/cancel.c) */
@@ -130,7 +131,7 @@ struct weft__sched_ops {
 enum weft__after { WEFT__AFTER_NOTHING, WEFT__AFTER_WAIT, WEFT__AFTER_YIELD, WEFT__AFTER_START, WEFT__AFTER_STACK };
 
 struct weft__counters {
-    at_word ran, inlined, spawned, stolen, parked, woke, polls, events;
+    at_word ran, inlined, spawned, stolen, failed, migrated, parked, woke, polls, events;
 };
 
 /* Said before a wait, for whoever looks at the task meanwhile. */
