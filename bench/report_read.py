@@ -212,7 +212,8 @@ def floor_text(floor, key):
     if key in HIGHER_IS_BETTER:
         return f"{1 / floor.most:.3g} × {floor.who}"
     part = round(1 / floor.most, 1)
-    return f"1/{part:g} of {floor.who}" if floor.most < 1 and abs(part * floor.most - 1) < 0.001 else f"{floor.most:.2g} × {floor.who}"
+    simple = floor.most < 1 and abs(part * floor.most - 1) < 0.001
+    return f"1/{part:g} of {floor.who}" if simple else f"{floor.most:.2g} × {floor.who}"
 
 
 def cases_of(results, section):
