@@ -173,6 +173,7 @@ class Programs:
     def find(self, name):
         makers = {
             "weft": lambda: [*self.prefix, self.ours("weft-peer")],
+            "go": lambda: [self.peer("go", "peer")],
             "tokio": lambda: [self.peer("tokio", "peer")],
             "libuv": lambda: [self.peer("libuv", "peer")],
             "asyncio": lambda: [self.started(self.peer("asyncio", "peer"))],
