@@ -1,4 +1,5 @@
-// Peer "go" of bench/world.py (datagrams, TLS and programs) and bench/tails.py (tails.go), by Go's standard library.
+// Peer "go" of bench/world.py (datagrams, TLS and programs), bench/tails.py (tails.go) and bench/micro.py (micro.go), by Go's
+// standard library.
 //
 // It keeps the contract of the other peers: list, version, or a workload with key=value words. The child of process_spawn
 // is the program that BENCH_CHILD names.
@@ -116,7 +117,7 @@ func processSpawn(a args) {
 }
 
 func main() {
-	workloads := map[string]func(args){"process_spawn": processSpawn, "tails_blocked": tailsBlocked, "tails_hogs": tailsHogs,
+	workloads := map[string]func(args){"micro": micro, "process_spawn": processSpawn, "tails_blocked": tailsBlocked, "tails_hogs": tailsHogs,
 		"tails_pair": tailsPair, "tails_ready": tailsReady, "tails_storm": tailsStorm, "tails_timers": tailsTimers,
 		"tls_echo": tlsEcho, "udp_echo": udpEcho}
 	name := ""
@@ -126,7 +127,7 @@ func main() {
 	run, ok := workloads[name]
 	switch {
 	case name == "list":
-		fmt.Println("process_spawn tails_blocked tails_hogs tails_pair tails_ready tails_storm tails_timers tls_echo udp_echo")
+		fmt.Println("micro process_spawn tails_blocked tails_hogs tails_pair tails_ready tails_storm tails_timers tls_echo udp_echo")
 	case name == "version":
 		fmt.Println("Go", strings.TrimPrefix(runtime.Version(), "go"))
 	case !ok:
