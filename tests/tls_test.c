@@ -81,10 +81,10 @@ static void extend(X509 *cert, int what, const char *value)
 }
 
 /* By NULL it is signed by itself. Valid from two days ago, for `days`. */
-static struct identity identity(const char *name, const char *for_whom, int days, const struct identity *by)
+static struct identity identity_of(EVP_PKEY *key, const char *name, const char *for_whom, int days, const struct identity *by)
 {
     static long serial = 1;
-    struct identity id = { EVP_EC_gen("P-256"), X509_new() };
+    struct identity id = { key, X509_new() };
     must(id.key && id.cert, "memory");
     X509_set_version(id.cert, 2);
     ASN1_INTEGER_set(X509_get_serialNumber(id.cert), serial++);
@@ -101,6 +101,11 @@ static struct identity identity(const char *name, const char *for_whom, int days
     return id;
 }
 
+static struct identity identity(const char *name, const char *for_whom, int days, const struct identity *by)
+{
+    return identity_of(EVP_EC_gen("P-256"), name, for_whom, days, by);
+}
+
 static void write_to(const char *name, const struct identity *id, bool key, const EVP_CIPHER *secret)
 {
     FILE *f = fopen(in_folder(name), "w");
@@ -115,6 +120,38 @@ static void forget(struct identity *id)
 {
     X509_free(id->cert);
     EVP_PKEY_free(id->key);
+}
+
+enum { MANY = 300 };
+
+/* For the names that clients ask for. */
+static void make_named(const struct identity *ca)
+{
+    static const struct {
+        const char *file, *names;
+    } all[] = {
+        { "one", "DNS:one.test,DNS:www.one.test" },
+        { "of_one", "DNS:*.one.test,DNS:*.deep.one.test" },
+        { "two", "DNS:TWO.test,DNS:dot.test.,DNS:*.two.test,DNS:w*.two.test,DNS:*,DNS:*.,DNS:a b.test,email:x@mail.test" },
+        { "three", "DNS:three.test,DNS:one.test" },
+        { "nameless", "IP:127.0.0.9" },
+    };
+    char many[MANY * 24] = "", next[24];
+    for (int i = 0; i < COUNT(all); i++) {
+        struct identity id = identity(all[i].file, all[i].names, 30, ca);
+        write_to(all[i].file, &id, true, NULL);
+        forget(&id);
+    }
+    for (int i = 0; i < MANY; i++) {
+        snprintf(next, sizeof next, "%sDNS:m%d.test", i ? "," : "", i * 7919 % 10007);
+        strcat(many, next);
+    }
+    struct identity id = identity("many", many, 30, ca);
+    write_to("many", &id, true, NULL);
+    forget(&id);
+    id = identity_of(EVP_PKEY_Q_keygen(NULL, NULL, "RSA", (size_t)2048), "one by rsa", "DNS:one.test", 30, ca);
+    write_to("one_by_rsa", &id, true, NULL);
+    forget(&id);
 }
 
 static void make_files(void)
@@ -138,6 +175,7 @@ static void make_files(void)
     write_to("client", &client, true, NULL);
     write_to("client_key", &(struct identity){ client.key, NULL }, true, NULL);
     write_to("secret_key", &(struct identity){ server.key, NULL }, true, EVP_aes_128_cbc());
+    make_named(&ca);
     FILE *f = fopen(in_folder("garbage"), "w");
     must(f, "garbage");
     fputs("no certificate\n", f);
@@ -1243,10 +1281,14 @@ struct peer {
     int fd;
     bool server;
     int most;             /* version, or 0 */
+    const char *name;     /* a client's, that it asks for */
+    const char *accepts;  /* a client's: signatures; NULL: all */
     SSL_SESSION *session; /* a client's to resume, and what it got */
     void (*fn)(struct peer *p, SSL *ssl);
     SSL_CTX *ctx; /* shared; NULL: its own */
     bool shook, reused, ok;
+    bool told;    /* a client: the server says that its name was of use */
+    char cn[32];  /* a client's: whom the certificate names */
     pthread_t thread;
 };
 
@@ -1274,7 +1316,16 @@ static void *peer_run(void *arg)
     SSL_set_fd(ssl, p->fd);
     if (p->session)
         SSL_set_session(ssl, p->session);
+    if (p->name)
+        SSL_set_tlsext_host_name(ssl, p->name);
+    if (p->accepts)
+        SSL_set1_sigalgs_list(ssl, p->accepts);
     p->shook = (p->server ? SSL_accept(ssl) : SSL_connect(ssl)) == 1;
+    if (p->shook && !p->server) {
+        const X509 *cert = SSL_get0_peer_certificate(ssl);
+        X509_NAME_get_text_by_NID(X509_get_subject_name(cert), NID_commonName, p->cn, sizeof p->cn);
+        p->told = SSL_SESSION_get0_hostname(SSL_get0_session(ssl)) != NULL;
+    }
     p->reused = SSL_session_reused(ssl);
     if (p->shook && p->fn)
         p->fn(p, ssl);
@@ -1380,6 +1431,430 @@ static int resuming_server(void *arg)
 START_TEST(a_server_resumes_sessions)
 {
     check_run(resuming_server, &(struct t){ .i = _i == 0 ? 0 : TLS1_2_VERSION }, ON(2));
+}
+END_TEST
+
+/* ---- the name that is asked for */
+
+static const char *const named[] = { "one", "of_one", "two", "three", "many" };
+
+static int make_server_of_many(struct t *t)
+{
+    int rc = make_server(t, NULL);
+    for (int i = 0; i < COUNT(named) && rc == 0; i++)
+        rc = weft_tls_add_cert(t->server, in_folder(named[i]), NULL);
+    return rc;
+}
+
+static const struct {
+    const char *ask, *cn, *told;
+    bool fits;
+} asked[] = {
+    { "one.test", "one", "one.test", true }, /* the first of two */
+    { "ONE.Test", "one", "one.test", true },
+    { "www.one.test", "one", "www.one.test", true }, /* before the wildcard */
+    { "w.one.test", "of_one", "w.one.test", true },
+    { "a.deep.one.test", "of_one", "a.deep.one.test", true },
+    { "a.b.one.test", "server", "a.b.one.test", false }, /* no star is for two labels, */
+    { ".one.test", "server", ".one.test", false },       /* or for none */
+    { "two.test", "two", "two.test", true },
+    { "www.two.test", "two", "www.two.test", true },
+    { "three.test", "three", "three.test", true },
+    { "dot.test.", "two", "dot.test", true },
+    { "example.test", "server", "example.test", true },
+    { "m0.test", "many", "m0.test", true },
+    { "m7919.test", "many", "m7919.test", true },
+    { "m10008.test", "server", "m10008.test", false },
+    { "unknown.test", "server", "unknown.test", false },
+    { "test", "server", "test", false },
+    { "*.one.test", "server", NULL, false }, /* no host's name */
+    { "a b.test", "server", NULL, false },
+    { "one.test\n", "server", NULL, false },
+    { "mail.test", "server", "mail.test", false },
+    { "127.0.0.1", "server", "127.0.0.1", false },
+    { ".", "server", NULL, false },
+    { "0123456789abcdef.0123456789abcdef.0123456789abcdef.0123456789abcdef.0123456789abcdef.0123456789abcdef.0123456789abcdef."
+      "0123456789abcdef.0123456789abcdef.0123456789abcdef.0123456789abcdef.0123456789abcdef.0123456789abcdef.0123456789abcdef."
+      "0123456789abcde", "server", "0123456789abcdef.0123456789abcdef.0123456789abcdef.0123456789abcdef.0123456789abcdef."
+      "0123456789abcdef.0123456789abcdef.0123456789abcdef.0123456789abcdef.0123456789abcdef.0123456789abcdef."
+      "0123456789abcdef.0123456789abcdef.0123456789abcdef.0123456789abcde", false }, /* 253 */
+    { NULL, "server", NULL, false },
+};
+
+/* A visit by OpenSSL's own client. */
+static int visit_by(struct t *t, struct peer *p)
+{
+    char *line;
+    EXPECT(open_peer(t, p) == 0 && weft_tls_server(t->server, t->b) == 0);
+    EXPECT(weft_stream_read_line(t->b, &line, NULL) == 1 && strcmp(line, "hello") == 0);
+    const char *told = weft_tls_server_name(t->b);
+    snprintf(t->text[3], sizeof t->text[3], "%s", told ? told : "");
+    EXPECT(weft_stream_puts(t->b, "hello\n") == 0 && weft_stream_close(&t->b) == 0);
+    EXPECT(weft_blocking(join_thread, &p->thread) == 0 && p->shook && p->ok);
+    return 0;
+}
+
+/* B-061: a server chooses by the name. */
+static int ask_by_name(void *arg)
+{
+    struct t *t = arg;
+    EXPECT(make_server_of_many(t) == 0);
+    for (int i = 0; i < COUNT(asked); i++) {
+        struct peer p = { .most = t->i, .name = asked[i].ask, .fn = send_a_line };
+        t->rc[0] = i;
+        EXPECT(visit_by(t, &p) == 0);
+        SSL_SESSION_free(p.session);
+        snprintf(t->text[0], sizeof t->text[0], "by %s, told %.64s", p.cn, t->text[3]);
+        EXPECT(strcmp(p.cn, asked[i].cn) == 0 && p.told == asked[i].fits);
+        EXPECT(strncmp(t->text[3], asked[i].told ? asked[i].told : "", sizeof t->text[3] - 1) == 0);
+    }
+    let_go(t);
+    return 0;
+}
+
+START_TEST(a_server_chooses_by_the_name)
+{
+    check_run(ask_by_name, &(struct t){ .i = _i == 0 ? 0 : TLS1_2_VERSION }, ON(2));
+}
+END_TEST
+
+/* Both ends of weft's: verified by that name, and told to the server only. */
+static int ask_by_weft(void *arg)
+{
+    struct t *t = arg;
+    char *line;
+    EXPECT(make_client(t, NULL) == 0 && make_server_of_many(t) == 0);
+    for (int i = 0; i < COUNT(asked); i++) {
+        if (!asked[i].fits || strcmp(asked[i].ask, "dot.test.") == 0) /* which no client takes it for */
+            continue;
+        t->host = asked[i].ask;
+        EXPECT(again(t) == 0 && t->rc[0] == 0 && t->rc[1] == 0);
+        EXPECT(strcmp(weft_tls_server_name(t->b), asked[i].told) == 0 && weft_tls_server_name(t->a) == NULL);
+        EXPECT(weft_stream_puts(t->b, "x\n") == 0 && weft_stream_flush(t->b) == 0);
+        EXPECT(weft_stream_read_line(t->a, &line, NULL) == 1); /* and the ticket */
+    }
+    t->host = "127.0.0.1"; /* is not sent */
+    EXPECT(again(t) == 0 && t->rc[0] == 0 && weft_tls_server_name(t->b) == NULL);
+    EXPECT(weft_tls_server_name(NULL) == NULL);
+    weft_stream_drop(&t->b);
+    weft_stream_drop(&t->a);
+    EXPECT(open_pair(t) == 0 && weft_tls_server_name(t->b) == NULL); /* not TLS */
+    let_go(t);
+    return 0;
+}
+
+START_TEST(a_name_that_was_asked_for_is_told)
+{
+    check_run(ask_by_weft, &(struct t){ .i = _i }, ON(2));
+}
+END_TEST
+
+/* Of two keys that which the client knows; of two of a kind the first. */
+static int by_key(void *arg)
+{
+    struct t *t = arg;
+    static const char *const in[] = { "one_by_rsa", "one", "three" };
+    EXPECT(make_server(t, NULL) == 0);
+    for (int i = 0; i < COUNT(in); i++)
+        EXPECT(weft_tls_add_cert(t->server, in_folder(in[i]), in_folder(in[i])) == 0);
+    struct peer p = { .most = t->i, .name = "one.test", .accepts = "ECDSA+SHA256", .fn = send_a_line };
+    EXPECT(visit_by(t, &p) == 0 && strcmp(p.cn, "one") == 0);
+    SSL_SESSION_free(p.session);
+    p = (struct peer){ .most = t->i, .name = "one.test", .accepts = "RSA-PSS+SHA256", .fn = send_a_line };
+    EXPECT(visit_by(t, &p) == 0 && strcmp(p.cn, "one by rsa") == 0);
+    SSL_SESSION_free(p.session);
+    let_go(t);
+    return 0;
+}
+
+START_TEST(certificates_for_one_name_may_have_keys_of_two_kinds)
+{
+    check_run(by_key, &(struct t){ .i = _i == 0 ? 0 : TLS1_2_VERSION }, ON(2));
+}
+END_TEST
+
+/* RFC 6066, 3: with another name, or none, it is not resumed, by whatever certificate. */
+static int resume_by_name(void *arg)
+{
+    struct t *t = arg;
+    static const struct {
+        const char *ask;
+        bool reused;
+    } next[] = { { "one.test", false }, { "one.test", true }, { "ONE.test", true }, { "www.one.test", false },
+        { "two.test", false }, { "two.test", true }, { NULL, false }, { NULL, true }, { "unknown.test", false },
+        { "unknown.test", true }, { "other.test", false }, { "example.test", false }, { NULL, false } };
+    struct peer p = { .most = t->i, .fn = send_a_line };
+    p.ctx = peer_context(&p);
+    if (t->rc[2]) /* of one certificate, too */
+        EXPECT(make_server(t, NULL) == 0);
+    else
+        EXPECT(make_server_of_many(t) == 0);
+    for (int i = 0; i < COUNT(next); i++) {
+        t->rc[0] = i;
+        p.name = next[i].ask;
+        EXPECT(visit_by(t, &p) == 0 && p.reused == next[i].reused);
+        EXPECT(strcasecmp(t->text[3], next[i].ask ? next[i].ask : "") == 0);
+    }
+    EXPECT(weft_tls_add_cert(t->server, in_folder("one"), NULL) == 0); /* they go on over that */
+    EXPECT(visit_by(t, &p) == 0 && p.reused);
+    SSL_SESSION_free(p.session);
+    SSL_CTX_free(p.ctx);
+    let_go(t);
+    return 0;
+}
+
+START_TEST(a_session_is_of_one_name)
+{
+    check_run(resume_by_name, &(struct t){ .i = _i % 2 == 0 ? 0 : TLS1_2_VERSION, .rc = { [2] = _i / 2 } }, ON(2));
+}
+END_TEST
+
+/* A hello of OpenSSL's whose list of names is this one; 0: memory. */
+static size_t hello_with(const unsigned char *list, size_t bytes, unsigned char *out, size_t most)
+{
+    SSL_CTX *ctx = SSL_CTX_new(TLS_method());
+    SSL *ssl = SSL_new(ctx);
+    BIO *from = BIO_new(BIO_s_mem()), *to = BIO_new(BIO_s_mem());
+    must(ssl && from && to && SSL_set_tlsext_host_name(ssl, "placeholder.test"), "hello");
+    SSL_set_bio(ssl, from, to);
+    SSL_connect(ssl);
+    unsigned char *p;
+    size_t n = (size_t)BIO_get_mem_data(to, &p);
+    /* record: 5; message: 4; version and random: 34; then three lists, and the extensions */
+    size_t at = 5 + 4 + 34;
+    at += 1 + (size_t)p[at];
+    at += 2 + ((size_t)p[at] << 8 | p[at + 1]);
+    at += 1 + (size_t)p[at];
+    size_t extensions = at, gone = 0;
+    for (at += 2; at < n; at += 4 + gone) {
+        gone = (size_t)p[at + 2] << 8 | p[at + 3];
+        if (p[at] == 0 && p[at + 1] == 0)
+            break;
+    }
+    must(at < n && n - gone + bytes <= most, "extension");
+    memcpy(out, p, at + 2);
+    out[at + 2] = (unsigned char)(bytes >> 8), out[at + 3] = (unsigned char)bytes;
+    memcpy(out + at + 4, list, bytes);
+    memcpy(out + at + 4 + bytes, p + at + 4 + gone, n - at - 4 - gone);
+    n = n - gone + bytes;
+    out[3] = (unsigned char)((n - 5) >> 8), out[4] = (unsigned char)(n - 5);
+    out[7] = (unsigned char)((n - 9) >> 8), out[8] = (unsigned char)(n - 9);
+    out[extensions] = (unsigned char)((n - extensions - 2) >> 8), out[extensions + 1] = (unsigned char)(n - extensions - 2);
+    SSL_free(ssl);
+    SSL_CTX_free(ctx);
+    ERR_clear_error();
+    return n;
+}
+
+static const struct {
+    const char *list;
+    size_t bytes;
+    bool refused;
+} lists_of_names[] = {
+    { "\0\13\0\0\10one.test", 13, false },
+    { "\0\3\0\0\0", 5, false }, /* an empty name */
+    { "\0\13\0\0\10one\0test", 13, true },
+    { "\0\13\0\0\10one.tes\0", 13, true },
+    { "\0\13\1\0\10one.test", 13, true }, /* another kind of name */
+    { "\0\26\0\0\10one.test\0\0\10two.test", 24, true }, /* two */
+    { "\0\13\0\0\11one.test", 13, true },
+    { "\0\14\0\0\10one.test", 13, true },
+    { "\0\13\0\377\377one.test", 13, true },
+    { "\0\13\0\0\7one.test", 13, true },
+    { "\0\0", 2, true },
+    { "\0", 1, true },
+    { "", 0, true },
+    { "\0\1\0", 3, true },
+    { NULL, 255, false }, /* the longest that there is, */
+    { NULL, 256, true },  /* and longer ones */
+    { NULL, 16000, true },
+};
+
+static int bad_lists(void *arg)
+{
+    struct t *t = arg;
+    static unsigned char list[17000], hello[18000];
+    EXPECT(make_server_of_many(t) == 0);
+    for (int i = 0; i < COUNT(lists_of_names); i++) {
+        size_t n = lists_of_names[i].bytes;
+        if (lists_of_names[i].list) {
+            memcpy(list, lists_of_names[i].list, n);
+        } else {
+            const unsigned char head[] = { (unsigned char)((n + 3) >> 8), (unsigned char)(n + 3), 0, (unsigned char)(n >> 8),
+                (unsigned char)n };
+            memcpy(list, head, sizeof head);
+            memset(list + sizeof head, 'a', n);
+            n += sizeof head;
+        }
+        n = hello_with(list, n, hello, sizeof hello);
+        EXPECT(weft_stream_pair(&t->a, &t->b) == 0);
+        EXPECT(weft_stream_write(t->a, hello, n) == 0 && weft_stream_shutdown(t->a) == 0);
+        keep_result(t, 1, weft_tls_server(t->server, t->b));
+        t->rc[0] = i;
+        EXPECT(t->rc[1] == (lists_of_names[i].refused ? -EPROTO : -ENODATA)); /* it has gone, once it was answered */
+        EXPECT(weft_tls_server_name(t->b) == NULL);
+        weft_stream_drop(&t->a);
+        weft_stream_drop(&t->b);
+    }
+    let_go(t);
+    return 0;
+}
+
+START_TEST(lists_of_names_that_are_none_are_refused)
+{
+    check_run(bad_lists, &(struct t){ 0 }, ON(1));
+}
+END_TEST
+
+static int is_served(struct t *t, const char *name, const char *whom)
+{
+    t->host = name;
+    EXPECT(again(t) == 0 && t->rc[0] == 0 && t->rc[1] == 0);
+    return names(t->a, whom);
+}
+
+/* On any thread. */
+static int refuse(struct t *t)
+{
+    EXPECT(make_client(t, NULL) == 0 && make_server(t, NULL) == 0);
+    EXPECT(weft_tls_add_cert(NULL, in_folder("one"), NULL) == -EINVAL);
+    EXPECT(weft_tls_add_cert(t->server, NULL, in_folder("one")) == -EINVAL);
+    EXPECT(weft_tls_add_cert(t->client, in_folder("one"), NULL) == -EINVAL); /* it has no cert_file */
+    EXPECT(weft_tls_add_cert(t->server, in_folder("none"), NULL) == -ENOENT && strstr(weft_error_text(-ENOENT), "/none"));
+    EXPECT(weft_tls_add_cert(t->server, "", NULL) == -ENOENT);
+    EXPECT(weft_tls_add_cert(t->server, in_folder("one"), in_folder("none")) == -ENOENT);
+    EXPECT(weft_tls_add_cert(t->server, folder, NULL) == -EISDIR);
+    EXPECT(weft_tls_add_cert(t->server, in_folder("garbage"), NULL) == -EINVAL);
+    EXPECT(weft_tls_add_cert(t->server, in_folder("ca"), NULL) == -EINVAL); /* no key */
+    EXPECT(weft_tls_add_cert(t->server, in_folder("one"), in_folder("secret_key")) == -EINVAL);
+    EXPECT(weft_tls_add_cert(t->server, in_folder("one"), in_folder("client_key")) == -EINVAL);
+    EXPECT(strstr(weft_error_text(-EINVAL), "mismatch"));
+    EXPECT(weft_tls_add_cert(t->server, in_folder("nameless"), NULL) == -EINVAL);
+    EXPECT(strstr(weft_error_text(-EINVAL), "no host's name"));
+    return 0;
+}
+
+static int add_wrong(void *arg)
+{
+    struct t *t = arg;
+    EXPECT(refuse(t) == 0);
+    EXPECT(is_served(t, "example.test", "CN=server") == 0);
+    EXPECT(weft_tls_add_cert(t->server, in_folder("one"), NULL) == 0);
+    EXPECT(is_served(t, "one.test", "CN=one") == 0 && is_served(t, "example.test", "CN=server") == 0);
+    let_go(t);
+    return 0;
+}
+
+START_TEST(wrong_certificates_are_not_added)
+{
+    check_run(add_wrong, &(struct t){ 0 }, ON(2));
+    struct t t = { 0 };
+    ck_assert_int_eq(refuse(&t), 0); /* on a plain thread */
+    let_go(&t);
+}
+END_TEST
+
+static int reload_added(void *arg)
+{
+    struct t *t = arg;
+    point_to("first", "server");
+    point_to("second", "one");
+    EXPECT(make_client(t, NULL) == 0 && make_server(t, &(weft_tls_options){ .cert_file = in_folder("first") }) == 0);
+    EXPECT(weft_tls_add_cert(t->server, in_folder("second"), in_folder("second")) == 0);
+    EXPECT(is_served(t, "one.test", "CN=one") == 0);
+    point_to("first", "two");
+    static const char *const wrong[] = { "garbage", "nameless", "none" };
+    for (int i = 0; i < COUNT(wrong); i++) { /* all, or nothing */
+        point_to("second", wrong[i]);
+        EXPECT(weft_tls_reload(t->server) == (i == 2 ? -ENOENT : -EINVAL));
+        EXPECT(is_served(t, "one.test", "CN=one") == 0 && is_served(t, "example.test", "CN=server") == 0);
+    }
+    point_to("second", "three");
+    EXPECT(weft_tls_reload(t->server) == 0);
+    EXPECT(is_served(t, "one.test", "CN=three") == 0 && is_served(t, "three.test", "CN=three") == 0);
+    EXPECT(is_served(t, "two.test", "CN=two") == 0);
+    t->host = "example.test"; /* nobody's any more */
+    EXPECT(again(t) == 0 && t->rc[0] == -EKEYREJECTED);
+    let_go(t);
+    return 0;
+}
+
+START_TEST(added_certificates_are_read_again)
+{
+    check_run(reload_added, &(struct t){ 0 }, ON(2));
+}
+END_TEST
+
+/* Each by its own name, while they are added and read again; none is lost. */
+static int add_one(void *arg)
+{
+    struct t *t = arg;
+    static const char *const hosts[] = { "one.test", "w.one.test", "two.test", "three.test", "m0.test" };
+    struct t own = { .client = t->client, .server = t->server, .i = 1 };
+    int i = atomic_fetch_add(&t->there, 1);
+    char whom[32], path[128]; /* in_folder's is the thread's, which is others', too */
+    snprintf(whom, sizeof whom, "CN=%s", named[i]);
+    snprintf(path, sizeof path, "%s/%s", folder, named[i]);
+    EXPECT(weft_tls_add_cert(t->server, path, NULL) == 0);
+    for (int k = 0; k < SCALED(20, 10, 5); k++)
+        if (i != 0) /* one.test is also another's, which may come first */
+            EXPECT(is_served(&own, hosts[i], whom) == 0);
+        else
+            EXPECT(is_served(&own, "www.one.test", whom) == 0);
+    weft_stream_drop(&own.a);
+    weft_stream_drop(&own.b);
+    return 0;
+}
+
+static int add_beside(void *arg)
+{
+    struct t *t = arg;
+    weft_scope s;
+    EXPECT(make_server(t, NULL) == 0 && make_client(t, NULL) == 0);
+    weft_scope_begin(&s, 3 * LIMIT);
+    for (int i = 0; i < COUNT(named); i++)
+        weft_spawn(&s, add_one, t);
+    for (int i = 0; i < 2; i++)
+        weft_spawn(&s, reloader, t);
+    EXPECT(weft_scope_end(&s, 0) == 0);
+    let_go(t);
+    return 0;
+}
+
+START_TEST(certificates_are_added_beside_handshakes_and_reloads)
+{
+    check_run(add_beside, &(struct t){ 0 }, ON(workers[_i]));
+}
+END_TEST
+
+/* As a_reload_that_is_called_off_changes_nothing. */
+static int add_in_time(void *arg)
+{
+    struct t *t = arg;
+    int added = 0, refused = 0;
+    EXPECT(make_client(t, NULL) == 0);
+    for (int i = 0; i < 8; i++) {
+        EXPECT(make_server(t, NULL) == 0);
+        weft_scope s;
+        weft_scope_begin(&s, given(i));
+        int rc = weft_tls_add_cert(t->server, in_folder("one"), NULL);
+        weft_ignore(weft_scope_end(&s, rc));
+        EXPECT(rc == 0 || rc == -ECANCELED);
+        EXPECT(i != 0 || rc == -ECANCELED);
+        t->host = "one.test";
+        EXPECT(again(t) == 0 && t->rc[0] == (rc == 0 ? 0 : -EKEYREJECTED));
+        added += rc == 0;
+        refused += rc < 0;
+        weft_tls_destroy(&t->server);
+    }
+    EXPECT(added > 0 && refused > 0);
+    let_go(t);
+    return 0;
+}
+
+START_TEST(a_certificate_that_is_called_off_is_not_added)
+{
+    check_run(add_in_time, &(struct t){ 0 }, ON(workers[_i]));
 }
 END_TEST
 
@@ -1658,6 +2133,7 @@ static int programs(void *arg)
     char where[32];
     weft_scope s;
     EXPECT(make_server(t, &(weft_tls_options){ .alpn = "http/1.1" }) == 0);
+    EXPECT(weft_tls_add_cert(t->server, in_folder("one"), NULL) == 0);
     EXPECT((t->fd = listen_local(where)) >= 0);
     weft_scope_begin(&s, LIMIT);
     weft_spawn(&s, server_of, t);
@@ -1667,13 +2143,22 @@ static int programs(void *arg)
                 "(echo 'echo from afar'; sleep 0.2; echo) | openssl s_client -quiet -verify_return_error -verify_hostname "
                 "localhost -CAfile %s -alpn http/1.1 -connect %s",
                 in_folder("ca"), where);
+    else if (t->i == 1)
+        snprintf(x.command, sizeof x.command,
+                "(echo 'echo from afar'; sleep 0.2; echo) | openssl s_client -quiet -servername one.test -verify_return_error "
+                "-verify_hostname one.test -CAfile %s -connect %s",
+                in_folder("ca"), where);
+    else if (t->i == 2)
+        snprintf(x.command, sizeof x.command,
+                "curl -sS --max-time 10 --resolve 'one.test:%s:127.0.0.1' --cacert %s https://one.test:%s/",
+                strchr(where, ':') + 1, in_folder("ca"), strchr(where, ':') + 1);
     else
         snprintf(x.command, sizeof x.command, "curl -sS --max-time 10 %s --cacert %s https://localhost:%s/",
-                t->i == 1 ? "" : "--tls-max 1.2", in_folder("ca"), strchr(where, ':') + 1);
+                t->i == 3 ? "" : "--tls-max 1.2", in_folder("ca"), strchr(where, ':') + 1);
     EXPECT(say(&x) == 0);
     keep_result(t, 0, x.status);
     snprintf(t->text[0], sizeof t->text[0], "%.100s", x.out);
-    EXPECT(strstr(x.out, t->i == 0 ? "from afar" : "hello, curl"));
+    EXPECT(strstr(x.out, t->i < 2 ? "from afar" : "hello, curl"));
     weft_scope_cancel(&s, "done");
     EXPECT(weft_scope_end(&s, 0) == 0);
     weft_close(t->fd);
@@ -1683,7 +2168,7 @@ static int programs(void *arg)
 
 START_TEST(other_programs_come_as_clients)
 {
-    if (have(_i == 0 ? "openssl" : "curl"))
+    if (have(_i < 2 ? "openssl" : "curl"))
         check_run(programs, &(struct t){ .i = _i }, ON(2));
 }
 END_TEST
@@ -1916,6 +2401,11 @@ static int short_visit(void *arg)
     if (rc == 0)
         rc = make_server(t, NULL);
     if (rc == 0)
+        rc = weft_tls_add_cert(t->server, in_folder("one"), NULL);
+    if (rc == 0)
+        rc = weft_tls_reload(t->server);
+    t->host = "one.test";
+    if (rc == 0)
         rc = make_client(t, NULL);
     if (rc == 0)
         rc = shake(t);
@@ -2022,13 +2512,22 @@ int main(void)
     tcase_add_loop_test(tc, a_cancelled_read_loses_nothing, 0, 2);
     tcase_add_loop_test(tc, a_client_resumes_its_session, 0, 2);
     tcase_add_loop_test(tc, a_server_resumes_sessions, 0, 2);
+    tcase_add_loop_test(tc, a_server_chooses_by_the_name, 0, 2);
+    tcase_add_loop_test(tc, a_name_that_was_asked_for_is_told, 0, 2);
+    tcase_add_loop_test(tc, certificates_for_one_name_may_have_keys_of_two_kinds, 0, 2);
+    tcase_add_loop_test(tc, a_session_is_of_one_name, 0, 4);
+    tcase_add_test(tc, lists_of_names_that_are_none_are_refused);
+    tcase_add_test(tc, wrong_certificates_are_not_added);
+    tcase_add_test(tc, added_certificates_are_read_again);
+    tcase_add_loop_test(tc, certificates_are_added_beside_handshakes_and_reloads, 0, COUNT(workers));
+    tcase_add_loop_test(tc, a_certificate_that_is_called_off_is_not_added, 0, COUNT(workers));
     tcase_add_loop_test(tc, keys_change_while_both_ways_are_busy, 0, COUNT(workers));
     tcase_add_loop_test(tc, messages_without_data_are_numbered, 0, 2);
     tcase_add_test(tc, old_versions_and_renegotiation_are_refused);
     tcase_add_test(tc, a_client_that_has_gone_is_still_heard);
     tcase_add_loop_test(tc, plain_threads_may_do_the_same, 0, 2);
     tcase_add_loop_test(tc, a_server_serves_by_tls, 0, COUNT(workers));
-    tcase_add_loop_test(tc, other_programs_come_as_clients, 0, 3);
+    tcase_add_loop_test(tc, other_programs_come_as_clients, 0, 5);
     tcase_add_loop_test(tc, a_client_goes_to_another_program, 0, 2);
     tcase_add_test(tc, without_memory_it_fails_and_leaves_nothing);
     tcase_add_loop_test(tc, a_file_goes_through_it_whole, 0, 2 * COUNT(workers));

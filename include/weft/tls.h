@@ -37,7 +37,7 @@ typedef struct weft_tls weft_tls;
 
 /* How to speak TLS. All zero, or NULL, are the defaults: a client that trusts the system's authorities. */
 typedef struct weft_tls_options {
-    const char *cert_file;         /* ours, with its chain, as PEM; a server has to have one; NULL: none */
+    const char *cert_file;         /* ours, with its chain, as PEM; a server has to have one (and more: add_cert); NULL: none */
     const char *key_file;          /* its private key, as PEM, not encrypted; NULL: it is in cert_file */
     const char *ca_file;           /* authorities to trust, as PEM, instead of the system's; NULL: those */
     const char *alpn;              /* protocols, the preferred first, as "h2,http/1.1"; NULL: none. A server takes the first
@@ -62,8 +62,19 @@ WEFT_CHECK WEFT_API int weft_tls_create(weft_tls **out, const weft_tls_options *
  * context    any thread: never suspends */
 WEFT_API void weft_tls_destroy(weft_tls **t);
 
-/* Reads the files again: new certificates, without a restart. Handshakes that begin after it use them; connections go on with
- * what they have, and no session from before is resumed.
+/* Adds a certificate, for clients that ask a server for one of its names (SNI). Its files are as cert_file and key_file; its
+ * subjectAltName has the name, or has it as "*.example.test", with anything but a dot in the star's place. The name itself
+ * goes before such a one; cert_file is for its own names, and wherever no other fits, also if none was asked for. Of two for a
+ * name the first is used, unless their keys are of two kinds, and the client knows the second's only. Handshakes that begin
+ * after it may use it.
+ *
+ * returns    0; as weft_tls_create; -EINVAL also without cert_file in the options, and if it has no name
+ * on error   all is as it was
+ * context    task: suspends, cancellation point (nothing changes); plain thread: blocks it. At any time, beside handshakes */
+WEFT_CHECK WEFT_API int weft_tls_add_cert(weft_tls *t, const char *cert_file, const char *key_file);
+
+/* Reads the files again, also those that were added, all or nothing: new certificates, without a restart. Handshakes that
+ * begin after it use them; connections go on with what they have, and no session from before is resumed.
  *
  * returns    0; as weft_tls_create
  * on error   all is as it was
@@ -80,7 +91,8 @@ WEFT_CHECK WEFT_API int weft_tls_reload(weft_tls *t);
  * context    task: suspends, cancellation point (the stream is lost); plain thread: blocks it */
 WEFT_CHECK WEFT_API int weft_tls_client(weft_tls *t, weft_stream *s, const char *host);
 
-/* The same as a server, by cert_file.
+/* The same as a server, by cert_file, or what was added for the name that the client asks for. A session is resumed for the
+ * name only with which it was begun.
  *
  * returns    0; -EBUSY; -EINVAL also without cert_file; -ENOMEM
  * on error   but for these three nothing can be read or written any more: close or drop the stream
@@ -91,6 +103,13 @@ WEFT_CHECK WEFT_API int weft_tls_server(weft_tls *t, weft_stream *s);
  *
  * context    any thread: never suspends */
 WEFT_API const char *weft_tls_alpn(const weft_stream *s);
+
+/* The name that the client asked for (SNI), in lower case: a server's. It is the client's word, and need not be in any
+ * certificate; it has letters, digits, '-', '_' and '.' only. NULL: none, or one with other signs, or the stream is not TLS,
+ * or a client's. Valid as long as the stream.
+ *
+ * context    any thread: never suspends */
+WEFT_API const char *weft_tls_server_name(const weft_stream *s);
 
 /* What was agreed on in the handshake, in OpenSSL's words: "TLSv1.3", and "TLS_AES_256_GCM_SHA384"; NULL: the stream is not
  * TLS. Valid for ever.

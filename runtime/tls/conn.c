@@ -468,6 +468,7 @@ static void let_go(conn *c)
     weft__tls_empty(&c->now);
     unlock(c);
     pthread_mutex_destroy(&c->lock);
+    weft__tls_release(c->tls, c->set);
     weft__tls_unref(c->tls);
     OPENSSL_free(c);
 }
@@ -570,10 +571,11 @@ static int upgrade(weft_tls *t, weft_stream *s, const char *host, size_t n, int 
         return -ENOMEM;
     pthread_mutex_init(&c->lock, NULL);
     c->tls = weft__tls_ref(t);
+    c->set = weft__tls_hold(t);
     if (n > 0)
         memcpy(c->host, host, n);
     lock(c);
-    c->ssl = weft__tls_new(t);
+    c->ssl = SSL_new(c->set->ctx);
     int rc = c->ssl && put_between(c) ? set_up(c) : -ENOMEM;
     ERR_clear_error();
     unlock(c);
@@ -598,7 +600,7 @@ int weft_tls_client(weft_tls *t, weft_stream *s, const char *host)
 
 int weft_tls_server(weft_tls *t, weft_stream *s)
 {
-    if (!t || !s || !t->cert_file)
+    if (!t || !s || !t->serves)
         return -EINVAL;
     return upgrade(t, s, NULL, 0, set_up_server);
 }
@@ -614,6 +616,12 @@ const char *weft_tls_alpn(const weft_stream *s)
 {
     const conn *c = conn_of(s);
     return c && c->alpn[0] ? c->alpn : NULL;
+}
+
+const char *weft_tls_server_name(const weft_stream *s)
+{
+    const conn *c = conn_of(s);
+    return c && c->open && c->asked[0] ? c->asked : NULL;
 }
 
 const char *weft_tls_version(const weft_stream *s)

@@ -1,6 +1,6 @@
 /* tls/context.c - a weft_tls: certificates, whom to trust, and sessions that a client may resume.
  *
- * Owns      the files' names, an SSL_CTX of what was read last, and at most WEFT__TLS_SESSIONS sessions.
+ * Owns      what was read last: the set of certificates (names.c) with its SSL_CTX; and at most WEFT__TLS_SESSIONS sessions.
  * Callers   any thread; conn.c for a connection.
  * Holds     X1  an SSL_CTX is never changed once others see it: a reload puts another in its place, and connections hold on
  *               to theirs.
@@ -10,6 +10,8 @@
  *               suspend; and what was read is parsed by one call on a thread for calls that take long.
  *           X4  files are read whole before OpenSSL sees them. What it reads itself ends where a read fails: a chain, or the
  *               list of whom to trust, would be cut short, and nobody told.
+ *           X5  files are read without any lock, and what comes of them is put in place if that is still what it was made of,
+ *               else made again: a reload beside an added certificate loses neither.
  *           The lock is never held while a connection's is asked for; the other way round it may be.
  * Source    RFC 8446 C.4 for tickets; RFC 7301 for what a server does about ALPN; RFC 9325 for what is not spoken.
  * Tested    tests/tls_test.c */
@@ -58,10 +60,20 @@ struct file {
     size_t n;
 };
 
+struct pair {
+    struct file cert, key;
+    struct weft__tls_cert *made;
+};
+
+/* All that there is, or one more certificate. */
 struct reading {
     weft_tls *tls;
-    SSL_CTX *ctx;
-    struct file cert, key, ca;
+    SSL_CTX *ctx;   /* NULL: one more */
+    SSL_CTX *trial; /* shows whether a certificate would do that is not in `ctx` */
+    struct pair *pairs, *now;
+    int n;
+    bool adds;
+    struct file ca;
     char text[WEFT__TLS_TEXT];
 };
 
@@ -101,6 +113,8 @@ static bool set_up(SSL_CTX *ctx, weft_tls *t)
     /* A server has no memory of sessions: they are in the tickets. */
     SSL_CTX_set_session_cache_mode(ctx, SSL_SESS_CACHE_CLIENT | SSL_SESS_CACHE_NO_INTERNAL);
     SSL_CTX_sess_set_new_cb(ctx, session_came);
+    SSL_CTX_set_client_hello_cb(ctx, weft__tls_hello, NULL);
+    SSL_CTX_set_tlsext_servername_callback(ctx, weft__tls_acknowledge);
     if (t->alpn_bytes > 0) {
         SSL_CTX_set_alpn_select_cb(ctx, choose_protocol, t);
         if (SSL_CTX_set_alpn_protos(ctx, t->alpn, t->alpn_bytes) != 0)
@@ -120,23 +134,19 @@ static bool is_end(void)
 }
 
 /* Ours, and then what leads from there to an authority. */
-static bool use_chain(SSL_CTX *ctx, BIO *from)
+static bool read_chain(struct weft__tls_cert *c, BIO *from)
 {
-    X509 *x = PEM_read_bio_X509_AUX(from, NULL, no_passphrase, NULL);
-    bool good = x && SSL_CTX_use_certificate(ctx, x) == 1;
-    X509_free(x);
-    while (good && (x = PEM_read_bio_X509(from, NULL, no_passphrase, NULL)))
-        if (!(good = SSL_CTX_add0_chain_cert(ctx, x) == 1))
+    X509 *x;
+    c->cert = PEM_read_bio_X509_AUX(from, NULL, no_passphrase, NULL);
+    c->chain = sk_X509_new_null();
+    if (!c->cert || !c->chain || !weft__tls_read_names(c))
+        return false;
+    while ((x = PEM_read_bio_X509(from, NULL, no_passphrase, NULL)))
+        if (sk_X509_push(c->chain, x) == 0) {
             X509_free(x);
-    return good && is_end();
-}
-
-static bool use_key(SSL_CTX *ctx, BIO *from)
-{
-    EVP_PKEY *key = PEM_read_bio_PrivateKey(from, NULL, no_passphrase, NULL);
-    bool good = key && SSL_CTX_use_PrivateKey(ctx, key) == 1;
-    EVP_PKEY_free(key);
-    return good;
+            return false;
+        }
+    return is_end();
 }
 
 static bool trust_all(SSL_CTX *ctx, const STACK_OF(X509_INFO) *all)
@@ -195,14 +205,23 @@ static int parse(struct reading *r, const struct file *f, bool (*use)(struct rea
     return good ? 0 : weft__tls_explain(r->text, f->path, ERR_peek_error() ? -EINVAL : -ENOMEM);
 }
 
+/* The first is the SSL_CTX's own. */
+static SSL_CTX *where_now(const struct reading *r)
+{
+    return r->now == r->pairs && !r->adds ? r->ctx : r->trial;
+}
+
 static bool parse_cert(struct reading *r, BIO *from)
 {
-    return use_chain(r->ctx, from);
+    struct weft__tls_cert *c = r->now->made;
+    return read_chain(c, from) && SSL_CTX_use_certificate(where_now(r), c->cert) == 1;
 }
 
 static bool parse_key(struct reading *r, BIO *from)
 {
-    return use_key(r->ctx, from);
+    struct weft__tls_cert *c = r->now->made;
+    c->key = PEM_read_bio_PrivateKey(from, NULL, no_passphrase, NULL);
+    return c->key && SSL_CTX_use_cert_and_key(where_now(r), c->cert, c->key, c->chain, 1) == 1;
 }
 
 static bool parse_ca(struct reading *r, BIO *from)
@@ -210,14 +229,33 @@ static bool parse_ca(struct reading *r, BIO *from)
     return r->tls->ca_file ? use_authorities(r->ctx, from, r->tls->ask) : use_system(r, from);
 }
 
+static bool copy_name(char **to, const char *from)
+{
+    *to = from ? OPENSSL_strdup(from) : NULL;
+    return *to || !from;
+}
+
+static int parse_pair(struct reading *r)
+{
+    struct weft__tls_cert *c = r->now->made = OPENSSL_zalloc(sizeof *c);
+    const char *key = r->now->key.path;
+    if (!c || !copy_name(&c->cert_file, r->now->cert.path) || !copy_name(&c->key_file, key))
+        return -ENOMEM;
+    int rc = parse(r, &r->now->cert, parse_cert);
+    if (rc == 0)
+        rc = parse(r, &r->now->key, parse_key);
+    if (rc < 0 || c->names_n > 0 || where_now(r) == r->ctx)
+        return rc;
+    snprintf(r->text, sizeof r->text, "TLS: %.48s: no host's name (subjectAltName)", c->cert_file);
+    return -EINVAL;
+}
+
 static int parse_files(struct reading *r)
 {
-    int rc = set_up(r->ctx, r->tls) ? 0 : weft__tls_explain(r->text, "set-up", -ENOMEM);
-    if (rc == 0 && r->cert.path)
-        rc = parse(r, &r->cert, parse_cert);
-    if (rc == 0 && r->key.path)
-        rc = parse(r, &r->key, parse_key);
-    return rc == 0 ? parse(r, &r->ca, parse_ca) : rc;
+    int rc = r->trial && (r->adds || (r->ctx && set_up(r->ctx, r->tls))) ? 0 : weft__tls_explain(r->text, "set-up", -ENOMEM);
+    for (r->now = r->pairs; rc == 0 && r->now < r->pairs + r->n; r->now++)
+        rc = parse_pair(r);
+    return rc == 0 && !r->adds ? parse(r, &r->ca, parse_ca) : rc;
 }
 
 /* On a thread for calls that take long; X3. */
@@ -226,10 +264,10 @@ static int parse_all(void *arg)
     struct reading *r = arg;
     weft__tls_enter();
     ERR_clear_error();
-    r->ctx = SSL_CTX_new(TLS_method());
-    int rc = r->ctx ? parse_files(r) : weft__tls_explain(r->text, "set-up", -ENOMEM);
-    if (rc < 0)
-        SSL_CTX_free(r->ctx);
+    r->ctx = r->adds ? NULL : SSL_CTX_new(TLS_method());
+    r->trial = SSL_CTX_new(TLS_method());
+    int rc = parse_files(r);
+    SSL_CTX_free(r->trial);
     ERR_clear_error();
     weft__tls_leave();
     return rc;
@@ -259,10 +297,14 @@ static int load_system(struct reading *r)
 static int load_all(struct reading *r)
 {
     const weft_tls *t = r->tls;
-    int rc = load(r, &r->cert, t->cert_file);
-    if (rc == 0)
-        rc = load(r, &r->key, t->key_file ? t->key_file : t->cert_file);
-    if (rc == 0)
+    int rc = 0;
+    for (struct pair *p = r->pairs; rc == 0 && p < r->pairs + r->n; p++) {
+        const char *key = p->key.path;
+        rc = load(r, &p->cert, p->cert.path);
+        if (rc == 0)
+            rc = load(r, &p->key, key ? key : p->cert.path);
+    }
+    if (rc == 0 && !r->adds)
         rc = t->ca_file ? load(r, &r->ca, t->ca_file) : load_system(r);
     return rc;
 }
@@ -275,25 +317,129 @@ static void forget(struct file *f)
     weft_free(f->data);
 }
 
-/* 0, and r->ctx is the caller's. */
-static int read_again(struct reading *r)
+/* Of what r->pairs names; what it came to is the caller's to let go. */
+static int read_files(struct reading *r)
 {
     int rc = load_all(r);
     if (rc == 0)
         rc = weft_blocking(parse_all, r);
-    forget(&r->cert);
-    forget(&r->key);
+    for (int i = 0; i < r->n; i++) {
+        forget(&r->pairs[i].cert);
+        forget(&r->pairs[i].key);
+    }
     forget(&r->ca);
     return rc < 0 && r->text[0] ? weft_fail_text(rc, r->text) : rc;
 }
 
-/* ---- from beginning to end */
+/* ---- what there is, and what takes its place */
 
-static bool copy_name(char **to, const char *from)
+struct weft__tls_set *weft__tls_hold(weft_tls *t)
 {
-    *to = from ? OPENSSL_strdup(from) : NULL;
-    return *to || !from;
+    pthread_mutex_lock(&t->lock);
+    struct weft__tls_set *s = t->set;
+    if (s)
+        s->users++;
+    pthread_mutex_unlock(&t->lock);
+    return s;
 }
+
+void weft__tls_release(weft_tls *t, struct weft__tls_set *s)
+{
+    if (!s)
+        return;
+    pthread_mutex_lock(&t->lock);
+    bool last = --s->users == 0;
+    for (int i = 0; last && i < s->n; i++)
+        if (--s->certs[i]->users > 0)
+            s->certs[i] = NULL; /* another set's, too */
+    pthread_mutex_unlock(&t->lock);
+    if (!last)
+        return;
+    weft__tls_enter();
+    for (int i = 0; i < s->n; i++)
+        weft__tls_free_cert(s->certs[i]);
+    weft__tls_free_set(s);
+    weft__tls_leave();
+}
+
+/* Behind what is there come those that are added; others take the places from the first on. NULL: no memory. */
+static struct weft__tls_set *make_next(const struct reading *r, const struct weft__tls_set *before)
+{
+    int had = before ? before->n : 0, from = r->adds ? had : 0, n = from + r->n > had ? from + r->n : had;
+    struct weft__tls_cert **all = OPENSSL_malloc(((size_t)n + 1) * sizeof(struct weft__tls_cert *));
+    if (!all)
+        return NULL;
+    for (int i = 0; i < n; i++)
+        all[i] = i >= from && i < from + r->n ? r->pairs[i - from].made : before->certs[i];
+    struct weft__tls_set *next = weft__tls_make_set(r->ctx ? r->ctx : before->ctx, all, n);
+    OPENSSL_free(all);
+    return next;
+}
+
+/* X2: the sessions of another SSL_CTX go. */
+static bool replace(weft_tls *t, struct weft__tls_set *before, struct weft__tls_set *next, SSL_SESSION *gone[])
+{
+    pthread_mutex_lock(&t->lock);
+    bool same = t->set == before;
+    if (same) {
+        t->set = next;
+        for (int i = 0; i < next->n; i++)
+            next->certs[i]->users++;
+    }
+    for (int i = 0; i < WEFT__TLS_SESSIONS; i++) {
+        bool goes = same && before && before->ctx != next->ctx;
+        gone[i] = goes ? t->sessions[i].session : NULL;
+        if (goes)
+            t->sessions[i].session = NULL;
+    }
+    pthread_mutex_unlock(&t->lock);
+    return same;
+}
+
+/* X5 */
+static int put_in_place(const struct reading *r)
+{
+    weft_tls *t = r->tls;
+    SSL_SESSION *gone[WEFT__TLS_SESSIONS];
+    bool done = false;
+    while (!done) {
+        struct weft__tls_set *before = weft__tls_hold(t);
+        weft__tls_enter();
+        struct weft__tls_set *next = make_next(r, before);
+        weft__tls_leave();
+        if (!next) {
+            weft__tls_release(t, before);
+            return -ENOMEM;
+        }
+        done = replace(t, before, next, gone);
+        weft__tls_enter();
+        for (int i = 0; done && i < WEFT__TLS_SESSIONS; i++)
+            SSL_SESSION_free(gone[i]);
+        if (!done)
+            weft__tls_free_set(next);
+        weft__tls_leave();
+        if (done)
+            weft__tls_release(t, before); /* the place's */
+        weft__tls_release(t, before);
+    }
+    return 0;
+}
+
+/* From files to what handshakes use, or nothing changes. */
+static int read_and_use(struct reading *r)
+{
+    int rc = read_files(r);
+    if (rc == 0)
+        rc = put_in_place(r);
+    weft__tls_enter();
+    for (int i = 0; rc < 0 && i < r->n; i++)
+        weft__tls_free_cert(r->pairs[i].made);
+    SSL_CTX_free(r->ctx);
+    weft__tls_leave();
+    return rc;
+}
+
+/* ---- from beginning to end */
 
 /* "h2,http/1.1" as \2h2\10http/1.1. */
 static bool copy_protocols(weft_tls *t, const char *from)
@@ -318,12 +464,10 @@ static bool copy_protocols(weft_tls *t, const char *from)
 
 static void let_go(weft_tls *t)
 {
+    weft__tls_release(t, t->set);
     weft__tls_enter();
-    SSL_CTX_free(t->ctx);
     for (int i = 0; i < WEFT__TLS_SESSIONS; i++)
         SSL_SESSION_free(t->sessions[i].session);
-    OPENSSL_free(t->cert_file);
-    OPENSSL_free(t->key_file);
     OPENSSL_free(t->ca_file);
     weft__tls_leave();
     pthread_mutex_destroy(&t->lock);
@@ -354,15 +498,15 @@ int weft_tls_create(weft_tls **out, const weft_tls_options *o)
     t->users = 1;
     t->ask = o->ask_client_cert;
     t->trust_anyone = o->dangerously_trust_anyone;
+    t->serves = o->cert_file != NULL;
     t->handshake = o->handshake > 0 ? o->handshake : weft_sec(HANDSHAKE_S);
     t->shutdown = o->shutdown > 0 ? o->shutdown : weft_sec(SHUTDOWN_S);
     int rc = copy_protocols(t, o->alpn) ? 0 : weft_fail(-EINVAL, "TLS: bad list of protocols: \"%.40s\"", o->alpn);
-    if (rc == 0 && !(copy_name(&t->cert_file, o->cert_file) && copy_name(&t->key_file, o->key_file) &&
-                           copy_name(&t->ca_file, o->ca_file)))
+    if (rc == 0 && !copy_name(&t->ca_file, o->ca_file))
         rc = -ENOMEM;
-    struct reading r = { .tls = t };
-    if (rc == 0 && (rc = read_again(&r)) == 0)
-        t->ctx = r.ctx;
+    struct pair ours = { .cert.path = o->cert_file, .key.path = o->key_file };
+    if (rc == 0)
+        rc = read_and_use(&(struct reading){ .tls = t, .pairs = &ours, .n = t->serves });
     if (rc < 0) {
         let_go(t);
         return rc;
@@ -379,27 +523,28 @@ void weft_tls_destroy(weft_tls **t)
     *t = NULL;
 }
 
+int weft_tls_add_cert(weft_tls *t, const char *cert_file, const char *key_file)
+{
+    if (!t || !cert_file || !t->serves)
+        return -EINVAL;
+    struct pair one = { .cert.path = cert_file, .key.path = key_file };
+    return read_and_use(&(struct reading){ .tls = t, .pairs = &one, .n = 1, .adds = true });
+}
+
 int weft_tls_reload(weft_tls *t)
 {
-    struct reading r = { .tls = t };
-    int rc = t ? read_again(&r) : -EINVAL;
-    if (rc < 0)
-        return rc;
-    SSL_SESSION *gone[WEFT__TLS_SESSIONS];
-    pthread_mutex_lock(&t->lock);
-    SSL_CTX *before = t->ctx;
-    t->ctx = r.ctx;
-    for (int i = 0; i < WEFT__TLS_SESSIONS; i++) { /* X2 */
-        gone[i] = t->sessions[i].session;
-        t->sessions[i].session = NULL;
-    }
-    pthread_mutex_unlock(&t->lock);
-    weft__tls_enter();
-    for (int i = 0; i < WEFT__TLS_SESSIONS; i++)
-        SSL_SESSION_free(gone[i]);
-    SSL_CTX_free(before);
-    weft__tls_leave();
-    return 0;
+    if (!t)
+        return -EINVAL;
+    struct weft__tls_set *now = weft__tls_hold(t);
+    struct pair *pairs = calloc((size_t)now->n + 1, sizeof *pairs);
+    int rc = pairs ? 0 : -ENOMEM;
+    for (int i = 0; rc == 0 && i < now->n; i++)
+        pairs[i] = (struct pair){ .cert.path = now->certs[i]->cert_file, .key.path = now->certs[i]->key_file };
+    if (rc == 0)
+        rc = read_and_use(&(struct reading){ .tls = t, .pairs = pairs, .n = now->n });
+    free(pairs);
+    weft__tls_release(t, now);
+    return rc;
 }
 
 /* ---- for a connection */
@@ -419,17 +564,6 @@ void weft__tls_unref(weft_tls *t)
     pthread_mutex_unlock(&t->lock);
     if (last)
         let_go(t);
-}
-
-SSL *weft__tls_new(weft_tls *t)
-{
-    pthread_mutex_lock(&t->lock);
-    SSL_CTX *ctx = t->ctx;
-    int ok = SSL_CTX_up_ref(ctx);
-    pthread_mutex_unlock(&t->lock);
-    SSL *ssl = ok ? SSL_new(ctx) : NULL;
-    SSL_CTX_free(ctx);
-    return ssl;
 }
 
 /* ---- sessions of a client */
@@ -469,7 +603,7 @@ bool weft__tls_keep(weft_tls *t, SSL *ssl, const char *host, SSL_SESSION *sessio
 {
     SSL_SESSION *gone = NULL;
     pthread_mutex_lock(&t->lock);
-    bool wanted = SSL_get_SSL_CTX(ssl) == t->ctx; /* X2 */
+    bool wanted = SSL_get_SSL_CTX(ssl) == t->set->ctx; /* X2 */
     if (wanted) {
         struct weft__tls_session *s = place(t);
         gone = s->session;

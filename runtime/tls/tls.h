@@ -39,6 +39,45 @@ static inline void weft__tls_leave(void)
 }
 #endif
 
+/* ---- names.c */
+
+/* One of a server's, as it was read. Written once, before others see it, but for `users`. */
+struct weft__tls_cert {
+    int users; /* sets that have it; N1 */
+    char *cert_file, *key_file;
+    X509 *cert;
+    EVP_PKEY *key;
+    STACK_OF(X509) *chain;
+    char *names; /* whom it is for, each with a zero behind */
+    size_t names_n, names_bytes;
+};
+
+struct weft__tls_name {
+    const char *name; /* the certificate's */
+    int cert;
+};
+
+/* What there is at a time. Written once, before others see it, but for `users`. */
+struct weft__tls_set {
+    int users; /* N1 */
+    SSL_CTX *ctx;
+    struct weft__tls_cert **certs; /* the first is the default, and in `ctx` as well */
+    int n;                         /* 0: it is a client's */
+    struct weft__tls_name *names;  /* of all, in order */
+    size_t names_n;
+};
+
+/* Whom it is for, into c->names; false: no memory, or what it says is not right. */
+bool weft__tls_read_names(struct weft__tls_cert *c);
+void weft__tls_free_cert(struct weft__tls_cert *c);
+/* Of what is in it only the SSL_CTX is counted yet. NULL: no memory. */
+struct weft__tls_set *weft__tls_make_set(SSL_CTX *ctx, struct weft__tls_cert *const certs[], int n);
+/* Without its certificates. */
+void weft__tls_free_set(struct weft__tls_set *s);
+/* For OpenSSL to call: with a client's hello; and whether it is told that its name was of use. */
+int weft__tls_hello(SSL *ssl, int *alert, void *arg);
+int weft__tls_acknowledge(SSL *ssl, int *alert, void *arg);
+
 /* ---- context.c */
 
 struct weft__tls_session {
@@ -49,23 +88,25 @@ struct weft__tls_session {
 
 struct weft_tls {
     /* Written once, before others see it. */
-    char *cert_file, *key_file, *ca_file;
+    char *ca_file;
     unsigned char alpn[WEFT__TLS_NAME]; /* as it is sent: each with its length in front */
     unsigned alpn_bytes;
     bool ask, trust_anyone;
+    bool serves; /* it has a certificate */
     int64_t handshake, shutdown;
     /* Under the lock, which is never held over a suspension or a file's reading. */
     pthread_mutex_t lock;
     int users;
-    SSL_CTX *ctx; /* of handshakes that begin now */
+    struct weft__tls_set *set; /* of handshakes that begin now */
     uint64_t clock;
     struct weft__tls_session sessions[WEFT__TLS_SESSIONS];
 };
 
 weft_tls *weft__tls_ref(weft_tls *t);
 void weft__tls_unref(weft_tls *t);
-/* A new connection's, of the files that were read last; NULL: no memory. */
-SSL *weft__tls_new(weft_tls *t);
+/* What there is now, the caller's to let go. */
+struct weft__tls_set *weft__tls_hold(weft_tls *t);
+void weft__tls_release(weft_tls *t, struct weft__tls_set *s);
 /* The latest session with the host, the caller's to free; NULL: none. One of TLS 1.3 is handed out once (RFC 8446, C.4). */
 SSL_SESSION *weft__tls_take(weft_tls *t, const char *host);
 /* Keeps a session, of which it takes the reference, and forgets the oldest; false: it is not wanted. */
@@ -95,7 +136,11 @@ BIO *weft__tls_bio(struct weft__tls_buffer *b);
 /* One end of a connection: the layer. */
 struct weft__tls_conn {
     weft_tls *tls;
+    struct weft__tls_set *set; /* what there was when it began */
     char host[WEFT__TLS_NAME]; /* a client's; empty: none */
+    /* Written by a client's hello. */
+    char asked[WEFT__TLS_NAME]; /* a server's: the name; empty: none */
+    bool chosen;                /* there is a certificate for it */
     /* Written at the end of the handshake. */
     char alpn[WEFT__TLS_NAME]; /* empty: none */
     const char *version, *cipher; /* OpenSSL's; NULL: not yet */
