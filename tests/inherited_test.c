@@ -115,6 +115,147 @@ START_TEST(whoever_asked_is_told_that_the_service_is_ready)
 }
 END_TEST
 
+/* Where who asked listens: a name without a file. */
+static int ask_for_state(void)
+{
+    struct sockaddr_un u = { .sun_family = AF_UNIX };
+    char name[64];
+    int n = snprintf(name, sizeof name, "@weft-state-%d", (int)getpid()), fd = socket(AF_UNIX, SOCK_DGRAM | SOCK_NONBLOCK, 0);
+    memcpy(u.sun_path + 1, name + 1, (size_t)n - 1);
+    ck_assert_int_eq(bind(fd, (struct sockaddr *)&u, (socklen_t)(offsetof(struct sockaddr_un, sun_path) + (size_t)n)), 0);
+    setenv("NOTIFY_SOCKET", name, 1);
+    return fd;
+}
+
+static const char *heard(int fd)
+{
+    static char got[8192];
+    ssize_t n = sys_read(fd, got, sizeof got - 1);
+    got[n > 0 ? n : 0] = 0;
+    return got;
+}
+
+static const char *const states[] = { "STOPPING=1", "WATCHDOG=1", "STATUS=three of five", "STATUS=", "STATUS=a=b",
+    "READY=1\nSTATUS=up\nMAINPID=12", "READY=1\n", "X_1=y", "RELOADING=0", "RELOADING=1\nMONOTONIC_USEC=7" };
+
+START_TEST(whoever_asked_is_told_how_the_service_does)
+{
+    int fd = ask_for_state();
+    for (int i = 0; i < COUNT(states); i++) {
+        ck_assert_int_eq(weft_service_notify(states[i]), 1);
+        ck_assert_str_eq(heard(fd), states[i]);
+    }
+    close(fd);
+    ck_assert_int_eq(weft_service_notify("STOPPING=1"), -ECONNREFUSED);
+    unsetenv("NOTIFY_SOCKET");
+    ck_assert_int_eq(weft_service_notify("STOPPING=1"), 0);
+    setenv("NOTIFY_SOCKET", "", 1);
+    ck_assert_int_eq(weft_service_notify("STOPPING=1"), 0);
+}
+END_TEST
+
+static const char *const wheres[] = { "@", "/", "x", "/tmp/none-of-weft" };
+static const int wrong_there[] = { -EINVAL, -EINVAL, -EAFNOSUPPORT, -ENOENT };
+
+START_TEST(who_cannot_be_told_is_an_error)
+{
+    char longest[200] = "@";
+    memset(longest + 1, 'a', sizeof longest - 2);
+    longest[sizeof longest - 1] = 0;
+    setenv("NOTIFY_SOCKET", longest, 1);
+    ck_assert_int_eq(weft_service_notify("STOPPING=1"), -EINVAL);
+    for (int i = 0; i < COUNT(wheres); i++) {
+        setenv("NOTIFY_SOCKET", wheres[i], 1);
+        ck_assert_int_eq(weft_service_notify("STOPPING=1"), wrong_there[i]);
+    }
+    int fd = ask_for_state(), rc, told = 0;
+    while ((rc = weft_service_notify("WATCHDOG=1")) == 1 && told < 100000) /* nobody reads it */
+        told++;
+    ck_assert_int_eq(rc, -EAGAIN);
+    ck_assert_int_gt(told, 0);
+    close(fd);
+}
+END_TEST
+
+static const char *const no_states[] = { NULL, "", "\n", "READY", "READY 1", "=1", "ready=1", "READY=1\n\nSTATUS=x", "\nREADY=1",
+    "STATUS=a\nb", " READY=1" };
+
+START_TEST(what_is_no_state_is_refused)
+{
+    int fd = ask_for_state();
+    for (int i = 0; i < COUNT(no_states); i++)
+        ck_assert_int_eq(weft_service_notify(no_states[i]), -EINVAL);
+    char text[4098];
+    memset(text, 'x', sizeof text);
+    memcpy(text, "STATUS=", 7);
+    text[4097] = 0;
+    ck_assert_int_eq(weft_service_notify(text), -EMSGSIZE);
+    ck_assert_str_eq(heard(fd), "");
+    text[4096] = 0;
+    ck_assert_int_eq(weft_service_notify(text), 1);
+    ck_assert_str_eq(heard(fd), text);
+    memcpy(text, "RELOADING=1\nSTATUS=", 19); /* which would be too long with the time */
+    ck_assert_int_eq(weft_service_notify(text), -EMSGSIZE);
+    close(fd);
+    unsetenv("NOTIFY_SOCKET");
+    ck_assert_int_eq(weft_service_notify("no state"), -EINVAL); /* though nobody asked */
+}
+END_TEST
+
+static long long us_now(void)
+{
+    struct timespec now;
+    clock_gettime(CLOCK_MONOTONIC, &now);
+    return now.tv_sec * 1000000LL + now.tv_nsec / 1000;
+}
+
+static const char *const reloads[] = { "RELOADING=1", "RELOADING=1\n", "STATUS=again\nRELOADING=1" };
+
+START_TEST(a_reload_says_when)
+{
+    int fd = ask_for_state();
+    for (int i = 0; i < COUNT(reloads); i++) {
+        long long before = us_now();
+        ck_assert_int_eq(weft_service_notify(reloads[i]), 1);
+        const char *got = heard(fd), *when = strstr(got, "\nMONOTONIC_USEC=");
+        ck_assert_ptr_nonnull(when);
+        ck_assert_int_eq(strncmp(got, reloads[i], strlen(reloads[i])), 0);
+        ck_assert_ptr_eq(strchr(when + 1, '\n'), NULL);
+        ck_assert_ptr_eq(strstr(got, "\n\n"), NULL);
+        ck_assert_int_ge(atoll(when + 16), before);
+        ck_assert_int_le(atoll(when + 16), us_now());
+    }
+    close(fd);
+}
+END_TEST
+
+static const struct {
+    const char *us, *pid;
+    int64_t ns;
+} watchdogs[] = {
+    { NULL, NULL, 0 }, { NULL, "self", 0 },
+    { "3000000", NULL, weft_sec(3) }, { "1", "self", 1000 }, { "3000000", "other", 0 },
+    { "9223372036854775", "self", INT64_C(9223372036854775000) }, { "9223372036854776", "self", -EINVAL },
+    { "99999999999999999999999", "self", -EINVAL }, { "0", "self", -EINVAL }, { "-1", "self", -EINVAL },
+    { "", "self", -EINVAL }, { "5s", "self", -EINVAL }, { " 5", NULL, -EINVAL }, { "5", "", -EINVAL }, { "5", "x", -EINVAL },
+    { "5", "0", -EINVAL },
+};
+
+START_TEST(how_often_the_watchdog_wants_to_hear_is_known)
+{
+    char pid[32];
+    const char *of = watchdogs[_i].pid;
+    snprintf(pid, sizeof pid, "%ld", (long)getpid() + (of && strcmp(of, "other") == 0));
+    unsetenv("WATCHDOG_USEC");
+    unsetenv("WATCHDOG_PID");
+    if (watchdogs[_i].us)
+        setenv("WATCHDOG_USEC", watchdogs[_i].us, 1);
+    if (of)
+        setenv("WATCHDOG_PID", strcmp(of, "self") == 0 || strcmp(of, "other") == 0 ? pid : of, 1);
+    ck_assert_int_eq(weft_service_watchdog(), watchdogs[_i].ns);
+}
+END_TEST
+
 int main(void)
 {
     Suite *s = suite_create("inherited");
@@ -127,5 +268,10 @@ int main(void)
     tcase_add_test(tc, what_is_no_listener_is_refused);
     tcase_add_test(tc, the_environment_of_another_process_is_not_ours);
     tcase_add_test(tc, whoever_asked_is_told_that_the_service_is_ready);
+    tcase_add_test(tc, whoever_asked_is_told_how_the_service_does);
+    tcase_add_test(tc, who_cannot_be_told_is_an_error);
+    tcase_add_test(tc, what_is_no_state_is_refused);
+    tcase_add_test(tc, a_reload_says_when);
+    tcase_add_loop_test(tc, how_often_the_watchdog_wants_to_hear_is_known, 0, COUNT(watchdogs));
     return run_suite(s);
 }

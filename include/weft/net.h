@@ -52,8 +52,24 @@ WEFT_CHECK WEFT_API int weft_listen_inherited(const char *name);
 
 /* Tells whoever started the process that it is ready (NOTIFY_SOCKET, as sd_notify(3) does).
  *
- * returns    1 told; 0 nobody asked; -EINVAL, -EAFNOSUPPORT no address of a Unix socket; -EAGAIN, -ECONNREFUSED, ... */
+ * returns    1 told; 0 nobody asked; -EINVAL, -EAFNOSUPPORT no address of a Unix socket; -EAGAIN, -ECONNREFUSED, ...
+ * context    any thread: never suspends */
 WEFT_API int weft_service_ready(void);
+
+/* Tells them how the service does: "STOPPING=1", "RELOADING=1" (and "READY=1" once that is done), "WATCHDOG=1",
+ * "STATUS=three of five", or several of such, each in a line of its own: so a value has no line in it. What sd_notify(3) has
+ * may be said, up to 4096 bytes. To RELOADING=1 the time is added (MONOTONIC_USEC). weft_service_ready says "READY=1".
+ *
+ * returns    as weft_service_ready; -EINVAL also NULL, or a line that is not NAME=value, even if nobody asked; -EMSGSIZE
+ * context    any thread: never suspends */
+WEFT_API int weft_service_notify(const char *state);
+
+/* How long they wait for a "WATCHDOG=1" before they take the service for hung (WATCHDOG_USEC and WATCHDOG_PID): say it in half
+ * of that, from a task, so that it says that tasks go on.
+ *
+ * returns    ns; 0 nobody waits for this process; -EINVAL there is something else than numbers
+ * context    any thread: never suspends */
+WEFT_CHECK WEFT_API int64_t weft_service_watchdog(void);
 
 /* Takes the next connection, with TCP_NODELAY. Connections that died in the queue are passed over. When
  * descriptors or memory run out it pauses, from 1 to 100 ms, and tries again for one second before it gives

@@ -79,15 +79,16 @@ static int given_socket(int domain, int type, int protocol)
     return OUR_SOCKET;
 }
 
-static ssize_t caught(int fd, const void *buf, size_t n, int flags, const struct sockaddr *to, socklen_t bytes)
+static ssize_t caught(int fd, const struct msghdr *m, int flags)
 {
     (void)flags;
-    HOLDS(fd == OUR_SOCKET && n == 7 && memcmp(buf, "READY=1", 7) == 0);
-    HOLDS(bytes <= sizeof world.told);
-    memcpy(&world.told, to, bytes);
-    world.told_bytes = bytes;
+    HOLDS(fd == OUR_SOCKET && m->msg_iovlen == 2 && m->msg_iov[0].iov_len == 7 && m->msg_iov[1].iov_len == 0);
+    HOLDS(memcmp(m->msg_iov[0].iov_base, "READY=1", 7) == 0);
+    HOLDS(m->msg_namelen <= sizeof world.told);
+    memcpy(&world.told, m->msg_name, m->msg_namelen);
+    world.told_bytes = m->msg_namelen;
     world.told_times++;
-    return (ssize_t)n;
+    return 7;
 }
 
 static int given_close(int fd)
@@ -103,7 +104,7 @@ static int given_close(int fd)
 #define fcntl given_flags
 #define weft__slot_adopt given_slot
 #define socket given_socket
-#define sendto caught
+#define sendmsg caught
 #define close given_close
 #include "os/inherit.c"
 
