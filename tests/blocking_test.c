@@ -4,6 +4,21 @@
 
 static const int worker_counts[] = { 1, 2, 3, 8 };
 
+/* -- copying calls are made in the pool, and again on a lane of the program's: each a loop of twice as many -- */
+
+static weft_lane *lane;
+
+static void lane_if(bool wanted)
+{
+    if (wanted)
+        ck_assert_int_eq(weft_lane_create(&lane, NULL), 0);
+}
+
+static int copying(weft_fn *fn, void *arg, size_t bytes, void (*drop)(void *arg))
+{
+    return lane ? weft_blocking_copy_on(lane, fn, arg, bytes, drop) : weft_blocking_copy(fn, arg, bytes, drop);
+}
+
 /* -- one call -- */
 
 struct seen {
@@ -102,10 +117,14 @@ START_TEST(on_a_plain_thread_the_function_is_called_directly)
     ck_assert_int_eq(weft_blocking(look_around, &p), 17);
     ck_assert_int_eq(p.thread, thread_id());
     ck_assert_int_eq(p.value, 1);
-    p.value = 6;
-    ck_assert_int_eq(weft_blocking_copy(look_around, &p, sizeof p, NULL), 17);
-    ck_assert_int_eq(p.value, 7);
-    ck_assert_int_eq(p.thread, thread_id());
+    for (int on_lane = 0; on_lane < 2; on_lane++) {
+        lane_if(on_lane);
+        p.value = 6;
+        ck_assert_int_eq(copying(look_around, &p, sizeof p, NULL), 17);
+        ck_assert_int_eq(p.value, 7);
+        ck_assert_int_eq(p.thread, thread_id());
+    }
+    weft_lane_destroy(&lane);
 }
 END_TEST
 
@@ -143,7 +162,7 @@ static int block_on_copy(void *arg)
     struct copy *c = arg;
     for (int i = 0; i < c->bytes; i++)
         c->data[i] = (unsigned char)(i * 3);
-    c->rc = weft_blocking_copy(invert, c->data, (size_t)c->bytes, count_drop);
+    c->rc = copying(invert, c->data, (size_t)c->bytes, count_drop);
     for (int i = 0; i < c->bytes; i++)
         c->wrong += c->data[i] != (unsigned char)~(i * 3);
     return 0;
@@ -153,10 +172,12 @@ START_TEST(the_copy_is_aligned_and_copied_back)
 {
     static struct copy c;
     memset(&c, 0, sizeof c);
-    c.bytes = copy_sizes[_i];
+    c.bytes = copy_sizes[_i / 2];
     c.data = malloc((size_t)c.bytes + 1);
     copy_of_now = &c;
+    lane_if(_i % 2);
     int rc = weft_run(block_on_copy, &c, ON(2));
+    weft_lane_destroy(&lane);
     free(c.data);
     ck_assert_int_eq(rc, 0);
     ck_assert_int_eq(c.rc, 1);
@@ -177,7 +198,7 @@ static int refuse_work(void *arg)
 static int block_on_refusal(void *arg)
 {
     struct copy *c = arg;
-    c->rc = weft_blocking_copy(refuse_work, c->data, 1, count_drop);
+    c->rc = copying(refuse_work, c->data, 1, count_drop);
     return 0;
 }
 
@@ -185,6 +206,7 @@ START_TEST(what_returns_ECANCELED_itself_is_dropped_as_well)
 {
     static struct copy c;
     unsigned char byte = 1;
+    lane_if(_i);
     for (int by_thread = 0; by_thread < 2; by_thread++) {
         memset(&c, 0, sizeof c);
         c.data = &byte;
@@ -194,6 +216,7 @@ START_TEST(what_returns_ECANCELED_itself_is_dropped_as_well)
         ck_assert_int_eq(c.dropped, 1);
         ck_assert_int_eq(byte, 1);
     }
+    weft_lane_destroy(&lane);
 }
 END_TEST
 
@@ -462,7 +485,7 @@ static int block_one_of_many(void *arg)
 {
     struct one_of_many o = *(struct one_of_many *)arg;
     int rc = o.in % 2 ? weft_blocking(double_it, &o)
-                      : weft_blocking_copy(double_it, &o, sizeof o, NULL);
+                      : copying(double_it, &o, sizeof o, NULL);
     if (rc != o.in || o.out != 2 * o.in)
         atomic_fetch_add(&o.m->wrong, 1);
     atomic_fetch_add(&o.m->done, 1);
@@ -484,7 +507,9 @@ static int block_many(void *arg)
 START_TEST(many_blocking_calls_are_each_made_once)
 {
     struct many m = { .n = SCALED(5000, 2000, 500) };
-    ck_assert_int_eq(weft_run(block_many, &m, ON(worker_counts[_i])), 0);
+    lane_if(_i % 2);
+    ck_assert_int_eq(weft_run(block_many, &m, ON(worker_counts[_i / 2])), 0);
+    weft_lane_destroy(&lane);
     ck_assert_int_eq(atomic_load(&m.ran), m.n);
     ck_assert_int_eq(atomic_load(&m.done), m.n);
     ck_assert_int_eq(atomic_load(&m.wrong), 0);
@@ -541,7 +566,7 @@ static void crowd_drop(void *arg)
 static int crowd_task(void *arg)
 {
     struct crowd_arg a = *(struct crowd_arg *)arg;
-    int rc = a.c->copying ? weft_blocking_copy(crowd_fn, &a, sizeof a, crowd_drop)
+    int rc = a.c->copying ? copying(crowd_fn, &a, sizeof a, crowd_drop)
                           : weft_blocking(crowd_fn, &a);
     atomic_store(&a.c->rc[a.i], rc);
     atomic_fetch_add(&a.c->returned, 1);
@@ -588,7 +613,9 @@ START_TEST(a_cancelled_copying_call_leaves_at_once_and_drops_its_copy_once)
     memset(&c, 0, sizeof c);
     c.gate = (struct gate)GATE_INIT;
     c.copying = true;
-    ck_assert_int_eq(weft_run(cancel_crowd, &c, QUIETLY_ON(worker_counts[_i])), 0);
+    lane_if(_i % 2);
+    ck_assert_int_eq(weft_run(cancel_crowd, &c, QUIETLY_ON(worker_counts[_i / 2])), 0);
+    weft_lane_destroy(&lane); /* until then calls on it that were left behind may run */
     int made = 0;
     for (int i = 0; i < CROWD; i++) {
         ck_assert_int_eq(atomic_load(&c.rc[i]), -ECANCELED);
@@ -643,7 +670,7 @@ static int abandon(void *arg)
     weft_scope s;
     weft_scope_begin(&s, WEFT_NEVER);
     weft_spawn(&s, cancel_once_begun, &s);
-    a->rc = weft_blocking_copy(outlast, &x, sizeof x, drop_abandoned);
+    a->rc = copying(outlast, &x, sizeof x, drop_abandoned);
     return weft_scope_end(&s, 0);
 }
 
@@ -676,6 +703,111 @@ START_TEST(the_end_of_a_run_awaits_an_abandoned_call)
 }
 END_TEST
 
+/* A lane's thread is not the runtime's. The gate opens only when that has gone. */
+START_TEST(the_end_of_a_run_does_not_await_a_call_on_a_lane_but_the_end_of_the_lane_does)
+{
+    static struct abandoned a;
+    weft_lane_stats left = { 0 }, after = { 0 };
+    memset(&a, 0, sizeof a);
+    a.gate = (struct gate)GATE_INIT;
+    abandoned = &a;
+    int threads = threads_before();
+    lane_if(true);
+    int rc = weft_run(abandon, &a, ON(worker_counts[_i]));
+    int ended = atomic_load(&a.ended), rc_stats = weft_stats_lane(lane, &left);
+    gate_open(&a.gate);
+    wait_for(&a.dropped, 1);
+    for (int64_t end = weft_after(LIMIT); rc_stats == 0 && weft_now() < end && (after.made == 0 || after.left > 0);)
+        rc_stats = weft_stats_lane(lane, &after);
+    weft_lane_destroy(&lane);
+    int dropped = atomic_load(&a.dropped);
+    ck_assert_int_eq(rc, 0);
+    ck_assert_int_eq(rc_stats, 0);
+    ck_assert_int_eq(a.rc, -ECANCELED);
+    ck_assert_int_eq(ended, 0);
+    ck_assert_uint_eq(left.left, 1);
+    ck_assert_uint_eq(left.running, 1);
+    ck_assert_uint_eq(left.made, 0);
+    ck_assert_uint_eq(after.left, 0);
+    ck_assert_uint_eq(after.made, 1);
+    ck_assert_int_eq(dropped, 1);
+    ck_assert_int_eq(threads_back_to(threads), threads);
+}
+END_TEST
+
+/* Without looking: the lane's end waits for the call, and its drop. */
+static void *open_soon(void *arg)
+{
+    sched_yield();
+    gate_open(arg);
+    return NULL;
+}
+
+START_TEST(a_lane_ends_when_the_calls_that_were_left_behind_have)
+{
+    for (int i = 0; i < SCALED(100, 30, 10); i++) {
+        static struct abandoned a;
+        memset(&a, 0, sizeof a);
+        a.gate = (struct gate)GATE_INIT;
+        abandoned = &a;
+        lane_if(true);
+        int rc = weft_run(abandon, &a, ON(2));
+        pthread_t t = thread_start(open_soon, &a.gate);
+        weft_lane_destroy(&lane);
+        int ended = atomic_load(&a.ended), dropped = atomic_load(&a.dropped);
+        pthread_join(t, NULL);
+        ck_assert_int_eq(rc, 0);
+        ck_assert_int_eq(ended, 1);
+        ck_assert_int_eq(dropped, 1);
+    }
+}
+END_TEST
+
+/* The result, the deadline and the end of the runtime come at about the same time; whoever comes last, the copy is dropped
+ * or handed back, and the lane's thread leaves the runtime alone once that has gone. */
+static int spin_a_little(void *arg)
+{
+    int64_t end = weft_now() + *(const int *)arg;
+    while (weft_now() < end)
+        continue;
+    return 5;
+}
+
+static void drop_one(void *arg)
+{
+    (void)arg;
+    atomic_fetch_add(&abandoned->dropped, 1);
+}
+
+static int race_with_result(void *arg)
+{
+    struct abandoned *a = arg;
+    int ns = 20000;
+    weft_scope s;
+    weft_scope_begin(&s, a->rc);
+    int rc = copying(spin_a_little, &ns, sizeof ns, drop_one);
+    weft_ignore(weft_scope_end(&s, 0));
+    if (rc == 5)
+        atomic_fetch_add(&a->ended, 1);
+    return rc == 5 || rc == -ECANCELED ? 0 : rc < 0 ? rc : -EPROTO;
+}
+
+START_TEST(a_result_that_races_with_the_end_of_the_runtime_is_handed_over_or_dropped)
+{
+    static struct abandoned a;
+    int n = SCALED(400, 100, 50);
+    memset(&a, 0, sizeof a);
+    abandoned = &a;
+    lane_if(true);
+    for (int i = 0; i < n; i++) {
+        a.rc = 5000 + i % 40 * 2000;
+        ck_assert_int_eq(weft_run(race_with_result, &a, QUIETLY_ON(1 + i % 2)), 0);
+    }
+    weft_lane_destroy(&lane);
+    ck_assert_int_eq(atomic_load(&a.ended) + atomic_load(&a.dropped), n);
+}
+END_TEST
+
 int main(void)
 {
     int counts = COUNT(worker_counts);
@@ -685,11 +817,11 @@ int main(void)
     tcase_add_test(tc, a_blocking_call_returns_what_its_function_returned);
     tcase_add_test(tc, a_blocking_call_within_a_blocking_call_is_a_plain_call);
     tcase_add_test(tc, on_a_plain_thread_the_function_is_called_directly);
-    tcase_add_loop_test(tc, the_copy_is_aligned_and_copied_back, 0, COUNT(copy_sizes));
-    tcase_add_test(tc, what_returns_ECANCELED_itself_is_dropped_as_well);
+    tcase_add_loop_test(tc, the_copy_is_aligned_and_copied_back, 0, 2 * COUNT(copy_sizes));
+    tcase_add_loop_test(tc, what_returns_ECANCELED_itself_is_dropped_as_well, 0, 2);
     tc = add_case(s, "beside other work");
     tcase_add_loop_test(tc, other_tasks_run_on_while_some_block, 0, counts);
-    tcase_add_loop_test(tc, many_blocking_calls_are_each_made_once, 0, counts);
+    tcase_add_loop_test(tc, many_blocking_calls_are_each_made_once, 0, 2 * counts);
     tcase_add_loop_test(tc, calls_one_after_the_other_are_all_made_by_one_thread, 0, counts);
     tcase_add_loop_test(tc, what_waits_behind_a_task_that_blocks_its_worker_runs_on_another, 0, COUNT(in_place_sizes));
     tcase_add_test(tc, one_alone_behind_a_task_that_blocks_its_worker_runs_soon_on_another);
@@ -697,7 +829,10 @@ int main(void)
     tc = add_case(s, "cancelling");
     tcase_add_loop_test(tc, a_cancelled_call_was_either_made_and_awaited_or_never_made, 0, counts);
     tcase_add_loop_test(
-            tc, a_cancelled_copying_call_leaves_at_once_and_drops_its_copy_once, 0, counts);
+            tc, a_cancelled_copying_call_leaves_at_once_and_drops_its_copy_once, 0, 2 * counts);
     tcase_add_test(tc, the_end_of_a_run_awaits_an_abandoned_call);
+    tcase_add_loop_test(tc, the_end_of_a_run_does_not_await_a_call_on_a_lane_but_the_end_of_the_lane_does, 0, counts);
+    tcase_add_test(tc, a_lane_ends_when_the_calls_that_were_left_behind_have);
+    tcase_add_test(tc, a_result_that_races_with_the_end_of_the_runtime_is_handed_over_or_dropped);
     return run_suite(s);
 }

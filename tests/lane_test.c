@@ -1,6 +1,8 @@
 /* lane_test.c - lanes: offload.h's weft_lane, os/lane.c, and that a runtime's own three do not wait for each other. */
 #include "support.h"
 
+#include <limits.h>
+
 #include "base/fault.h"
 #include "os/lane.h"
 
@@ -65,6 +67,126 @@ START_TEST(a_lane_whose_threads_are_all_blocked_keeps_no_other_waiting)
         int most[] = { OF_USER, OF_FILES, OF_NAMES };
         ck_assert_uint_ge(running[kind], (uint64_t)most[kind]); /* a moment old: one that has just returned may count */
     }
+}
+END_TEST
+
+/* -- how a runtime's own are to be -- */
+
+struct own {
+    struct gate gate;
+    atomic_int now, most, ran, returned, refused, named;
+    int kind, n, threads_left;
+    char comm[32];
+    weft_runtime_stats stats;
+};
+
+static int count_in_own(void *arg)
+{
+    struct own *o = arg;
+    int now = atomic_fetch_add(&o->now, 1) + 1;
+    for (int most = atomic_load(&o->most); now > most && !atomic_compare_exchange_weak(&o->most, &most, now);)
+        continue;
+    if (atomic_fetch_add(&o->named, 1) == 0)
+        pthread_getname_np(pthread_self(), o->comm, sizeof o->comm);
+    bool open = gate_wait(&o->gate);
+    atomic_fetch_sub(&o->now, 1);
+    return open ? 3 : -ETIME;
+}
+
+static int call_own(void *arg)
+{
+    struct own *o = arg;
+    int rc = weft__lane_call((enum weft__lane_kind)o->kind, count_in_own, o);
+    atomic_fetch_add(rc == 3 ? &o->ran : &o->refused, 1);
+    atomic_fetch_add(&o->returned, 1);
+    return rc == 3 || rc == -EAGAIN ? 0 : rc < 0 ? rc : -EPROTO;
+}
+
+/* Of ten, two threads and three places: five are refused. Then the threads end, since they have nothing to do. */
+static int fill_own(void *arg)
+{
+    struct own *o = arg;
+    weft_scope s;
+    weft_scope_begin(&s, WEFT_NEVER);
+    for (int i = 0; i < 10; i++)
+        weft_spawn(&s, call_own, o);
+    bool there = wait_for(&o->gate.waiting, 2) && wait_for(&o->returned, o->n);
+    gate_open(&o->gate);
+    int rc = weft_scope_end(&s, there ? 0 : -ETIME);
+    for (int64_t end = weft_after(LIMIT); rc == 0 && weft_now() < end;) {
+        rc = weft_stats_all(NULL, &o->stats);
+        o->threads_left = (int)(o->stats.pool_threads + o->stats.files_threads + o->stats.names_threads);
+        if (o->threads_left == 0)
+            break;
+        rc = rc < 0 ? rc : weft_sleep(weft_us(200));
+    }
+    return rc;
+}
+
+/* B-075 */
+START_TEST(a_runtimes_own_have_as_many_threads_and_places_as_it_says)
+{
+    static const weft_lane_options shape = { .name = "some-lane", .threads = 2, .queue = 3, .idle = 1 },
+                                   patient = { .threads = 2, .queue = 3, .idle = 1, .wait_for_room = true };
+    for (int kind = WEFT__LANE_USER; kind <= WEFT__LANE_NAMES; kind++)
+        for (int waits = 0; waits < 2; waits++) {
+            const weft_lane_options *lane = waits ? &patient : &shape;
+            struct own o = { .gate = GATE_INIT, .kind = kind, .n = waits ? 0 : 5 };
+            weft_options how = { .workers = worker_counts[_i] };
+            *(kind == WEFT__LANE_USER ? &how.blocking : kind == WEFT__LANE_FILES ? &how.files : &how.names) = lane;
+            ck_assert_int_eq(weft_run(fill_own, &o, &how), 0);
+            ck_assert_int_eq(atomic_load(&o.most), 2);
+            ck_assert_int_eq(atomic_load(&o.ran), waits ? 10 : 5);
+            ck_assert_int_eq(atomic_load(&o.refused), waits ? 0 : 5);
+            ck_assert_uint_eq(o.stats.refused, (uint64_t)atomic_load(&o.refused));
+            ck_assert_int_eq(o.threads_left, 0);
+            static const char *const names[] = { [WEFT__LANE_USER] = "weft-pool", [WEFT__LANE_FILES] = "weft-files",
+                [WEFT__LANE_NAMES] = "weft-names" };
+            ck_assert_str_eq(o.comm, waits ? names[kind] : "weft-some-lane");
+        }
+}
+END_TEST
+
+static int use_once(void *arg)
+{
+    int rc = weft_blocking(seven, NULL);
+    if (rc == 7)
+        rc = weft__lane_call(WEFT__LANE_FILES, seven, NULL);
+    if (rc == 7)
+        rc = weft__lane_call(WEFT__LANE_NAMES, seven, NULL);
+    return rc == 7 ? weft_stats_all(NULL, arg) : rc < 0 ? rc : -EPROTO;
+}
+
+START_TEST(the_threads_of_a_runtimes_own_stay_unless_it_says_otherwise)
+{
+    static const weft_lane_options zeroes, one = { .threads = 1 }, stays = { .idle = WEFT_NEVER };
+    static const weft_lane_options *const shapes[] = { NULL, &zeroes, &one, &stays };
+    for (int i = 0; i < COUNT(shapes); i++) {
+        weft_runtime_stats stats = { 0 };
+        weft_options how = { .workers = 2, .blocking = shapes[i], .files = shapes[i], .names = shapes[i] };
+        ck_assert_int_eq(weft_run(use_once, &stats, &how), 0);
+        ck_assert_uint_eq(stats.pool_threads, 1);
+        ck_assert_uint_eq(stats.files_threads, 1);
+        ck_assert_uint_eq(stats.names_threads, 1);
+        ck_assert_uint_eq(stats.refused, 0);
+    }
+}
+END_TEST
+
+START_TEST(bad_options_of_a_runtimes_own_are_refused)
+{
+    static const weft_lane_options bad[] = { { .threads = -1 }, { .threads = 1025 }, { .queue = -1 }, { .idle = -1 },
+        { .reserved = { 0, 0, 1 } } };
+    weft_runtime *rt = NULL;
+    for (int i = 0; i < COUNT(bad); i++) {
+        ck_assert_int_eq(weft_runtime_create(&rt, &(weft_options){ .blocking = &bad[i] }), -EINVAL);
+        ck_assert_int_eq(weft_runtime_create(&rt, &(weft_options){ .files = &bad[i] }), -EINVAL);
+        ck_assert_int_eq(weft_runtime_create(&rt, &(weft_options){ .names = &bad[i] }), -EINVAL);
+    }
+    ck_assert_ptr_null(rt);
+    static const weft_lane_options most = { .threads = 1024, .queue = INT_MAX };
+    ck_assert_int_eq(weft_runtime_create(&rt, &(weft_options){ .blocking = &most, .files = &most, .names = &most }), 0);
+    weft_runtime_destroy(&rt);
 }
 END_TEST
 
@@ -284,6 +406,123 @@ START_TEST(the_threads_of_a_lane_end_with_it)
 }
 END_TEST
 
+/* -- figures -- */
+
+struct watched {
+    struct work w;
+    weft_lane_stats full, empty;
+    int rc;
+};
+
+static bool comes_to(weft_lane *l, weft_lane_stats *out, uint64_t queued, uint64_t running)
+{
+    for (int64_t end = weft_after(LIMIT); weft_now() < end; sched_yield())
+        if (weft_stats_lane(l, out) == 0 && out->queued == queued && out->running == running)
+            return true;
+    return false;
+}
+
+/* Two threads, three places: of nine, four are refused. */
+static int watch_a_lane(void *arg)
+{
+    struct watched *x = arg;
+    weft_scope s;
+    weft_scope_begin(&s, WEFT_NEVER);
+    for (int i = 0; i < 9; i++)
+        weft_spawn(&s, call_one, &x->w);
+    bool there = wait_for(&x->w.returned, 4) && comes_to(x->w.lane, &x->full, 3, 2);
+    gate_open(&x->w.gate);
+    int rc = weft_scope_end(&s, there ? 0 : -ETIME);
+    return comes_to(x->w.lane, &x->empty, 0, 0) ? rc : -ETIME;
+}
+
+/* B-075 */
+START_TEST(what_a_lane_does_is_counted)
+{
+    struct watched x = { .w.gate = GATE_INIT };
+    weft_lane_options o = { .threads = 2, .queue = 3, .idle = WEFT_NEVER };
+    ck_assert_int_eq(weft_lane_create(&x.w.lane, &o), 0);
+    ck_assert_int_eq(weft_stats_lane(x.w.lane, &x.empty), 0);
+    ck_assert_int_eq(memcmp(&x.empty, &(weft_lane_stats){ 0 }, sizeof x.empty), 0);
+    ck_assert_int_eq(weft_run(watch_a_lane, &x, ON(worker_counts[_i])), 0);
+    ck_assert_uint_eq(x.full.threads, 2);
+    ck_assert_uint_eq(x.full.idle, 0);
+    ck_assert_uint_eq(x.full.made, 0);
+    ck_assert_uint_eq(x.full.refused, 4);
+    ck_assert_uint_eq(x.empty.threads, 2);
+    ck_assert_uint_eq(x.empty.idle, 2);
+    ck_assert_uint_eq(x.empty.made, 5);
+    ck_assert_uint_eq(x.empty.refused, 4);
+    ck_assert_uint_eq(x.empty.left, 0);
+    weft_lane_stats untouched = x.empty;
+    ck_assert_int_eq(weft_stats_lane(NULL, &x.empty), -EINVAL);
+    ck_assert_int_eq(weft_stats_lane(x.w.lane, NULL), -EINVAL);
+    ck_assert_int_eq(memcmp(&x.empty, &untouched, sizeof untouched), 0);
+    weft_lane_destroy(&x.w.lane);
+}
+END_TEST
+
+/* -- computing: as many threads as processors, and the workers go on -- */
+
+struct computing {
+    weft_lane *lane;
+    atomic_int now, most, done, over, late;
+    int cpus, ticks;
+};
+
+static int compute_until_over(void *arg)
+{
+    struct computing *c = arg;
+    int now = atomic_fetch_add(&c->now, 1) + 1;
+    for (int most = atomic_load(&c->most); now > most && !atomic_compare_exchange_weak(&c->most, &most, now);)
+        continue;
+    for (int64_t end = weft_after(LIMIT); atomic_load(&c->over) == 0;)
+        if (weft_now() >= end) {
+            atomic_fetch_add(&c->late, 1);
+            break;
+        }
+    atomic_fetch_sub(&c->now, 1);
+    return 0;
+}
+
+static int compute_one(void *arg)
+{
+    struct computing *c = arg;
+    int rc = weft_blocking_on(c->lane, compute_until_over, c);
+    atomic_fetch_add(&c->done, rc == 0);
+    return rc;
+}
+
+/* They compute until these turns are over, so whoever held the one worker up would be late. */
+static int compute_many(void *arg)
+{
+    struct computing *c = arg;
+    weft_scope s;
+    weft_scope_begin(&s, WEFT_NEVER);
+    for (int i = 0; i < 4 * c->cpus; i++)
+        weft_spawn(&s, compute_one, c);
+    bool there = wait_for(&c->now, c->cpus);
+    int rc = 0;
+    for (int i = 0; i < 50 && rc == 0; i++, c->ticks++)
+        rc = i % 10 ? weft_yield() : weft_sleep(weft_us(100));
+    atomic_store(&c->over, 1);
+    return weft_scope_end(&s, there ? rc : -ETIME);
+}
+
+/* B-075 */
+START_TEST(computing_takes_as_many_threads_as_processors_and_holds_no_worker)
+{
+    struct computing c = { .cpus = weft_cpus() };
+    ck_assert_int_eq(weft_lane_create(&c.lane, &(weft_lane_options){ .name = "compute", .threads = c.cpus }), 0);
+    ck_assert_int_eq(weft_run(compute_many, &c, &(weft_options){ .workers = worker_counts[_i], .spares = -1 }), 0);
+    weft_lane_destroy(&c.lane);
+    ck_assert_int_eq(atomic_load(&c.done), 4 * c.cpus);
+    ck_assert_int_eq(atomic_load(&c.most), c.cpus);
+    ck_assert_int_eq(atomic_load(&c.late), 0);
+    ck_assert_int_eq(c.ticks, 50);
+}
+END_TEST
+
 /* -- cancel and deadline -- */
 
 static int cancel_calls(void *arg)
@@ -419,6 +658,7 @@ START_TEST(bad_options_are_refused)
     weft_lane_destroy(&l);
     weft_lane_destroy(NULL);
     ck_assert_int_eq(weft_blocking_on(NULL, seven, NULL), -EINVAL);
+    ck_assert_int_eq(weft_blocking_copy_on(NULL, seven, NULL, 0, NULL), -EINVAL);
 }
 END_TEST
 
@@ -427,6 +667,9 @@ START_TEST(on_a_plain_thread_the_function_is_called_directly)
     struct work w = { .n = 0 };
     ck_assert_int_eq(weft_lane_create(&w.lane, NULL), 0);
     ck_assert_int_eq(weft_blocking_on(w.lane, NULL, NULL), -EINVAL);
+    ck_assert_int_eq(weft_blocking_copy_on(w.lane, NULL, NULL, 0, NULL), -EINVAL);
+    ck_assert_int_eq(weft_blocking_copy_on(w.lane, seven, NULL, 1, NULL), -EINVAL);
+    ck_assert_int_eq(weft_blocking_copy_on(w.lane, seven, &w, SIZE_MAX, NULL), -EINVAL);
     ck_assert_int_eq(weft_blocking_on(w.lane, look_at_thread, &w), 0);
     ck_assert_int_eq(w.tid, thread_id());
     weft_lane_destroy(&w.lane);
@@ -437,7 +680,9 @@ static void call_in_child(void *arg)
 {
     struct work *w = arg;
     weft_lane *l = NULL, *was = w->lane;
-    bool told = weft_blocking_on(w->lane, seven, NULL) == -ECHILD && weft_lane_create(&l, NULL) == -ECHILD;
+    weft_lane_stats stats;
+    bool told = weft_blocking_on(w->lane, seven, NULL) == -ECHILD && weft_lane_create(&l, NULL) == -ECHILD &&
+            weft_blocking_copy_on(w->lane, seven, NULL, 0, NULL) == -ECHILD && weft_stats_lane(w->lane, &stats) == -ECHILD;
     weft_lane_destroy(&w->lane);
     _exit(told && w->lane == was ? 42 : 1);
 }
@@ -452,9 +697,30 @@ START_TEST(a_forked_child_is_told_so)
 }
 END_TEST
 
+static int nobody_is_dropped(void *arg)
+{
+    (void)arg;
+    return 7;
+}
+
+static void drop_none(void *arg)
+{
+    *(char *)arg = 'x';
+    abort();
+}
+
 static int call_without_thread(void *arg)
 {
     struct work *w = arg;
+    char byte = 'a';
+    weft__fault_set(WEFT__FAULT_ALLOC, 1, 1, -ENOMEM);
+    int no_memory = weft_blocking_copy_on(w->lane, nobody_is_dropped, &byte, 1, drop_none);
+    weft__fault_clear();
+    weft__fault_set(WEFT__FAULT_THREAD, 1, 1, -EAGAIN);
+    int no_thread = weft_blocking_copy_on(w->lane, nobody_is_dropped, &byte, 1, drop_none);
+    weft__fault_clear();
+    if (no_memory != -ENOMEM || no_thread != -EAGAIN || byte != 'a')
+        return -EPROTO;
     weft__fault_set(WEFT__FAULT_THREAD, 1, 1, -EAGAIN);
     int refused = weft_blocking_on(w->lane, seven, NULL);
     int after = weft_blocking_on(w->lane, seven, NULL);
@@ -482,6 +748,9 @@ int main(void)
     Suite *s = suite_create("lane");
     TCase *tc = add_case(s, "apart");
     tcase_add_loop_test(tc, a_lane_whose_threads_are_all_blocked_keeps_no_other_waiting, 0, counts);
+    tcase_add_loop_test(tc, a_runtimes_own_have_as_many_threads_and_places_as_it_says, 0, counts);
+    tcase_add_test(tc, the_threads_of_a_runtimes_own_stay_unless_it_says_otherwise);
+    tcase_add_test(tc, bad_options_of_a_runtimes_own_are_refused);
     tc = add_case(s, "threads");
     tcase_add_loop_test(tc, no_more_calls_run_at_once_than_it_has_threads, 0, counts);
     tcase_add_loop_test(tc, a_full_queue_refuses_or_waits, 0, counts);
@@ -490,6 +759,8 @@ int main(void)
     tcase_add_test(tc, its_threads_have_its_name_and_no_signals);
     tcase_add_test(tc, idle_threads_end_and_come_back);
     tcase_add_test(tc, the_threads_of_a_lane_end_with_it);
+    tcase_add_loop_test(tc, what_a_lane_does_is_counted, 0, counts);
+    tcase_add_loop_test(tc, computing_takes_as_many_threads_as_processors_and_holds_no_worker, 0, counts);
     tc = add_case(s, "leaving");
     tcase_add_loop_test(tc, a_cancel_withdraws_what_is_queued_and_awaits_what_has_begun, 0, counts);
     tcase_add_loop_test(tc, a_deadline_withdraws_what_is_queued, 0, counts);

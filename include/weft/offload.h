@@ -11,8 +11,9 @@
  * What blocks often, or for long, belongs here.
  *
  * A runtime has three lanes of threads, which do not wait for each other: one for what is handed over here, one for files
- * (fs.h), one for names (dns.h). A program may have more (weft_lane), so that one kind of its work does not keep another
- * waiting, or so that computing takes no more threads than there are processors.
+ * (fs.h), one for names (dns.h); weft_options says how many threads each may have. A program may have more (weft_lane), so
+ * that one kind of its work does not keep another waiting, or so that computing takes no more threads than there are
+ * processors. weft_stats_all and weft_stats_lane (report.h) say what they are about.
  */
 #ifndef WEFT_OFFLOAD_H
 #define WEFT_OFFLOAD_H
@@ -68,9 +69,10 @@ typedef struct weft_lane_options {
  * context    any thread: never suspends */
 WEFT_CHECK WEFT_API int weft_lane_create(weft_lane **out, const weft_lane_options *o);
 
-/* Ends it and its threads, and sets *l to NULL; NULL in *l: nothing is done. Nobody may be in a call on it, or make one.
+/* Ends it and its threads, and sets *l to NULL; NULL in *l: nothing is done. Nobody may be in a call on it, or make one;
+ * calls of weft_blocking_copy_on that were left behind are waited for.
  *
- * context    any thread: never suspends, blocks it. For as long as idle threads take to end */
+ * context    any thread: never suspends, blocks it. For as long as idle threads take to end, and such calls */
 WEFT_API void weft_lane_destroy(weft_lane **l);
 
 /* As weft_blocking, on a thread of the lane.
@@ -81,6 +83,15 @@ WEFT_API void weft_lane_destroy(weft_lane **l);
  *            whatever it was told
  * ordering   both ways */
 WEFT_CHECK WEFT_API int weft_blocking_on(weft_lane *l, weft_fn *fn, void *arg);
+
+/* As weft_blocking_copy, on a thread of the lane. A call that was left behind is not the runtime's any more, which may end
+ * before it: weft_lane_destroy waits for it, and drop may run on the lane's thread until then.
+ *
+ * returns    what fn returned; -ECANCELED; -ENOMEM; -EAGAIN the queue is full, or no thread could be started; -EINVAL
+ * context    task: suspends, cancellation point (fn is not called, or ends by itself; the copy is dropped); plain
+ *            thread: calls fn directly, on arg itself, whatever it was told */
+WEFT_CHECK WEFT_API int weft_blocking_copy_on(
+        weft_lane *l, weft_fn *fn, void *arg, size_t bytes, void (*drop)(void *arg));
 
 #ifdef __cplusplus
 }

@@ -52,7 +52,7 @@ typedef struct weft_runtime_stats {
     uint64_t errands;        /* the runtime's own long work that waits for its next slice: very many that are to be told
                               * of a cancel, or of the end of a task */
     uint64_t timers;         /* armed and not yet struck, on all workers: sleeps, deadlines of scopes */
-    uint64_t pool_threads;   /* for calls that block; they are started on demand and stay */
+    uint64_t pool_threads;   /* for calls that block; they are started on demand and stay (weft_options.blocking) */
     uint64_t pool_queued;    /* calls that wait for a thread of the pool */
     uint64_t pool_running;   /* calls that have begun and not returned */
     uint64_t files_queued;   /* the same of the files' lane (fs.h) */
@@ -60,7 +60,10 @@ typedef struct weft_runtime_stats {
     uint64_t names_queued;   /* and of the names' (dns.h) */
     uint64_t names_running;
     uint64_t spares;         /* in play now, beside those workers: weft_options.spares */
-    uint64_t reserved[2];    /* 0 */
+    uint64_t files_threads;  /* of the files' lane */
+    uint64_t names_threads;  /* of the names' */
+    uint64_t refused;        /* calls so far that found no room in the queue of one of the three (weft_options), or no thread */
+    uint64_t reserved[3];    /* 0 */
 } weft_runtime_stats;
 
 /* Fills *out. `rt` NULL is the caller's own runtime.
@@ -68,6 +71,27 @@ typedef struct weft_runtime_stats {
  * returns    0; -EINVAL, also for NULL outside of a runtime; -ECHILD in a child process
  * on error   *out is untouched */
 WEFT_API int weft_stats_all(weft_runtime *rt, weft_runtime_stats *out);
+
+typedef struct weft_lane weft_lane;
+
+/* What a lane of the program's (offload.h) has done, and has before it just now. As in weft_runtime_stats, all are a moment
+ * old, and of different moments; but a call that has returned, or was refused, is counted in `made`, or `refused`. */
+typedef struct weft_lane_stats {
+    uint64_t threads;     /* that there are now */
+    uint64_t idle;        /* of these, without a call */
+    uint64_t queued;      /* calls that wait for a thread */
+    uint64_t running;     /* calls that have begun and not returned */
+    uint64_t left;        /* of these, whose tasks were told to leave and did (weft_blocking_copy_on) */
+    uint64_t made;        /* calls so far whose function has returned */
+    uint64_t refused;     /* calls so far that found no room in the queue, or no thread */
+    uint64_t reserved[3]; /* 0 */
+} weft_lane_stats;
+
+/* Fills *out.
+ *
+ * returns    0; -EINVAL; -ECHILD in a child process
+ * on error   *out is untouched */
+WEFT_API int weft_stats_lane(const weft_lane *l, weft_lane_stats *out);
 
 /* How many slots a weft_histogram has. */
 #define WEFT_HISTOGRAM_SLOTS 128

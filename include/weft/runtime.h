@@ -30,6 +30,7 @@
 #define WEFT_RUNTIME_H
 
 #include <weft/base.h>
+#include <weft/offload.h>
 #include <weft/task.h>
 
 #ifdef __cplusplus
@@ -53,8 +54,8 @@ typedef struct weft_report {
 } weft_report;
 
 /* WEFT_CLOCK_VIRTUAL, for tests: the time of the runtime's tasks stands still while anything can run, and leaps to the
- * earliest timer when nothing can: an hour of sleeps takes milliseconds. It does not leap while a call is on the offload
- * pool, a task waits on a descriptor, or a plain thread has a scope on the runtime and does not wait in it. A plain
+ * earliest timer when nothing can: an hour of sleeps takes milliseconds. It does not leap while a call is on a lane
+ * (offload.h), a task waits on a descriptor, or a plain thread has a scope on the runtime and does not wait in it. A plain
  * thread's own deadlines are in real time, so none may apply to what it starts there. docs/testing.md. */
 enum weft_clock { WEFT_CLOCK_REAL, WEFT_CLOCK_VIRTUAL };
 
@@ -98,7 +99,13 @@ typedef struct weft_options {
                              just then. Once, however long it goes on, and ten a second at most. It is seen within 2 ms, and
                              told when the processor gets to it. 0: none is. With it weft has SIGURG, unless the program does.
                              docs/debugging.md */
-    uint64_t reserved[8]; /* zero */
+    const weft_lane_options *blocking; /* the threads of the runtime's own lane for weft_blocking (offload.h); looked at
+                             while it starts. NULL, or zeroes in it: at most 64, named "pool", which stay once they are
+                             started. With a .queue a call that finds no room is refused: -EAGAIN */
+    const weft_lane_options *files; /* the same of the lane for files and the starts of programs, 32, "files"; whichever
+                             call finds no room in its .queue returns -EAGAIN */
+    const weft_lane_options *names; /* and of the one for names, 16, "names" */
+    uint64_t reserved[5]; /* zero */
 } weft_options;
 
 /* Starts a runtime, runs fn(arg) as its first task (its name is "main"), ends the runtime and returns fn's result.

@@ -199,6 +199,7 @@ size_t weft_sizeof(const char *type)
         { "weft_case", sizeof(weft_case) },
         { "weft_worker_stats", sizeof(weft_worker_stats) },
         { "weft_runtime_stats", sizeof(weft_runtime_stats) },
+        { "weft_lane_stats", sizeof(weft_lane_stats) },
         { "weft_histogram", sizeof(weft_histogram) },
     };
     for (size_t i = 0; type && i < sizeof types / sizeof types[0]; i++)

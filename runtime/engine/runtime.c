@@ -110,6 +110,9 @@ static int check_options(const weft_options *o)
         return -EINVAL;
     if (o->long_turn_ns < 0)
         return -EINVAL;
+    if ((o->blocking && !weft__pool_valid(o->blocking)) || (o->files && !weft__pool_valid(o->files)) ||
+            (o->names && !weft__pool_valid(o->names)))
+        return -EINVAL;
     if (o->workers < 0 || o->workers > WEFT__WORKERS_MOST || weft__stack_class(o->stack_bytes) < 0)
         return -EINVAL;
     return 0;
@@ -191,11 +194,14 @@ static void names_rest(struct weft__pool *p)
     weft__hand_gone(container_of(p, struct weft_runtime, names));
 }
 
-static void make_pools(weft_runtime *rt)
+static void make_pools(weft_runtime *rt, const weft_options *o)
 {
-    weft__pool_init(&rt->pool, "pool", WEFT__POOL_MOST, &rt->mask);
-    weft__pool_init(&rt->files, "files", WEFT__POOL_FILES, &rt->mask);
-    weft__pool_init(&rt->names, "names", WEFT__POOL_NAMES, &rt->mask);
+    static const struct weft__pool_usual pool = { "pool", WEFT__POOL_MOST, WEFT_NEVER },
+                                         files = { "files", WEFT__POOL_FILES, WEFT_NEVER },
+                                         names = { "names", WEFT__POOL_NAMES, WEFT_NEVER };
+    weft__pool_init(&rt->pool, o->blocking, &pool, &rt->mask);
+    weft__pool_init(&rt->files, o->files, &files, &rt->mask);
+    weft__pool_init(&rt->names, o->names, &names, &rt->mask);
     rt->pool.rests = pool_rests;
     rt->files.rests = files_rest;
     rt->names.rests = names_rest;
@@ -231,7 +237,7 @@ static int make(weft_runtime *rt, const weft_options *o)
     weft__trim_begin(&rt->trim);
     list_init(&rt->roots);
     list_init(&rt->starts);
-    make_pools(rt);
+    make_pools(rt, o);
     rt->stall.is_error = o->deadlock_is_error;
     rt->report_left_open = o->report_left_open;
     return 0;

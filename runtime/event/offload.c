@@ -2,7 +2,7 @@
  *
  * Owns      the queue of jobs and the threads, which are started on demand, up to the pool's most. They stay until the pool
  *           ends, or end when they had nothing to do for long: an idle pool uses no CPU. A runtime has three of them
- *           (engine/runtime.c), and each lane of the program's is one (os/lane.c).
+ *           (engine/runtime.c), and each lane of the program's is one (os/lane.c); weft_lane_options says how any is to be.
  * Callers   submit and withdraw: any thread. A job belongs to its submitter, in the queue only until it begins.
  * Holds     P1  while a job is queued, a thread is coming that will look for it, or no thread is idle and no more can be had.
  *               Who submits a job and finds nobody coming calls one, or starts one; who comes and takes a job calls the next
@@ -33,16 +33,26 @@
 
 #include "base/clock.h"
 #include "base/fork.h"
+#include "base/mem.h"
 #include "base/thread.h"
+
+enum { THREADS_MOST = 1024 };
 
 at_int weft__pool_threads;
 
-void weft__pool_init(struct weft__pool *p, const char *name, int most, const sigset_t *mask)
+bool weft__pool_valid(const weft_lane_options *o)
 {
-    snprintf(p->name, sizeof p->name, "weft-%.10s", name);
-    p->most = most;
-    p->room = INT_MAX;
-    p->idle_ns = INT64_MAX;
+    return weft__reserved_zero(o) && o->threads >= 0 && o->threads <= THREADS_MOST && o->queue >= 0 && o->idle >= 0;
+}
+
+void weft__pool_init(struct weft__pool *p, const weft_lane_options *o, const struct weft__pool_usual *usual, const sigset_t *mask)
+{
+    static const weft_lane_options defaults;
+    o = o ? o : &defaults;
+    snprintf(p->name, sizeof p->name, "weft-%.10s", o->name ? o->name : usual->name);
+    p->most = o->threads > 0 ? o->threads : usual->threads;
+    p->room = o->queue > 0 && !o->wait_for_room ? o->queue : INT_MAX;
+    p->idle_ns = o->idle > 0 ? o->idle : usual->idle;
     p->mask = mask;
     list_init(&p->jobs);
     list_init(&p->resting);
@@ -52,6 +62,12 @@ void weft__pool_init(struct weft__pool *p, const char *name, int most, const sig
 static void change(at_int *count, int by)
 {
     ati_store(count, ati_load(count) + (uint32_t)by);
+}
+
+/* The same. */
+static void count(at_word *calls)
+{
+    at_store(calls, at_load(calls) + 1);
 }
 
 /* A thread that has nothing to do; on its stack. */
@@ -122,11 +138,11 @@ static void begin(struct weft__pool *p)
 }
 
 /* With the lock held, which it lets go and takes again. */
-static void told_last(struct weft__pool *p, struct weft__job *job, void (*tell)(struct weft__job *, uint64_t), uint64_t ran)
+static void told_last(struct weft__pool *p, void (*tell)(void *, uint64_t), void *whom, uint64_t ran)
 {
     p->coming++;
     weft__unlock(&p->lock);
-    tell(job, ran);
+    tell(whom, ran);
     weft__lock(&p->lock);
     change(&p->open, -1);
     if (ati_load(&p->open) == 0 && p->rests) { /* H3, H4 (engine/rest.c) */
@@ -142,19 +158,21 @@ static void run(struct weft__pool *p, struct weft__job *job)
 {
     begin(p);
     for (;;) {
-        void (*tell)(struct weft__job *, uint64_t) = job->tell;
+        void (*tell)(void *, uint64_t) = job->tell;
+        void *whom = job->whom;
         uint64_t ran = job->run(job);
         weft__fork_expect_parent();
         weft__lock(&p->lock);
         p->busy--; /* P4 */
+        count(&p->made);
         struct weft__job *next = next_job(p);
         if (!next) {
-            told_last(p, job, tell, ran);
+            told_last(p, tell, whom, ran);
             return;
         }
         change(&p->open, -1); /* not the last that is open: the next one is */
         begin(p);
-        tell(job, ran);
+        tell(whom, ran);
         job = next;
     }
 }
@@ -252,6 +270,7 @@ int weft__pool_submit(struct weft__pool *p, struct weft__job *job)
         list_remove(&job->link);
         change(&p->queued, -1);
         change(&p->open, -1);
+        count(&p->refused);
     }
     unlock_and_wake(p, called);
     return rc;

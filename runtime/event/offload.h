@@ -4,6 +4,7 @@
 
 #include <pthread.h>
 #include <signal.h>
+#include <weft/offload.h>
 
 #include "base/futex.h"
 #include "base/list.h"
@@ -13,13 +14,21 @@
 struct weft__job {
     struct weft__link link;
     /* On a pool thread, both. The first does what may block, and says what the second is to know; the second tells who
-     * waits, and the job may be gone when it returns. */
+     * waits. The job may be gone between them: the second gets what `whom` was before the first. */
     uint64_t (*run)(struct weft__job *job);
-    void (*tell)(struct weft__job *job, uint64_t ran);
+    void (*tell)(void *whom, uint64_t ran);
+    void *whom;
 };
 
-/* How many threads the pools of a runtime may have, each of its own. */
+/* How many threads the pools of a runtime have at most, each of its own, unless it is said (weft_options). */
 enum { WEFT__POOL_MOST = 64, WEFT__POOL_FILES = 32, WEFT__POOL_NAMES = 16, WEFT__POOL_NAME = 16 };
+
+/* What zeroes of weft_lane_options stand for. */
+struct weft__pool_usual {
+    const char *name;
+    int threads;
+    int64_t idle;
+};
 
 struct weft__pool {
     /* Written once. */
@@ -39,6 +48,7 @@ struct weft__pool {
     at_int open; /* submitted, and not yet run to the end or withdrawn */
     at_int left; /* begun, and nobody waits for them any more; by who leaves them, and who ends them */
     at_int threads, queued; /* like `open` written under the lock, and read by report/stats.c without it */
+    at_word made, refused;  /* the same; how many calls there were, since the beginning */
     bool stopping;
     bool has_last;  /* `last` is a thread that ended and was not joined */
     pthread_t last;
@@ -48,8 +58,10 @@ struct weft__pool {
 /* Of all pools of the process. */
 extern at_int weft__pool_threads;
 
-/* Of zeroed memory. `name` is cut to 10 bytes; "weft-" comes before it. */
-void weft__pool_init(struct weft__pool *p, const char *name, int most, const sigset_t *mask);
+bool weft__pool_valid(const weft_lane_options *o);
+/* Of zeroed memory. `o` is valid, or NULL; `mask` is kept. */
+void weft__pool_init(
+        struct weft__pool *p, const weft_lane_options *o, const struct weft__pool_usual *usual, const sigset_t *mask);
 /* Runs what is queued, and ends the threads when their calls have returned. */
 void weft__pool_fini(struct weft__pool *p);
 

@@ -9,8 +9,8 @@
  * Whoever finds the other's mark comes last; the last one frees a copy.
  *
  * A lane's threads are not the runtime's, which may end as soon as the task goes on: so such a call is counted in the
- * runtime (`lent`: an outside hand, engine/rest.c), and its thread is a visitor from before the fire until it has counted
- * itself off.
+ * runtime (`lent`: an outside hand, engine/rest.c), and as a visitor of it, from its submit until its thread has counted it
+ * off, behind the fire; or until the task that leaves it to itself does, of whose runtime the thread then knows nothing.
  * Tested    tests/blocking_test.c, tests/cause_test.c, tests/lane_test.c */
 #include <errno.h>
 #include <string.h>
@@ -57,6 +57,27 @@ static int call(struct call *c, void *arg)
     return rc;
 }
 
+static void lend(weft_runtime *rt)
+{
+    at_add(&rt->group.visitors, 1);
+    ati_add(&rt->lent, 1); /* H1 (engine/rest.c) */
+}
+
+/* By the task. */
+static void take_back(weft_runtime *rt)
+{
+    ati_add(&rt->lent, (uint32_t)-1);
+    at_add(&rt->group.visitors, (uint64_t)-1);
+}
+
+/* On the lane's thread. */
+static void give_back(weft_runtime *rt)
+{
+    ati_add(&rt->lent, (uint32_t)-1); /* H3, H4 */
+    weft__hand_gone(rt);
+    at_add(&rt->group.visitors, (uint64_t)-1);
+}
+
 static uint64_t run_borrowed(struct weft__job *job)
 {
     struct call *c = container_of(job, struct call, job);
@@ -64,19 +85,14 @@ static uint64_t run_borrowed(struct weft__job *job)
     return 0;
 }
 
-static void tell_borrowed(struct weft__job *job, uint64_t ran)
+static void tell_borrowed(void *whom, uint64_t ran)
 {
-    struct call *c = container_of(job, struct call, job);
+    struct call *c = whom;
     weft_runtime *lent = c->lent;
     (void)ran;
-    if (lent)
-        at_add(&lent->group.visitors, 1);
     weft__fire(at_swap(&c->word, DONE), WEFT__CAUSE_EVENT); /* c may be gone after the swap */
-    if (!lent)
-        return;
-    ati_add(&lent->lent, (uint32_t)-1); /* H3, H4 (engine/rest.c) */
-    weft__hand_gone(lent);
-    at_add(&lent->group.visitors, (uint64_t)-1);
+    if (lent)
+        give_back(lent);
 }
 
 static void let_go(struct copied *c)
@@ -100,11 +116,14 @@ static uint64_t run_copied(struct weft__job *job)
     return found;
 }
 
-static void tell_copied(struct weft__job *job, uint64_t found)
+static void tell_copied(void *whom, uint64_t found)
 {
-    (void)job;
-    if (found != GONE)
-        weft__fire(found, WEFT__CAUSE_EVENT);
+    weft_runtime *lent = whom;
+    if (found == GONE)
+        return;
+    weft__fire(found, WEFT__CAUSE_EVENT);
+    if (lent)
+        give_back(lent);
 }
 
 /* For who looks at the task. */
@@ -126,11 +145,11 @@ static int submit(struct weft__frame *f, struct call *c)
     c->handed = weft__handed_hold(weft__keeps_handed(f->keeps));
     weft__waits_for(f, waits_in(c), (uint64_t)(uintptr_t)c->fn);
     if (c->lent)
-        ati_add(&c->lent->lent, 1); /* H1 */
+        lend(c->lent);
     if ((rc = weft__pool_submit(c->pool, &c->job)) == 0)
         return 0;
     if (c->lent)
-        ati_add(&c->lent->lent, (uint32_t)-1);
+        take_back(c->lent);
     weft__handed_let_go(c->handed);
     if (!weft__await_give_up(f))
         (void)weft__await(f); /* a cancel; but there is an error to tell */
@@ -143,7 +162,7 @@ static bool withdraw(struct call *c)
     if (!weft__pool_withdraw(c->pool, &c->job))
         return false;
     if (c->lent)
-        ati_add(&c->lent->lent, (uint32_t)-1);
+        take_back(c->lent);
     weft__handed_let_go(c->handed);
     return true;
 }
@@ -161,6 +180,7 @@ static int borrow(enum weft__lane_kind kind, struct weft__pool *lane, weft_fn *f
     weft_runtime *rt = weft__runtime_of(f->group);
     struct call c = { .job = { .run = run_borrowed, .tell = tell_borrowed }, .pool = lane ? lane : weft__lane_pool(rt, kind),
         .kind = kind, .lent = lane ? rt : NULL, .fn = fn, .arg = arg };
+    c.job.whom = &c;
     int rc = submit(f, &c);
     if (rc < 0)
         return rc;
@@ -179,7 +199,8 @@ static int borrow(enum weft__lane_kind kind, struct weft__pool *lane, weft_fn *f
     return c.rc;
 }
 
-int weft__lane_call_copy(enum weft__lane_kind kind, weft_fn *fn, void *arg, size_t bytes, void (*drop)(void *arg))
+/* As borrow(). */
+static int copy(enum weft__lane_kind kind, struct weft__pool *lane, weft_fn *fn, void *arg, size_t bytes, void (*drop)(void *arg))
 {
     struct weft__frame *f = weft__current();
     if (!fn || (!arg && bytes > 0) || bytes > SIZE_MAX / 2)
@@ -198,7 +219,10 @@ int weft__lane_call_copy(enum weft__lane_kind kind, weft_fn *fn, void *arg, size
     memset(c, 0, sizeof *c);
     c->call.job.run = run_copied;
     c->call.job.tell = tell_copied;
-    c->call.pool = weft__lane_pool(weft__runtime_of(f->group), kind);
+    weft_runtime *rt = weft__runtime_of(f->group), *lent = lane ? rt : NULL;
+    c->call.job.whom = lent;
+    c->call.pool = lane ? lane : weft__lane_pool(rt, kind);
+    c->call.lent = lent;
     c->call.kind = kind;
     c->call.fn = fn;
     c->drop = drop;
@@ -218,8 +242,11 @@ int weft__lane_call_copy(enum weft__lane_kind kind, weft_fn *fn, void *arg, size
         }
         struct weft__pool *p = c->call.pool;
         ati_add(&p->left, 1); /* before the thread may end it */
-        if (at_swap(&c->call.word, GONE) != DONE)
-            return -ECANCELED; /* the pool thread frees it */
+        if (at_swap(&c->call.word, GONE) != DONE) { /* the pool thread frees it */
+            if (lent)
+                take_back(lent);
+            return -ECANCELED;
+        }
         ati_add(&p->left, (uint32_t)-1);
     }
     rc = c->call.rc;
@@ -253,6 +280,11 @@ static bool worker_is_free(const struct weft__sched *s)
            !weft__group_has_work(g);
 }
 
+int weft__lane_call_copy(enum weft__lane_kind kind, weft_fn *fn, void *arg, size_t bytes, void (*drop)(void *arg))
+{
+    return copy(kind, NULL, fn, arg, bytes, drop);
+}
+
 int weft__lane_call_or_here(enum weft__lane_kind kind, weft_fn *fn, void *arg)
 {
     const struct weft__sched *s = weft__self();
@@ -265,6 +297,11 @@ int weft__lane_call_on(struct weft__pool *lane, weft_fn *fn, void *arg)
     return borrow(WEFT__LANE_USER, lane, fn, arg);
 }
 
+int weft__lane_call_copy_on(struct weft__pool *lane, weft_fn *fn, void *arg, size_t bytes, void (*drop)(void *arg))
+{
+    return copy(WEFT__LANE_USER, lane, fn, arg, bytes, drop);
+}
+
 int weft_blocking(weft_fn *fn, void *arg)
 {
     return borrow(WEFT__LANE_USER, NULL, fn, arg);
@@ -272,5 +309,5 @@ int weft_blocking(weft_fn *fn, void *arg)
 
 int weft_blocking_copy(weft_fn *fn, void *arg, size_t bytes, void (*drop)(void *arg))
 {
-    return weft__lane_call_copy(WEFT__LANE_USER, fn, arg, bytes, drop);
+    return copy(WEFT__LANE_USER, NULL, fn, arg, bytes, drop);
 }

@@ -1,7 +1,7 @@
 /* os/lane.c - lanes: threads of the program's own for calls that block, and which of a runtime's own a call uses.
  *
  * Owns      the lanes that the program made. Each is a pool (event/offload.c) of no runtime: tasks of any may use it.
- * Callers   create and destroy: any thread; weft_blocking_on: tasks, and plain threads, which call fn directly.
+ * Callers   create and destroy: any thread; calls on one: tasks, and plain threads, which call fn directly.
  * Holds     L1  what waits on one lane waits for that lane's threads alone: user work, files and names have one each, so
  *               that look-ups that never return do not keep a file from being read, nor the other way about.
  * Room      A call lies in its caller's frame from the beginning to the end, queued or not. So who waits for room in the
@@ -12,20 +12,10 @@
 #include "os/lane.h"
 
 #include <errno.h>
-#include <limits.h>
 
 #include "base/fork.h"
 #include "base/mem.h"
 #include "coord/await.h"
-
-enum { THREADS_MOST = 1024 };
-
-#define IDLE_NS INT64_C(10000000000)
-
-struct weft_lane {
-    struct weft__pool pool;
-    sigset_t mask; /* of who made it */
-};
 
 struct weft__pool *weft__lane_pool(weft_runtime *rt, enum weft__lane_kind kind)
 {
@@ -40,19 +30,13 @@ struct weft__pool *weft__lane_pool(weft_runtime *rt, enum weft__lane_kind kind)
     return &rt->pool;
 }
 
-static bool valid(const weft_lane_options *o)
-{
-    return weft__reserved_zero(o) && o->threads >= 0 && o->threads <= THREADS_MOST && o->queue >= 0 && o->idle >= 0;
-}
-
 int weft_lane_create(weft_lane **out, const weft_lane_options *o)
 {
-    static const weft_lane_options defaults;
+    static const struct weft__pool_usual usual = { "lane", WEFT__POOL_MOST, INT64_C(10000000000) };
     weft_lane *l;
-    o = o ? o : &defaults;
     if (weft__forked)
         return -ECHILD;
-    if (!out || !valid(o))
+    if (!out || (o && !weft__pool_valid(o)))
         return -EINVAL;
     int rc = weft__register();
     if (rc < 0)
@@ -61,9 +45,7 @@ int weft_lane_create(weft_lane **out, const weft_lane_options *o)
         return -ENOMEM;
     weft__fork_mask(&l->mask);
     weft__fork_runtime_begin();
-    weft__pool_init(&l->pool, o->name ? o->name : "lane", o->threads > 0 ? o->threads : WEFT__POOL_MOST, &l->mask);
-    l->pool.room = o->queue > 0 && !o->wait_for_room ? o->queue : INT_MAX;
-    l->pool.idle_ns = o->idle > 0 ? o->idle : IDLE_NS;
+    weft__pool_init(&l->pool, o, &usual, &l->mask);
     *out = l;
     return 0;
 }
@@ -84,4 +66,11 @@ int weft_blocking_on(weft_lane *l, weft_fn *fn, void *arg)
     if (weft__forked)
         return -ECHILD;
     return l ? weft__lane_call_on(&l->pool, fn, arg) : -EINVAL;
+}
+
+int weft_blocking_copy_on(weft_lane *l, weft_fn *fn, void *arg, size_t bytes, void (*drop)(void *arg))
+{
+    if (weft__forked)
+        return -ECHILD;
+    return l ? weft__lane_call_copy_on(&l->pool, fn, arg, bytes, drop) : -EINVAL;
 }

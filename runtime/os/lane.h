@@ -6,6 +6,11 @@
 
 #include "engine/worker.h"
 
+struct weft_lane {
+    struct weft__pool pool;
+    sigset_t mask; /* of who made it */
+};
+
 /* A runtime's own: user work, files and names apart, so that none of them waits for another's threads. */
 enum weft__lane_kind { WEFT__LANE_USER, WEFT__LANE_FILES, WEFT__LANE_NAMES };
 
@@ -24,5 +29,6 @@ int weft__lane_call_or_here(enum weft__lane_kind kind, weft_fn *fn, void *arg);
 int weft__lane_call_copy(enum weft__lane_kind kind, weft_fn *fn, void *arg, size_t bytes, void (*drop)(void *arg));
 /* On a lane of the program's. */
 int weft__lane_call_on(struct weft__pool *lane, weft_fn *fn, void *arg);
+int weft__lane_call_copy_on(struct weft__pool *lane, weft_fn *fn, void *arg, size_t bytes, void (*drop)(void *arg));
 
 #endif

@@ -20,6 +20,7 @@
 #include "base/cpus.h"
 #include "base/fork.h"
 #include "engine/worker.h"
+#include "os/lane.h"
 
 static void fill(weft_worker_stats *out, struct weft__sched *s)
 {
@@ -96,8 +97,30 @@ int weft_stats_all(weft_runtime *rt, weft_runtime_stats *out)
         .pool_running = running(&of->pool),
         .files_queued = ati_load(&of->files.queued),
         .files_running = running(&of->files),
+        .files_threads = ati_load(&of->files.threads),
+        .names_threads = ati_load(&of->names.threads),
+        .refused = at_load(&of->pool.refused) + at_load(&of->files.refused) + at_load(&of->names.refused),
         .names_queued = ati_load(&of->names.queued),
         .names_running = running(&of->names),
+    };
+    return 0;
+}
+
+int weft_stats_lane(const weft_lane *l, weft_lane_stats *out)
+{
+    if (weft__forked)
+        return -ECHILD;
+    if (!l || !out)
+        return -EINVAL;
+    uint64_t runs = running(&l->pool), threads = ati_load(&l->pool.threads);
+    *out = (weft_lane_stats){
+        .threads = threads,
+        .idle = threads > runs ? threads - runs : 0,
+        .queued = ati_load(&l->pool.queued),
+        .running = runs,
+        .left = ati_load(&l->pool.left),
+        .made = at_load(&l->pool.made),
+        .refused = at_load(&l->pool.refused),
     };
     return 0;
 }

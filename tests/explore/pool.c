@@ -48,19 +48,19 @@ static uint64_t run_second(struct weft__job *job)
 }
 
 /* Until then its call is one that the runtime has to wait for. */
-static void tell(struct weft__job *job, uint64_t ran_before)
+static void tell(void *whom, uint64_t ran_before)
 {
     ex_expect(ran_before == 1 && ati_load(&pool.open) > 0);
-    told[job == &second]++;
+    told[whom == &second]++;
 }
 
 static void setup(void)
 {
     people_reset();
     memset(&pool, 0, sizeof pool);
-    weft__pool_init(&pool, "pool", 1, NULL);
-    first = (struct weft__job){ .run = run_first, .tell = tell };
-    second = (struct weft__job){ .run = run_second, .tell = tell };
+    weft__pool_init(&pool, NULL, &(struct weft__pool_usual){ "pool", 1, WEFT_NEVER }, NULL);
+    first = (struct weft__job){ .run = run_first, .tell = tell, .whom = &first };
+    second = (struct weft__job){ .run = run_second, .tell = tell, .whom = &second };
     started = 0;
     memset(ran, 0, sizeof ran);
     memset(told, 0, sizeof told);
