@@ -45,8 +45,7 @@ WEFT_CHECK WEFT_API int weft_fs_open(const char *path, int flags, unsigned mode)
  *            is closing it */
 WEFT_CHECK WEFT_API int weft_fs_pread(int fd, void *buf, size_t n, uint64_t offset);
 
-/* Writes at `offset`. Writing past the limit of a file's size is -EFBIG; a plain thread gets SIGXFSZ as well, as from
- * pwrite(2), and so it does in weft_fs_store.
+/* Writes at `offset`. Writing past the limit of a file's size is -EFBIG, and no signal.
  *
  * returns    how many bytes were written, which may be fewer than n: then there is no room, and the next call says why;
  *            -ECANCELED; -ENOSPC, -EFBIG, -EIO, -EBADF */

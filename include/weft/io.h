@@ -1,7 +1,7 @@
 /* weft/io.h - reading and writing any descriptor.
  *
  * Descriptors stay descriptors. weft never changes O_NONBLOCK of one that it did not open; it asks for no
- * waiting call by call, and sends what can only block (regular files) to the offload pool.
+ * waiting call by call, and sends what can only block (regular files) to threads of the files' lane (offload.h).
  * Descriptors that weft opened (net.h) have to be closed by weft_close: after a close(2), whatever gets the number
  * next may wait for ever. Debug builds end the process when they see that.
  *
@@ -40,7 +40,8 @@ extern "C" {
 WEFT_CHECK WEFT_API int weft_read(int fd, void *buf, size_t n);
 WEFT_CHECK WEFT_API int weft_readv(int fd, const struct iovec *v, int n);
 
-/* Writes what fits, at least one byte, waiting for room. Never raises SIGPIPE on a socket.
+/* Writes what fits, at least one byte, waiting for room. Raises no SIGPIPE, nor SIGXFSZ, on whatever kind and thread; those
+ * that are pending stay so.
  *
  * returns    how many bytes; a negative errno */
 WEFT_CHECK WEFT_API int weft_write(int fd, const void *buf, size_t n);

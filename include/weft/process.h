@@ -5,8 +5,7 @@
  * disposition. Its mask is the one that the thread had which made the runtime; a plain thread's child gets that thread's own.
  *
  * The ends of pipes are descriptors for weft_read, weft_write and weft_wait_fd. They belong to the process: close none but
- * by weft_process_close_in. A write to a pipe whose child has gone is -EPIPE; a plain thread gets SIGPIPE as well, as from
- * write(2), but not in weft_process_run.
+ * by weft_process_close_in. A write to a pipe whose child has gone is -EPIPE, and no signal.
  *
  * The end of one child's pipe may be the .in or .out of the next. A socket of weft's does not wait (O_NONBLOCK), for the
  * child neither, and few programs expect that: clear it first, if only the child uses it from then on, or give the child a

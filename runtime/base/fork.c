@@ -65,6 +65,11 @@ void weft__fork_mask(sigset_t *out)
         pthread_sigmask(SIG_SETMASK, NULL, out);
 }
 
+bool weft__fork_mask_used(void)
+{
+    return mask_of_children != NULL;
+}
+
 void weft__fork_mask_use(const sigset_t *mask)
 {
     mask_of_children = mask;

@@ -20,6 +20,8 @@ void weft__fork_runtime_end(void);
 void weft__fork_mask(sigset_t *out);
 /* A thread of weft's, which blocks all signals, gives its children this one instead. It is not copied. */
 void weft__fork_mask_use(const sigset_t *mask);
+/* Whether the calling thread is one of weft's own, which block all signals. Not a host (engine/host.c). */
+bool weft__fork_mask_used(void);
 
 /* A function of the user's has returned to one of weft's threads, which is not there: ends the process. */
 _Noreturn void weft__fork_returned(void);

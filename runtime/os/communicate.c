@@ -6,16 +6,14 @@
  * Source    Python's communicate().
  * Tested    tests/process_test.c */
 #include <errno.h>
-#include <pthread.h>
-#include <signal.h>
 #include <string.h>
 #include <sys/epoll.h>
-#include <time.h>
 #include <unistd.h>
 #include <weft/io.h>
 
 #include "base/errno.h"
 #include "base/mem.h"
+#include "base/quiet.h"
 #include "event/poller.h"
 #include "os/process.h"
 
@@ -79,26 +77,10 @@ static int hear(struct talk *k, int i)
     return t->bytes > k->limit ? -EMSGSIZE : 0;
 }
 
-/* The signal is blocked, and taken back unless it was there before. */
-ssize_t weft__write_quietly(int fd, const struct iovec *v, int n)
-{
-    sigset_t pipe_signal, before, pending;
-    sigemptyset(&pipe_signal);
-    sigaddset(&pipe_signal, SIGPIPE);
-    pthread_sigmask(SIG_BLOCK, &pipe_signal, &before);
-    sigpending(&pending);
-    ssize_t done = n == 1 ? write(fd, v->iov_base, v->iov_len) : writev(fd, v, n);
-    int error = done < 0 ? weft__errno() : 0;
-    if (error == EPIPE && !sigismember(&pending, SIGPIPE))
-        (void)sigtimedwait(&pipe_signal, NULL, &(struct timespec){ 0, 0 });
-    pthread_sigmask(SIG_SETMASK, &before, NULL);
-    return error ? -error : done;
-}
-
 static int say(struct talk *k)
 {
     struct iovec v = { .iov_base = (void *)(uintptr_t)k->in, .iov_len = k->in_bytes };
-    ssize_t n = weft__write_quietly(weft__process_fd(k->p, WEFT__STDIN), &v, 1);
+    long n = weft__quiet_write(weft__process_fd(k->p, WEFT__STDIN), &v, 1);
     if (n == -EAGAIN || n == -EINTR)
         return 0;
     if (n < 0 && n != -EPIPE)

@@ -7,8 +7,7 @@
  *           C2  the pipe is empty whenever something is spliced into it. So -EAGAIN from that speaks of the socket.
  *           C3  splice(2) and sendfile(2) are for weft's own stream sockets: whether they wait is said by O_NONBLOCK of the
  *               file, and by nothing else that all kernels heed. The rest goes through a buffer.
- *           C4  they raise SIGPIPE, which no flag prevents. Threads of weft block it, and it is taken off again at once (exec
- *               would hand it on); a plain thread goes through a buffer.
+ *           C4  they raise SIGPIPE, which no flag prevents: base/quiet.c. A plain thread goes through a buffer.
  *           C5  splice(2) stops before an urgent byte: it gives -EAGAIN, though there is more, of which no edge will tell, or
  *               0, as at the end, if that has come. The rest goes through a buffer, since recv(2) leaves the byte out.
  *           C6  why a connection broke is told once, perhaps to the other way: so an end is looked at (event/poller.h).
@@ -20,11 +19,9 @@
  * are in memory (read-ahead brings in what is between), else a lane thread's.
  * Tested    tests/copy_test.c */
 #include <fcntl.h>
-#include <signal.h>
 #include <sys/sendfile.h>
 #include <sys/socket.h>
 #include <sys/stat.h>
-#include <time.h>
 #include <unistd.h>
 #include <weft/error.h>
 #include <weft/fs.h>
@@ -34,6 +31,7 @@
 
 #include "base/errno.h"
 #include "base/mem.h"
+#include "base/quiet.h"
 #include "coord/await.h"
 #include "os/lane.h"
 #include "os/ready.h"
@@ -44,23 +42,6 @@ enum { BUFFER = 16384, PIPE_BYTES = 65536, PIECE = 262144 };
 enum { CHANGE_OVER = 1 };
 
 /* ---- what both have */
-
-/* C4. It was sent to this thread, which blocks it. */
-static void forget_sigpipe(void)
-{
-    sigset_t set;
-    sigemptyset(&set);
-    sigaddset(&set, SIGPIPE);
-    (void)sigtimedwait(&set, NULL, &(struct timespec){ 0 });
-}
-
-static int or_errno(long n)
-{
-    int rc = weft__or_errno(n);
-    if (rc == -EPIPE)
-        forget_sigpipe();
-    return rc;
-}
 
 /* C3 */
 static bool is_own_stream(const struct weft__slot *s)
@@ -146,7 +127,10 @@ static int splice_now(int fd, void *arg)
 {
     const struct splicing *p = arg;
     (void)fd;
-    return or_errno(splice(p->in, NULL, p->out, NULL, p->n, SPLICE_F_MOVE | SPLICE_F_NONBLOCK));
+    struct weft__quiet q; /* C4 */
+    weft__quiet_begin(&q);
+    long n = weft__or_errno(splice(p->in, NULL, p->out, NULL, p->n, SPLICE_F_MOVE | SPLICE_F_NONBLOCK));
+    return (int)weft__quiet_end(&q, n);
 }
 
 /* C5. No byte is lost if the mark comes after the splice was refused: then it is a buffer's too early. */
@@ -177,7 +161,7 @@ static int pipe_out(struct way *w, struct weft__frame *f, size_t n)
     if (n == 0)
         return 0;
     while (n > 0) {
-        int in = or_errno(read(w->pipe[0], w->buf, n < BUFFER ? n : BUFFER));
+        int in = weft__or_errno(read(w->pipe[0], w->buf, n < BUFFER ? n : BUFFER));
         int rc = in > 0 ? put(w, (size_t)in) : in;
         if (in <= 0 || rc < 0)
             return rc < 0 ? rc : -EIO;
@@ -306,7 +290,9 @@ static int sendfile_now(void *arg)
 {
     struct sending *p = arg;
     off_t at = p->at;
-    p->sent = or_errno(sendfile(p->to, p->file, &at, p->n));
+    struct weft__quiet q; /* C4 */
+    weft__quiet_begin(&q);
+    p->sent = (int)weft__quiet_end(&q, weft__or_errno(sendfile(p->to, p->file, &at, p->n)));
     return 0;
 }
 

@@ -27,6 +27,7 @@
 
 #include "base/errno.h"
 #include "base/mem.h"
+#include "base/quiet.h"
 #include "coord/await.h"
 #include "os/lane.h"
 
@@ -311,7 +312,8 @@ struct store {
 static int write_out(int fd, const char *data, size_t n)
 {
     while (n > 0) {
-        int rc = weft__or_errno(write(fd, data, n < MOST ? n : MOST));
+        struct iovec v = { .iov_base = (void *)(uintptr_t)data, .iov_len = n < MOST ? n : MOST };
+        int rc = (int)weft__quiet_write(fd, &v, 1);
         if (rc < 0 && rc != -EINTR)
             return rc;
         data += rc > 0 ? rc : 0;
@@ -432,11 +434,13 @@ static int do_pread(void *arg)
 static int do_pwrite(void *arg)
 {
     const struct transfer *t = arg;
+    struct weft__quiet q;
     int rc;
+    weft__quiet_begin(&q);
     do {
         rc = weft__or_errno(pwrite(t->fd, t->v.iov_base, t->v.iov_len, t->offset));
     } while (rc == -EINTR);
-    return rc;
+    return (int)weft__quiet_end(&q, rc);
 }
 
 static int do_sync(void *arg)

@@ -12,6 +12,8 @@
  *
  * so O_NONBLOCK of a descriptor that somebody else opened is never touched: it would change it for them, too.
  *
+ * A write to anything but a socket would raise SIGPIPE or SIGXFSZ where it fails: base/quiet.c.
+ *
  * Short reads: a read of one of our stream sockets that got less than it asked for has emptied it; the next read waits
  * without trying, unless an event carried a hang-up or an urgent byte, before which a read stops, or the kernel says that
  * it stopped behind descriptors (Unix sockets). Everything else is read to -EAGAIN. So an echo is one read and one write.
@@ -33,6 +35,7 @@
 #include "base/clock.h"
 #include "base/errno.h"
 #include "base/fork.h"
+#include "base/quiet.h"
 #include "coord/await.h"
 #include "os/lane.h"
 #include "os/listener.h"
@@ -118,8 +121,11 @@ static long now_socket(const struct transfer *t)
 
 static long now_nowait(const struct transfer *t)
 {
-    return t->dir == WEFT__READ ? preadv2(t->fd, t->v, t->n, -1, RWF_NOWAIT)
-                                : pwritev2(t->fd, t->v, t->n, -1, RWF_NOWAIT);
+    struct weft__quiet q;
+    if (t->dir == WEFT__READ)
+        return weft__or_errno(preadv2(t->fd, t->v, t->n, -1, RWF_NOWAIT));
+    weft__quiet_begin(&q);
+    return weft__quiet_end(&q, weft__or_errno(pwritev2(t->fd, t->v, t->n, -1, RWF_NOWAIT)));
 }
 
 /* A terminal once more, as a file of its own that does not wait; -1: it is none, or cannot be had (the master of a pair
@@ -138,7 +144,7 @@ static int blocking_transfer(void *arg)
 {
     struct transfer *t = arg;
     int again = open_again(t->fd, t->dir == WEFT__READ ? O_RDONLY : O_WRONLY), fd = again < 0 ? t->fd : again;
-    t->result = weft__or_errno(t->dir == WEFT__READ ? readv(fd, t->v, t->n) : writev(fd, t->v, t->n));
+    t->result = t->dir == WEFT__READ ? weft__or_errno(readv(fd, t->v, t->n)) : (int)weft__quiet_write(fd, t->v, t->n);
     if (again >= 0)
         close(again);
     return 0;
@@ -164,7 +170,7 @@ static long try_now(struct weft__slot *s, struct transfer *t)
         if (life & WEFT__SLOT_OWNED)
             n = weft__or_errno(now_own(t, (life & WEFT__SLOT_UNIX) != 0));
         else if ((n = weft__or_errno(now_socket(t))) == -ENOTSOCK)
-            n = weft__or_errno(now_nowait(t));
+            n = now_nowait(t);
     } while (n == -EINTR);
     return n == -EAGAIN && t->bytes == 0 && t->dir == WEFT__READ ? 0 : n;
 }

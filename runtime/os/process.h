@@ -42,9 +42,6 @@ bool weft__process_has_ended(struct weft_process *p, int *status);
 /* The same within that time. `shielded`: whoever is told to leave meanwhile. */
 bool weft__process_ends_within(struct weft_process *p, int64_t within, bool shielded);
 
-/* write(2), or writev(2), to a pipe, without the signal that a plain thread would get. How many bytes; a negative errno. */
-ssize_t weft__write_quietly(int fd, const struct iovec *v, int n);
-
 /* Requests and answers of workers: <weft/process.h>. */
 enum { WEFT__FRAME_LENGTH = 4, WEFT__FRAME_RESULT = 4, WEFT__FRAME_HEAD = WEFT__FRAME_LENGTH + WEFT__FRAME_RESULT };
 

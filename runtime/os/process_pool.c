@@ -37,6 +37,7 @@
 #include "base/fork.h"
 #include "base/futex.h"
 #include "base/mem.h"
+#include "base/quiet.h"
 #include "coord/await.h"
 #include "coord/error.h"
 #include "event/poller.h"
@@ -253,7 +254,7 @@ static int say(struct call *c)
     while (c->sent < c->bytes) {
         struct iovec *v = c->out[0].iov_len > 0 ? &c->out[0] : &c->out[1];
         int n = v == &c->out[0] && c->out[1].iov_len > 0 ? 2 : 1;
-        ssize_t done = weft__write_quietly(weft__process_fd(c->w->p, WEFT__STDIN), v, n);
+        long done = weft__quiet_write(weft__process_fd(c->w->p, WEFT__STDIN), v, n);
         if (done == -EAGAIN)
             return watch_input(c, true);
         if (done < 0 && done != -EINTR)

@@ -16,6 +16,7 @@
 #include "base/errno.h"
 #include "base/fork.h"
 #include "base/mem.h"
+#include "base/quiet.h"
 #include "coord/await.h"
 #include "coord/error.h"
 #include "os/process.h"
@@ -79,7 +80,7 @@ static int read_whole(int fd, void *to, size_t n)
 static int write_whole(int fd, struct iovec *v, int n)
 {
     while (n > 0) {
-        ssize_t done = weft__write_quietly(fd, v, n);
+        long done = weft__quiet_write(fd, v, n);
         if (done < 0 && done != -EINTR)
             return (int)done;
         size_t left = done < 0 ? 0 : (size_t)done;
