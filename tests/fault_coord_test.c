@@ -114,6 +114,12 @@ static int channels(void)
     return weft_runtime_run(rt, use_channel, &somewhere);
 }
 
+static int use_nothing(void *arg)
+{
+    (void)arg;
+    return weft_yield();
+}
+
 /* ---- generators */
 
 struct cleanups {
@@ -174,6 +180,44 @@ static int generators(void)
 {
     struct cleanups c = { .begun = 0 };
     return weft_runtime_run(rt, use_generators, &c);
+}
+
+/* ---- deferred calls */
+
+static int let_go(void *arg)
+{
+    atomic_fetch_add((atomic_int *)arg, -1);
+    weft_ignore(weft_sleep(weft_us(10)));
+    return 0;
+}
+
+static int use_defer(void *arg)
+{
+    weft_scope s;
+    int rc = 0;
+    weft_scope_begin(&s, weft_sec(10));
+    for (int i = 0; i < 3 && rc == 0; i++)
+        if ((rc = weft_defer(let_go, arg, weft_sec(10))) == 0)
+            atomic_fetch_add((atomic_int *)arg, 1);
+    weft_spawn(&s, use_nothing, NULL);
+    return weft_scope_end(&s, rc);
+}
+
+static int use_defers(void *arg)
+{
+    int rc = weft_defer(let_go, arg, WEFT_NEVER); /* when the task ends */
+    if (rc < 0)
+        return rc;
+    atomic_fetch_add((atomic_int *)arg, 1);
+    return use_defer(arg);
+}
+
+static int deferred(void)
+{
+    atomic_int held = 0;
+    int rc = weft_runtime_run(rt, use_defers, &held);
+    promise(atomic_load(&held) == 0, "a deferred call was not made exactly once");
+    return rc;
 }
 
 /* ---- values */
@@ -465,9 +509,9 @@ static int ticks(void)
 static const struct {
     const char *name;
     int (*one)(void);
-} scenarios[] = { { "topics", topics }, { "channels", channels }, { "generators", generators }, { "values", values },
-    { "limit, collect", ruled }, { "first success", race }, { "hard cancel", graces }, { "gather", gathered },
-    { "supervise", supervised }, { "callbacks", callbacks }, { "intervals", ticks } };
+} scenarios[] = { { "topics", topics }, { "channels", channels }, { "generators", generators }, { "defer", deferred },
+    { "values", values }, { "limit, collect", ruled }, { "first success", race }, { "hard cancel", graces },
+    { "gather", gathered }, { "supervise", supervised }, { "callbacks", callbacks }, { "intervals", ticks } };
 
 static bool is_wanted(int i)
 {

@@ -16,9 +16,9 @@
  * of the task that has ended. What that one sets is its own, and gone when it returns; what it spawns inherits as ever.
  *
  * drop(value) is called once for each value but NULL: when the task sets another, or at its end, after its generators
- * were closed, the newest value first; at a plain thread's end (not at the program's). An inherited value: by whichever
- * task or thread lets go of it last. It is not to suspend, and cannot set values. A child whose stack could not be had
- * lets go of what it had inherited, too.
+ * were closed and its deferred calls made, the newest value first; at a plain thread's end (not at the program's). An
+ * inherited value: by whichever task or thread lets go of it last. It is not to suspend, and cannot set values. A child whose
+ * stack could not be had lets go of what it had inherited, too.
  *
  * context    any thread: never suspends, not a cancellation point
  */

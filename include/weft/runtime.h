@@ -44,8 +44,8 @@ typedef struct weft_runtime weft_runtime;
  * on whatever thread finds it, also on the one that waits for all descriptors and timers: the function must not block, and
  * not call what suspends. */
 typedef struct weft_report {
-    const char *what; /* a stable word: "failure", "generator", "mutex", "no-stack", "refusals", "shutdown", "stack",
-                         "deadlock", "left-open", "long-turn", and "os-mutex" in builds with WEFT_MUTEX_CHECK */
+    const char *what; /* a stable word: "failure", "defer", "generator", "mutex", "no-stack", "refusals", "shutdown",
+                         "stack", "deadlock", "left-open", "long-turn", and "os-mutex" in builds with WEFT_MUTEX_CHECK */
     weft_task task;        /* 0: none; it may have ended */
     const char *task_name; /* "" it has none; valid, as all that is pointed to, until the function returns */
     int code;

@@ -114,6 +114,25 @@ WEFT_API void weft_scope_drop(weft_scope *s);
     weft_scope s WEFT_AUTO(weft_scope_drop);                                                       \
     weft_scope_begin(&s, within)
 
+/* Has fn(arg) called, once, when the caller's innermost open scope ends: by weft_scope_end, or as its block is left
+ * (WEFT_SCOPE); whatever it ends for. Without an open scope, when the task ends; in the body of a generator that has begun
+ * none, when that ends. It is called by who called this, after the children have ended, the newest first, and so are
+ * generators closed that were made there: each is closed before what is older. `arg` is borrowed until then; in a function
+ * whose caller has begun the scope, no local variable will do.
+ *
+ * Each call is in a shield (weft_scope_begin_shield) of `grace` of its own: it may wait, although what ends was told to
+ * leave, until its grace is over (0 or less: it may not wait; WEFT_NEVER: as long as it likes), or a hard cancel breaks it.
+ * What it defers is called when it returns; what it spawns into the scope that ends is awaited before the next.
+ *
+ * A negative result (-ETIMEDOUT if it left because its grace was over) is what the scope's end, the task or the generator
+ * returns, if that would be 0 or more; it tells nobody to leave. One that is not returned, since there was a failure before,
+ * or a block was left, is reported: "defer".
+ *
+ * returns    0; -EINVAL no fn, a plain thread without a scope, or the task ends and its values are being dropped; -ENOMEM
+ * on error   fn is not going to be called
+ * context    any thread: never suspends, not a cancellation point */
+WEFT_CHECK WEFT_API int weft_defer(weft_fn *fn, void *arg, int64_t grace);
+
 /* Tells everything in the scope to leave: the body, the children, and what they spawned. Idempotent; the
  * first reason counts (at most 31 bytes are kept).
  *

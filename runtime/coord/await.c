@@ -31,7 +31,7 @@ static void thread_gone(void *frame)
     if (weft__forked)
         return;
     if (f->keeps && pthread_setspecific(thread_key, f) == 0) { /* what is dropped there may call weft */
-        weft__keeps_end(f);
+        (void)weft__keeps_end(f, 0);
         (void)pthread_setspecific(thread_key, NULL);
     }
     weft__detail_free(f);

@@ -398,7 +398,7 @@ static inline __attribute__((always_inline)) void body(
     weft_task id = f->id;
     int rc = f->fn(f->arg);
     if (f->keeps)
-        weft__keeps_end(f); /* it may suspend */
+        rc = weft__keeps_end(f, rc); /* it may suspend */
     if (marks)
         mark_stack(f, k); /* it may call the program's report function */
     struct weft__sched *w = returned();
@@ -432,7 +432,7 @@ void weft__child_no_stack(struct weft__sched *w, struct weft__task *t)
     weft__detail_set(&f, -ENOMEM, "no stack is left for the task");
     weft_task id = f.id;
     if (f.keeps)
-        weft__keeps_end(&f); /* it has inherited values, and nothing else */
+        (void)weft__keeps_end(&f, -ENOMEM); /* it has inherited values, and nothing else */
     frame_end(&f, -ENOMEM);
     weft__task_recycle(&w->blocks, t, id);
     weft__scope_child_left(s);
@@ -462,7 +462,7 @@ void weft__run_inline(struct weft__sched *w, struct weft__scope *s, struct weft_
     w = returned();
     if (rc < 0 || ati_load(&f.attached) || has_more(&f)) {
         if (f.keeps) {
-            weft__keeps_end(&f); /* it may suspend */
+            rc = weft__keeps_end(&f, rc); /* it may suspend */
             w = returned();
         }
         frame_end(&f, rc);

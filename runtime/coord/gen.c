@@ -68,6 +68,7 @@ struct weft__gen {
     weft_gen_fn *body;
     void *arg;
     struct weft__gens gens; /* made in the body */
+    uint64_t number; /* of what its owner has */
     /* Under the lock of `owner`. */
     struct weft__gens *owner; /* NULL: taken out */
     struct weft__gen *newer, *older;
@@ -138,11 +139,10 @@ static struct weft__gen *running_in(const struct weft__frame *f)
 static struct weft__gens of_nobody;
 static at_int of_process; /* which made the first that is in it: a forked one has copies, and is not to tell of them */
 
-/* The list of what a generator of the frame's belongs to. 0; -ENOMEM; -EINVAL the task ends. */
-static int owner_of(struct weft__frame *f, struct weft__gens **out)
+int weft__gens_of(struct weft__frame *f, struct weft__gens **out)
 {
     struct weft__gen *in = running_in(f);
-    *out = &of_nobody;
+    *out = NULL;
     if (in && f->inner == in->inner) {
         *out = &in->gens;
     } else if (f->inner) {
@@ -164,6 +164,7 @@ static void join_owner(struct weft__gen *g, struct weft__gens *all)
     g->owner = all;
     g->newer = NULL;
     weft__lock(&all->lock);
+    g->number = ++all->made;
     g->older = all->newest;
     if (g->older)
         g->older->newer = g;
@@ -228,7 +229,13 @@ static void body_ended(struct weft__gen *g, int rc)
     weft__fork_expect_parent();
     if (weft__current()->inner != g->inner)
         misused(g, "returned within a scope that it had begun, or outside of one that it had not");
-    (void)weft__gens_close(&g->gens);
+    struct weft__frame *f = weft__current();
+    struct weft__unclean u;
+    weft__unclean_begin(&u, f);
+    while (weft__gens_close(&g->gens, &u))
+        continue;
+    weft__unclean_over(&u, f);
+    rc = weft__unclean_result(&u, f, rc);
     g->result = rc < 0 ? rc : 0;
 }
 
@@ -418,8 +425,10 @@ int weft_gen_create(weft_gen **out, weft_gen_fn *body, void *arg, size_t item_by
     if (!f)
         return weft__no_frame();
     rc = check_options(f, o, &class_index);
-    if (rc < 0 || (rc = owner_of(f, &owner)) < 0)
+    if (rc < 0 || (rc = weft__gens_of(f, &owner)) < 0)
         return rc;
+    if (!owner)
+        owner = &of_nobody;
     struct weft__stack *k = take_stack(class_index);
     if (!k)
         return -ENOMEM;
@@ -468,20 +477,24 @@ void weft_gen_destroy(weft_gen **handle)
     end(g, f);
 }
 
-bool weft__gens_close(struct weft__gens *all)
+bool weft__gens_close(struct weft__gens *all, struct weft__unclean *u)
 {
-    bool any = false;
-    for (;;) {
-        weft__lock(&all->lock);
-        struct weft__gen *g = all->newest;
-        if (g)
-            take_out(all, g);
-        weft__unlock(&all->lock);
-        if (!g)
-            return any;
-        any = true;
-        end(g, weft__current());
+    weft__lock(&all->lock);
+    struct weft__gen *g = all->newest;
+    struct weft__deferred *d = all->deferred;
+    if (d && (!g || d->number > g->number)) {
+        g = NULL;
+        all->deferred = d->older;
+    } else if (g) {
+        d = NULL;
+        take_out(all, g);
     }
+    weft__unlock(&all->lock);
+    if (d)
+        weft__deferred_run(d, weft__current(), u);
+    else if (g)
+        end(g, weft__current());
+    return d || g;
 }
 
 /* Told, and left as they are: their bodies may be anywhere, and other threads in the midst of them. */

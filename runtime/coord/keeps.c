@@ -3,9 +3,10 @@
  * Owns      struct weft__keeps of a frame. Most tasks have none: to them it is one pointer that is NULL, and one look at
  *           it when they spawn and when they end.
  * Callers   the task or thread itself.
- * Holds     a task's generators are closed before its values are dropped, so their bodies find them; and both while it
- *           is still a task like any other: what they call may suspend, though drop functions are asked not to.
- * Tested    tests/gen_test.c, tests/local_test.c */
+ * Holds     a task's generators are closed, and its deferred calls made, before its values are dropped, so they find those;
+ *           and all that while it is still a task like any other: what they call may suspend, though drop functions are
+ *           asked not to.
+ * Tested    tests/gen_test.c, tests/defer_test.c, tests/local_test.c */
 #include "coord/keeps.h"
 
 #include "base/fork.h"
@@ -23,17 +24,18 @@ struct weft__keeps *weft__keeps(struct weft__frame *f)
     return k;
 }
 
-void weft__keeps_end(struct weft__frame *f)
+int weft__keeps_end(struct weft__frame *f, int rc)
 {
     struct weft__keeps *k = f->keeps;
-    struct weft__detail *why = f->detail; /* of what the function returned: what is let go has its own failures */
+    struct weft__unclean u;
     weft__fork_expect_parent();
-    f->detail = NULL;
-    (void)weft__gens_close(&k->gens);
+    weft__unclean_begin(&u, f);
+    while (weft__gens_close(&k->gens, &u))
+        continue;
     weft__values_end(k);
     f->keeps = NULL;
     if (k->heap)
         weft__mem_free(k);
-    weft__detail_free(f);
-    f->detail = why;
+    weft__unclean_over(&u, f);
+    return weft__unclean_result(&u, f, rc);
 }

@@ -209,7 +209,7 @@ void weft__values_lent_end(void)
 {
     struct weft__frame *f = weft__thread_known();
     if (f && own(f->keeps)) /* lent, or made by the function itself */
-        weft__keeps_end(f);
+        (void)weft__keeps_end(f, 0);
 }
 
 void weft__values_borrow(struct weft__frame *loop, struct weft__keeps *k, struct weft__handed *h)

@@ -509,25 +509,24 @@ static __attribute__((noinline)) void extra_end(struct weft__scope *s, struct we
     weft__mem_free(x);
 }
 
-/* After the children, who may use them; but their cleanup may have spawned others. */
-static __attribute__((noinline)) void close_gens(struct weft__scope *s, struct weft__scope_extra *x)
+/* And makes deferred calls. After the children, who may use what is let go; but that may spawn others. */
+static __attribute__((noinline)) void close_gens(
+        struct weft__scope *s, struct weft__scope_extra *x, struct weft__unclean *u)
 {
-    struct weft__frame *f = s->owner;
-    struct weft__detail *why = f->detail; /* the body's: what is let go has its own failures */
-    f->detail = NULL;
-    while (weft__gens_close(&x->gens))
+    weft__unclean_begin(u, s->owner);
+    while (weft__gens_close(&x->gens, u))
         if (has_children(s))
             (void)join(s, false);
-    weft__detail_free(f);
-    f->detail = why;
+    weft__unclean_over(u, s->owner);
 }
 
 /* Its children have ended. */
 static __attribute__((noinline)) int end_otherwise(struct weft__scope *s, struct weft__frame *f, int rc)
 {
     struct weft__scope_extra *x = (struct weft__scope_extra *)at_load(&s->extra);
+    struct weft__unclean unclean = { .code = 0 };
     if (x)
-        close_gens(s, x);
+        close_gens(s, x, &unclean);
     ati_store(&s->state, WEFT__SCOPE_ENDING);
     weft__deadline_disarm(s);
     weft__detach_scope(s); /* whoever told us to leave is on its way out */
@@ -541,7 +540,7 @@ static __attribute__((noinline)) int end_otherwise(struct weft__scope *s, struct
     if (x)
         extra_end(s, x, result);
     ati_store(&s->state, WEFT__SCOPE_ENDED);
-    return result;
+    return unclean.code == 0 ? result : weft__unclean_result(&unclean, f, result);
 }
 
 /* Nothing has ever come of it, and nothing can any more: no walk has been in it or will (it is not attached), nobody holds it
@@ -603,6 +602,11 @@ void weft_scope_drop(weft_scope *ps)
     if (has_children(weft__scope_of(ps)))
         (void)join(weft__scope_of(ps), false);
     struct weft__scope_extra *x = (struct weft__scope_extra *)at_load(&weft__scope_of(ps)->extra);
+    if (x) { /* now, as nobody reads what the end returns */
+        struct weft__unclean unclean;
+        close_gens(weft__scope_of(ps), x, &unclean);
+        (void)weft__unclean_result(&unclean, f, -ECANCELED);
+    }
     if (weft__scope_of(ps)->code != 0 && !(x && x->policy && x->policy->decided))
         weft__report(rt, &(weft_report){ .what = "failure", .task = x ? x->first_failed : 0, .task_name = x ? x->first_name : "",
                 .site = x ? x->first_site : NULL, .code = weft__scope_of(ps)->code,

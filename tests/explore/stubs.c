@@ -419,16 +419,33 @@ int weft__side_hand_on(struct weft__task *t, struct weft__handed *h)
     NOT_HERE;
     return 0;
 }
-void weft__keeps_end(struct weft__frame *f)
+int weft__keeps_end(struct weft__frame *f, int rc)
 {
     (void)f;
     NOT_HERE;
+    return rc;
 }
-bool weft__gens_close(struct weft__gens *all)
+bool weft__gens_close(struct weft__gens *all, struct weft__unclean *u)
 {
-    if (all->newest)
+    (void)u;
+    if (all->newest || all->deferred)
         NOT_HERE;
     return false;
+}
+void weft__unclean_begin(struct weft__unclean *u, struct weft__frame *f)
+{
+    *u = (struct weft__unclean){ .why = f->detail };
+}
+void weft__unclean_over(struct weft__unclean *u, struct weft__frame *f)
+{
+    (void)u, (void)f;
+}
+int weft__unclean_result(struct weft__unclean *u, struct weft__frame *f, int rc)
+{
+    (void)f;
+    if (u->code != 0)
+        NOT_HERE;
+    return rc;
 }
 void weft__side_drop(struct weft__task *t)
 {
