@@ -1,7 +1,7 @@
 /* base/thread.c - threads of the library's own.
  *
- * Signals   are blocked in all of them: they belong to the program's threads. (Workers may let one in: engine/turns.c.) Faults stay deliverable: they belong to the
- *           instruction that made them, and are to be reported.
+ * Signals   are blocked in all of them: they belong to the program's threads. (Workers may let one in: engine/turns.c.)
+ *           Faults stay deliverable: they belong to the instruction that made them, and are to be reported.
  * Callers   engine/runtime.c, event/offload.c, os/watch.c, os/signal.c. */
 #include "base/thread.h"
 

@@ -26,7 +26,8 @@
 /* ---- begin */
 
 /* Apart, since a scope without a deadline would save registers for it. Returns the scope's mark. */
-static __attribute__((noinline)) unsigned begin_within(struct weft__scope *s, struct weft__frame *f, int64_t within, unsigned mark)
+static __attribute__((noinline)) unsigned begin_within(
+        struct weft__scope *s, struct weft__frame *f, int64_t within, unsigned mark)
 {
     at_store(&s->deadline, (uint64_t)weft__time_add(weft__frame_now(f), within > 0 ? within : 0));
     if (within > 0)
