@@ -118,8 +118,14 @@ class Case:
         """The name of weft's own runs with which the others are compared."""
         return next((who for who in self.runs if ours(who)), None)
 
+    def same_size(self, turn, run):
+        """What a whole run takes says something beside another's only if it has done as much: the slow are given less."""
+        mine = self.runs.get(self.first(), {}).get(turn, run)
+        return run.get("ops") == mine.get("ops")
+
     def values(self, who, key):
-        pairs = ((turn, value_of(run, key)) for turn, run in self.runs.get(who, {}).items())
+        pairs = ((turn, value_of(run, key)) for turn, run in self.runs.get(who, {}).items()
+                 if key != "rss_mib" or self.same_size(turn, run))
         return {turn: value for turn, value in pairs if value is not None}
 
     def spread(self, who, key):

@@ -115,6 +115,16 @@ class Says(unittest.TestCase):
         tails["runs"] += [{**run, "who": "Go", "p99_us": 45} for run in tails["runs"] if run["section"] == "tails"]
         self.assertIn(("sleep 1 ms & <more>", "p99 µs"), behind_in(tails))
 
+    def test_memory_is_compared_with_who_has_done_as_much(self):
+        for ops, said in ((1000, True), (100, False)):
+            results = canned()
+            for run in results["runs"]:
+                if run["case"] == "fib":
+                    run["ops"] = ops if run["who"] == "go" else 1000
+                    if run["who"] == "go":
+                        run["rss_kib"] = 1
+            self.assertEqual(("fib", "MiB at most") in behind_in(results), said)
+
     def test_level_is_level(self):
         self.assertEqual(verdict_in(canned(), "yield tasks=1000", "ns_per_op"), "level")
 
@@ -303,11 +313,15 @@ class Peers(unittest.TestCase):
         [missing] = self.programs.missing
         self.assertTrue(missing.startswith("asyncio: "))
 
-    def test_all_do_the_same_case_with_sizes_of_their_own(self):
-        self.assertEqual({(run["who"], run["case"], run["words"]) for run in self.runs_of(False, "fib", "n=27")},
-                         {(who, "fib", "") for who in self.programs.known})
+    def test_the_slow_are_given_less(self):
+        words = {run["who"]: run["words"] for run in self.runs_of(False, "fib", "n=27")}
+        self.assertEqual(words, {"go": "", "tokio": "", "tbb": "", "boost-fiber": "n=22"})
+        words = {run["who"]: run["words"] for run in self.runs_of(False, "echo conns=64", "")}
+        self.assertEqual(set(words.values()), {""})
+        words = {run["who"]: run["words"] for run in self.runs_of(False, "timers n=1000000", None)}
+        self.assertEqual(set(words.values()), {""})
 
-    def test_a_quick_look_gives_the_slow_less(self):
+    def test_a_quick_look_gives_the_slow_less_still(self):
         words = {run["who"]: run["words"] for run in self.runs_of(True, "fib", "n=27")}
         self.assertEqual(words, {"go": "n=27", "tokio": "n=27", "tbb": "n=27", "boost-fiber": "n=20"})
         words = {run["who"]: run["words"] for run in self.runs_of(True, "mutex hold=0", "n=4000000")}
@@ -316,7 +330,7 @@ class Peers(unittest.TestCase):
 
     def test_a_case_of_our_own_goes_by_its_name(self):
         self.assertEqual({(run["case"], run["words"]) for run in self.runs_of(False, "fib threads=1", "n=27")},
-                         {("fib threads=1", "threads=1")})
+                         {("fib threads=1", "threads=1"), ("fib threads=1", "threads=1 n=22")})
 
 
 class Workloads(unittest.TestCase):
