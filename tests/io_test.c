@@ -930,6 +930,57 @@ START_TEST(short_reads_of_a_pipe_go_on)
 }
 END_TEST
 
+static bool known_empty(int fd)
+{
+    struct weft__slot *s;
+    if (weft__slot_enter(fd, &s) < 0)
+        return false;
+    bool empty = (ati_load(&s->drained) & 1u << WEFT__READ) != 0;
+    weft__slot_leave(s);
+    return empty;
+}
+
+static int send_one_more(void *arg)
+{
+    return weft_write(*(int *)arg, "d", 1) == 1 ? 0 : -EIO;
+}
+
+/* An echo is one read and one write: so that the next read waits at once, what the short one has told has to outlive the write. */
+static int read_and_write(void *arg)
+{
+    struct notes *n = arg;
+    char buf[100];
+    int fds[2], rc = weft_pair(fds);
+    weft_scope s;
+    if (rc < 0)
+        return rc;
+    n->rc[0] = (int)weft_write(fds[1], "abc", 3);
+    n->rc[1] = (int)weft_read(fds[0], buf, 3);
+    n->rc[2] = known_empty(fds[0]); /* it got what it asked for */
+    n->rc[3] = (int)weft_write(fds[1], "abc", 3);
+    n->rc[4] = (int)weft_read(fds[0], buf, sizeof buf);
+    n->rc[5] = known_empty(fds[0]);
+    n->rc[6] = (int)weft_write(fds[0], buf, 3);
+    n->rc[7] = known_empty(fds[0]);
+    weft_scope_begin(&s, WEFT_NEVER);
+    weft_spawn(&s, send_one_more, &fds[1]);
+    n->rc[8] = (int)weft_read(fds[0], buf, sizeof buf);
+    rc = weft_scope_end(&s, 0);
+    weft_close(fds[0]);
+    weft_close(fds[1]);
+    return rc;
+}
+
+START_TEST(a_write_forgets_nothing_of_a_short_read)
+{
+    static const int expected[] = { 3, 3, 0, 3, 3, 1, 3, 1, 1 };
+    struct notes n = { .i = 0 };
+    ck_assert_int_eq(run_notes(read_and_write, &n, 2), 0);
+    for (size_t i = 0; i < sizeof expected / sizeof *expected; i++)
+        ck_assert_int_eq(n.rc[i], expected[i]);
+}
+END_TEST
+
 /* -- descriptors that are no good -- */
 
 static int use_bad(void *arg)
@@ -2566,6 +2617,7 @@ int main(void)
     tcase_add_test(tc, a_blocking_foreign_descriptor_does_not_hold_up_the_worker);
     tcase_add_loop_test(tc, the_programs_own_sockets_hold_up_no_worker_and_keep_their_flags, 0, 2);
     tcase_add_test(tc, short_reads_of_a_pipe_go_on);
+    tcase_add_test(tc, a_write_forgets_nothing_of_a_short_read);
     tcase_add_loop_test(tc, an_eventfd_of_others_is_waited_for, 0, counts);
     tcase_add_test(tc, a_hang_up_ends_a_wait);
     tc = add_case(s, "bad descriptors");

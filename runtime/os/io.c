@@ -232,7 +232,8 @@ static int transfer_in(struct weft__frame *f, struct weft__slot *s, struct trans
                 ati_load_acquire(&s->ready[t->dir]) == 0 && is_stream(s);
         if (!drained) {
             edge = weft__slot_use_edge(s, t->dir) || edge;
-            ati_store(&s->drained, 0);
+            if (t->dir == WEFT__READ) /* what a write does says nothing of what there is to read */
+                ati_store(&s->drained, 0);
             long n = try_now(s, t);
             if (n >= 0) {
                 after_transfer(s, t, n, edge);
