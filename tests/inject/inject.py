@@ -57,6 +57,8 @@ SKIPPED = 77
 #             reading be over
 #   ECHILD    of waitid: the child would be there all the same
 #   fcntl     F_GETFD, F_GETFL, F_GETPIPE_SZ: only EBADF is said
+#   rt_sigaction, rt_sigprocmask: only EINVAL and EFAULT, of arguments that are no signal's, no action's or nobody's memory
+#   ioctl     TIOCGPTN: ENOTTY is the answer for what is no master's side; of a master, it would be the answer for another file
 TOLD, ABSORBED, EITHER = "told", "absorbed", "either"
 
 Row = collections.namedtuple("Row", "call errnos expect source where fits")
@@ -82,6 +84,20 @@ for call, errnos in (("openat", "EMFILE ENFILE ENOMEM EACCES EIO"), ("read", "EI
 # What the runtime reads of the machine, and can do without.
 MACHINE = r"/proc/|/sys/"
 row("openat read", "EMFILE ENFILE EACCES EIO", ABSORBED, "base/cpus.c: as if it were not there", None, MACHINE)
+
+START = "^(tcp|crowd|theft|plain_tcp)$" # a runtime starts as in all others
+row("sched_getaffinity", "ENOMEM EINVAL", ABSORBED,
+    "sched_setaffinity(2), kernel/sched/syscalls.c: more processors than there is room for; base/cpus.c asks with more", START)
+row("membarrier", "ENOSYS EPERM", ABSORBED, "membarrier(2): an older kernel, a filter; base/fence.c: both sides pay", START,
+    "QUERY")
+row("membarrier", "ENOMEM EPERM", ABSORBED, "kernel/sched/membarrier.c, a filter; base/fence.c: both sides pay", START,
+    "REGISTER")
+row("membarrier", "ENOMEM", ABSORBED, "kernel/sched/membarrier.c; whom it was to hear is asked in another way, or later", None,
+    r"CMD_PRIVATE")
+row("process_madvise", "ENOSYS EINVAL EBADF EPERM ENOMEM EAGAIN EINTR", ABSORBED,
+    "process_madvise(2), madvise(2): an older kernel, a filter; machine/stack.c: each stack by itself", "crowd")
+row("ioctl", "EIO", ABSORBED, "ioctl_tty(2), a terminal that was hung up: as any other file", "terminal",
+    r"/dev/pts/.*(TCGETS|TIOCGPTN)")
 
 # Streams of bytes.
 SOCKET = r"^\d+<(TCP|TCPv6|UNIX|UNIX-STREAM|UNIX-DGRAM|UDP|socket)[^>]*>"
@@ -124,7 +140,8 @@ row("shutdown", "ENOTCONN", TOLD, "shutdown(2)", "^(?!copy)")
 row("getsockopt", "ENOBUFS", TOLD, "getsockopt in POSIX", None, "SO_ERROR|SO_ACCEPTCONN")
 row("setsockopt", "ENOBUFS ENOMEM", TOLD, "setsockopt in POSIX", None, "SO_REUSEADDR|SO_REUSEPORT|IPV6_V6ONLY")
 row("setsockopt", "ENOBUFS ENOMEM", ABSORBED, "setsockopt in POSIX; without TCP_NODELAY it only is slower", None, "TCP_NODELAY")
-row("getsockname", "ENOBUFS", TOLD, "getsockname(2)")
+row("getsockname getpeername", "ENOBUFS", TOLD, "getsockname(2), getpeername(2)")
+row("getpeername", "ENOTCONN", TOLD, "getpeername(2): it has gone meanwhile")
 row("chmod fchmodat", "EPERM EIO EROFS ENOMEM", TOLD, "chmod(2)", "unix")
 row("lstat newfstatat", "ENOMEM EACCES", EITHER, "stat(2); the one that looks for a stale file", "unix")
 

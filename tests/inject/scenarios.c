@@ -37,6 +37,7 @@
 #include <sys/time.h>
 #include <sys/un.h>
 #include <sys/wait.h>
+#include <termios.h>
 #include <time.h>
 #include <unistd.h>
 #include <weft.h>
@@ -320,8 +321,11 @@ static int host(void *arg)
 static int guest(void *arg)
 {
     const struct meeting *m = arg;
-    int fd = weft_connect(m->where, NULL);
-    return fd < 0 ? fd : ask_or_answer(fd, true);
+    weft_addr peer;
+    int fd = weft_connect(m->where, NULL), rc = fd < 0 ? fd : weft_addr_peer(fd, &peer);
+    if (rc < 0 && fd >= 0)
+        weft_ignore(weft_close(fd));
+    return rc < 0 ? rc : ask_or_answer(fd, true);
 }
 
 /* Where the listener is, by number. */
@@ -959,6 +963,115 @@ static int fds_task(void *arg)
 static int pass_fds(void)
 {
     return in_runtime(fds_task);
+}
+
+/* ---- a terminal, which can only block: opened once more by the library, as a file that does not */
+
+static void make_terminal(void)
+{
+    char path[64];
+    struct termios raw;
+    given[1] = posix_openpt(O_RDWR | O_NOCTTY | O_CLOEXEC);
+    if (given[1] < 0 || grantpt(given[1]) < 0 || unlockpt(given[1]) < 0 || ptsname_r(given[1], path, sizeof path) != 0)
+        abort();
+    given[0] = open(path, O_RDWR | O_NOCTTY | O_CLOEXEC);
+    if (given[0] < 0 || tcgetattr(given[0], &raw) < 0)
+        abort();
+    cfmakeraw(&raw);
+    if (tcsetattr(given[0], TCSANOW, &raw) < 0 || write(given[1], "abc", 3) != 3)
+        abort();
+}
+
+/* From one side to the other, whose kind the library asks for each time. */
+static int terminal_task(void *arg)
+{
+    char buf[8];
+    (void)arg;
+    for (int i = 0; i < 2; i++) {
+        int rc = i == 0 ? 0 : weft_write_all(given[0], "abc", 3);
+        if (rc >= 0)
+            rc = weft_read(given[i], buf, sizeof buf);
+        if (rc < 0)
+            return rc;
+        if (rc != 3 || memcmp(buf, "abc", 3) != 0)
+            wrong("what was read from side %d is not what was written", i);
+    }
+    return 0;
+}
+
+static int terminal(void)
+{
+    return in_runtime(terminal_task);
+}
+
+/* ---- many tasks at once: stacks of which several are made by one call */
+
+enum { CROWD = 200 };
+
+struct crowd {
+    weft_event go;
+    atomic_int came;
+};
+
+static int one_of_many(void *arg)
+{
+    struct crowd *c = arg;
+    char deep[10000];
+    int n = atomic_fetch_add(&c->came, 1) + 1;
+    memset(deep, n & 0x7f, sizeof deep);
+    if (n == CROWD)
+        weft_event_set(&c->go);
+    int rc = weft_event_wait(&c->go);
+    if (rc == 0 && (deep[0] != (n & 0x7f) || memcmp(deep, deep + 1, sizeof deep - 1) != 0))
+        wrong("a stack is another's");
+    return rc;
+}
+
+static int crowd_task(void *arg)
+{
+    struct crowd c = { .came = 0 };
+    weft_scope s;
+    (void)arg;
+    weft_scope_begin(&s, WEFT_NEVER);
+    for (int i = 0; i < CROWD; i++)
+        weft_spawn(&s, one_of_many, &c);
+    return weft_scope_end(&s, 0);
+}
+
+static int crowd(void)
+{
+    return in_runtime(crowd_task);
+}
+
+/* ---- two workers: a child that its parent does not make room for is taken by the other one */
+
+static int be_taken(void *arg)
+{
+    atomic_store((atomic_int *)arg, 1);
+    return 0;
+}
+
+static int theft_task(void *arg)
+{
+    (void)arg;
+    for (int i = 0; i < 5; i++) {
+        atomic_int taken = 0;
+        weft_scope s;
+        weft_scope_begin(&s, WEFT_NEVER);
+        weft_spawn(&s, be_taken, &taken);
+        while (!atomic_load(&taken))
+            continue;
+        int rc = weft_scope_end(&s, 0);
+        if (rc < 0)
+            return rc;
+    }
+    return 0;
+}
+
+static int theft(void)
+{
+    use_up_times();
+    return weft_run(theft_task, NULL, &(weft_options){ .workers = 2, .report = on_report });
 }
 
 /* ---- descriptors of others' making: a pipe, a regular file */
@@ -1817,6 +1930,9 @@ static const struct scenario {
     { "send_file", send_file, make_much, after_much, false },
     { "datagrams", datagrams, NULL, NULL, false },
     { "pass_fds", pass_fds, make_pipe, NULL, false },
+    { "terminal", terminal, make_terminal, NULL, false },
+    { "crowd", crowd, NULL, NULL, false },
+    { "theft", theft, NULL, NULL, false },
     { "foreign", foreign, make_pipe_and_files, after_foreign, false },
     { "store", store, make_much, after_store, false },
     { "load", load, make_much, after_much, false },
