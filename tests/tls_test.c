@@ -1817,6 +1817,7 @@ static int add_beside(void *arg)
     for (int i = 0; i < 2; i++)
         weft_spawn(&s, reloader, t);
     EXPECT(weft_scope_end(&s, 0) == 0);
+    EXPECT(t->server->set->n == 1 + COUNT(named));
     let_go(t);
     return 0;
 }
@@ -1824,6 +1825,54 @@ static int add_beside(void *arg)
 START_TEST(certificates_are_added_beside_handshakes_and_reloads)
 {
     check_run(add_beside, &(struct t){ 0 }, ON(workers[_i]));
+}
+END_TEST
+
+enum { ADDERS = 8 };
+#define ADDED SCALED(6, 4, 3)
+
+/* Whose names take long to be put in order: others come in between. */
+static int add_often(void *arg)
+{
+    struct t *t = arg;
+    char path[128];
+    snprintf(path, sizeof path, "%s/many", folder);
+    int rc = 0;
+    for (int i = 0; i < ADDED && rc == 0; i++)
+        rc = weft_tls_add_cert(t->server, path, NULL);
+    return rc;
+}
+
+static int reloader_of_server(void *arg)
+{
+    struct t *t = arg;
+    int rc = 0;
+    for (int i = 0; i < ADDED && rc == 0; i++)
+        rc = weft_tls_reload(t->server);
+    return rc;
+}
+
+static int add_at_once(void *arg)
+{
+    struct t *t = arg;
+    weft_scope s;
+    EXPECT(make_server(t, NULL) == 0);
+    weft_scope_begin(&s, 3 * LIMIT);
+    for (int i = 0; i < ADDERS; i++)
+        weft_spawn(&s, add_often, t);
+    weft_spawn(&s, reloader_of_server, t);
+    EXPECT(weft_scope_end(&s, 0) == 0);
+    EXPECT(t->server->set->n == 1 + ADDERS * ADDED && t->server->set->names_n == 2 + (size_t)MANY * ADDERS * ADDED);
+    EXPECT(t->server->set->users == 1);
+    for (int i = 0; i < t->server->set->n; i++)
+        EXPECT(t->server->set->certs[i]->users == 1);
+    let_go(t);
+    return 0;
+}
+
+START_TEST(of_certificates_that_are_added_at_once_none_is_lost)
+{
+    check_run(add_at_once, &(struct t){ 0 }, ON(4));
 }
 END_TEST
 
@@ -2520,6 +2569,7 @@ int main(void)
     tcase_add_test(tc, wrong_certificates_are_not_added);
     tcase_add_test(tc, added_certificates_are_read_again);
     tcase_add_loop_test(tc, certificates_are_added_beside_handshakes_and_reloads, 0, COUNT(workers));
+    tcase_add_test(tc, of_certificates_that_are_added_at_once_none_is_lost);
     tcase_add_loop_test(tc, a_certificate_that_is_called_off_is_not_added, 0, COUNT(workers));
     tcase_add_loop_test(tc, keys_change_while_both_ways_are_busy, 0, COUNT(workers));
     tcase_add_loop_test(tc, messages_without_data_are_numbered, 0, 2);

@@ -199,13 +199,12 @@ static bool choose(struct weft__tls_conn *c, SSL *ssl)
     return true;
 }
 
-/* N3. With its end, so that none is no name's. */
+/* N3. None is a name as well: of two hellos the second may have none. */
 static bool bind_sessions(SSL *ssl, const char *asked)
 {
     unsigned char digest[SHA256_DIGEST_LENGTH];
-    return asked[0] == 0 ||
-            (SHA256((const unsigned char *)asked, strlen(asked) + 1, digest) &&
-                    SSL_set_session_id_context(ssl, digest, sizeof digest) == 1);
+    return SHA256((const unsigned char *)asked, strlen(asked), digest) &&
+            SSL_set_session_id_context(ssl, digest, sizeof digest) == 1;
 }
 
 /* Of a list of one, RFC 6066: bytes of all, 0, bytes, the name. */
