@@ -982,6 +982,7 @@ START_TEST(the_version_and_the_sizes_of_public_types_are_told)
     ck_assert_uint_eq(weft_sizeof("weft_addr"), sizeof(weft_addr));
     ck_assert_uint_eq(weft_sizeof("weft_worker_stats"), sizeof(weft_worker_stats));
     ck_assert_uint_eq(weft_sizeof("weft_runtime_stats"), sizeof(weft_runtime_stats));
+    ck_assert_uint_eq(weft_sizeof("weft_lane_stats"), sizeof(weft_lane_stats));
     ck_assert_uint_eq(weft_sizeof("weft_nothing"), 0);
     ck_assert_uint_eq(weft_sizeof(""), 0);
     ck_assert_uint_eq(weft_sizeof(NULL), 0);

@@ -22,7 +22,8 @@ extern "C" {
  * are read, too, without a look-up. weft_error_text has the resolver's words.
  *
  * returns    how many were written, at least 1; -ECANCELED; -EINVAL; -ENOENT no such name, or it has no address;
- *            -EAGAIN no server answered, or no thread could be started; -EREMOTEIO the server failed; -ENOMEM, ...
+ *            -EAGAIN no server answered, no thread could be started, or the queue is full; -EREMOTEIO the server failed;
+ *            -ENOMEM, ...
  * on error   *out is untouched
  * context    task: suspends, cancellation point (returns at once; the look-up ends by itself, for those who share it);
  *            plain thread: blocks it */

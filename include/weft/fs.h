@@ -17,7 +17,7 @@
  * other end.
  *
  * Results are 0 or a count, else the negative errno of the system call. More than is said at each: -EINVAL for NULL;
- * -ENOMEM; -EAGAIN no thread could be started.
+ * -ENOMEM; -EAGAIN no thread could be started, or the queue is full (weft_options.files).
  *
  * context    task: suspends, cancellation point (as above); plain thread: blocks it
  * source     the call on a thread of the lane, the way back by one word: runtime/os/fs.c, runtime/os/blocking.c

@@ -27,8 +27,8 @@ extern "C" {
 /* Runs fn(arg) on a pool thread and waits for it. Once begun it is awaited even when cancelled, so `arg` may
  * be on the stack; while it is still queued a cancel withdraws it.
  *
- * returns    what fn returned; -ECANCELED fn was not called, or returned that; -EAGAIN no thread could be started;
- *            -EINVAL
+ * returns    what fn returned; -ECANCELED fn was not called, or returned that; -EAGAIN no thread could be started, or
+ *            the queue is full (weft_options.blocking); -EINVAL
  * context    task: suspends, cancellation point until fn begins (fn is not called); plain thread: calls fn directly,
  *            whatever it was told
  * ordering   both ways */
@@ -42,7 +42,7 @@ WEFT_CHECK WEFT_API int weft_blocking(weft_fn *fn, void *arg);
  * any other result of fn the copy is copied back, and drop does not run. After an error of the call's own nothing was
  * taken.
  *
- * returns    what fn returned; -ECANCELED; -ENOMEM; -EAGAIN no thread could be started; -EINVAL
+ * returns    what fn returned; -ECANCELED; -ENOMEM; -EAGAIN as above; -EINVAL
  * context    task: suspends, cancellation point (fn is not called, or ends by itself; the copy is dropped); plain
  *            thread: calls fn directly, on arg itself, whatever it was told */
 WEFT_CHECK WEFT_API int weft_blocking_copy(

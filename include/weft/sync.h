@@ -1,8 +1,9 @@
 /* weft/sync.h - locks and signals between tasks, and plain threads.
  *
  * All of them are variables, valid when zeroed (calloc, static, = WEFT_SYNC_INIT), never allocate, and need no end; one
- * must not be moved or freed while somebody waits at it. Calls that wait are for tasks of any runtime and plain threads
- * alike, mixed as you like: a plain thread is blocked. Deadlines are ambient: the enclosing scope's (scope.h).
+ * must not be moved or freed while somebody waits at it. Where a call returns -ENOMEM after all, for what base.h says, it has
+ * taken nothing. Calls that wait are for tasks of any runtime and plain threads alike, mixed as you like: a plain thread is
+ * blocked. Deadlines are ambient: the enclosing scope's (scope.h).
  * A wait that was told to leave took nothing: no lock, no permit, no signal. Who need not wait is not refused for being
  * told to leave, unless it is said; but one that always finds a lock free, or permits, yields before it takes them now and
  * then, so that others have a turn.
