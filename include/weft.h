@@ -5,6 +5,7 @@
 #include <weft/base.h>
 #include <weft/call.h>
 #include <weft/chan.h>
+#include <weft/delay.h>
 #include <weft/dns.h>
 #include <weft/error.h>
 #include <weft/fs.h>

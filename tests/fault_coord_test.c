@@ -5,6 +5,7 @@
 #include "faults.h"
 
 #include <weft/call.h>
+#include <weft/delay.h>
 #include <weft/gen.h>
 #include <weft/local.h>
 #include <weft/select.h>
@@ -112,6 +113,52 @@ static int channels(void)
 {
     static int somewhere;
     return weft_runtime_run(rt, use_channel, &somewhere);
+}
+
+/* ---- what comes at its time */
+
+static int put_later(void *arg)
+{
+    int rc = 0;
+    for (int i = 0; i < 20 && rc == 0; i++)
+        rc = weft_delay_put(arg, &i, sizeof i, weft_after(weft_us(10 * (i % 3))), NULL);
+    weft_delay_close(arg);
+    return rc;
+}
+
+static int use_delay(void *arg)
+{
+    weft_delay *untouched = arg, *q = untouched;
+    weft_timer t = WEFT_SYNC_INIT;
+    int item, seen = 0, rc = weft_delay_create(&q, sizeof item, NULL);
+    if (rc < 0) {
+        promise(q == untouched, "a failed create has touched *out");
+        return rc;
+    }
+    weft_scope s;
+    weft_scope_begin(&s, weft_sec(10));
+    weft_spawn(&s, put_later, q);
+    while ((rc = weft_delay_take(q, &item, sizeof item)) == 1) {
+        promise(!(seen & 1 << item), "an item came twice");
+        seen |= 1 << item;
+    }
+    if (rc == 0) {
+        weft_timer_set(&t, weft_after(weft_us(50)));
+        if ((rc = weft_timer_wait(&t)) == -ENOMEM)
+            promise(weft_timer_set(&t, WEFT_NEVER) == 1, "a strike was lost");
+    }
+    rc = weft_scope_end(&s, rc);
+    while (rc < 0 && weft_delay_len(q) > 0 && weft_delay_try_take(q, &item, sizeof item) != 0)
+        continue; /* what was put is there */
+    promise(rc < 0 || seen == (1 << 20) - 1, "an item was lost");
+    weft_delay_destroy(&q);
+    return rc;
+}
+
+static int delays(void)
+{
+    static int somewhere;
+    return weft_runtime_run(rt, use_delay, &somewhere);
 }
 
 static int use_nothing(void *arg)
@@ -511,7 +558,8 @@ static const struct {
     int (*one)(void);
 } scenarios[] = { { "topics", topics }, { "channels", channels }, { "generators", generators }, { "defer", deferred },
     { "values", values }, { "limit, collect", ruled }, { "first success", race }, { "hard cancel", graces },
-    { "gather", gathered }, { "supervise", supervised }, { "callbacks", callbacks }, { "intervals", ticks } };
+    { "gather", gathered }, { "delays", delays },
+    { "supervise", supervised }, { "callbacks", callbacks }, { "intervals", ticks } };
 
 static bool is_wanted(int i)
 {

@@ -405,6 +405,9 @@ static void call_sync(void)
     SAYS(-ECHILD, weft_notify_wait(&notify));
     weft_notify_one(&notify);
     weft_notify_all(&notify);
+    static weft_timer timer = { { 0, UINT64_C(1) << 32 | 1 } };
+    SAYS(-ECHILD, weft_timer_wait(&timer));
+    SAYS(-ECHILD, weft_timer_set(&timer, 1));
     SAYS(-ECHILD, weft_rwlock_read(&rwlock));
     SAYS(-ECHILD, weft_rwlock_write(&rwlock));
     SAYS(-EAGAIN, weft_rwlock_try_read(&rwlock));

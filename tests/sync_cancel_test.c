@@ -11,6 +11,8 @@
 union object {
     weft_event event;
     weft_notify notify;
+    weft_timer timer;
+    weft_delay *delay;
     weft_sem sem;
     weft_rwlock rwlock;
     weft_waitgroup waitgroup;
@@ -285,9 +287,50 @@ static bool cond_more(union object *o)
     return o->cond.set;
 }
 
+/* -- what has a time: it has come -- */
+
+static int timer_call(void *o)
+{
+    return weft_timer_wait(o);
+}
+static void timer_give(union object *o)
+{
+    (void)weft_timer_set(&o->timer, weft_now() - 1);
+}
+static bool timer_more(union object *o)
+{
+    return weft_timer_set(&o->timer, WEFT_NEVER) == 1;
+}
+static void delay_begin(union object *o)
+{
+    static const int never;
+    int rc = weft_delay_create(&o->delay, sizeof never, NULL);
+    MUST(rc == 0 && weft_delay_put(o->delay, &never, sizeof never, WEFT_NEVER - 1, NULL) == 0);
+}
+static int delay_call(void *o)
+{
+    union object *all = o;
+    int item;
+    return weft_delay_take(all->delay, &item, sizeof item);
+}
+static void delay_give(union object *o)
+{
+    int item = 1;
+    MUST(weft_delay_put(o->delay, &item, sizeof item, weft_now() - 1, NULL) == 0);
+}
+static bool delay_more(union object *o)
+{
+    int item;
+    bool more = weft_delay_try_take(o->delay, &item, sizeof item) == 1;
+    weft_delay_destroy(&o->delay);
+    return more;
+}
+
 static const struct row rows[] = {
     { "event", nothing, event_call, 0, event_give, NULL },
     { "notify", nothing, notify_call, 0, notify_give, notify_more },
+    { "timer", nothing, timer_call, 0, timer_give, timer_more },
+    { "delay", delay_begin, delay_call, 1, delay_give, delay_more },
     { "sem", nothing, sem_call, 0, sem_give, sem_more },
     { "sem, 3", nothing, sem_call_3, 0, sem_give_3, sem_more },
     { "rwlock, read", rwlock_begin, read_call, 0, rwlock_give, rwlock_more },

@@ -18,6 +18,7 @@
 
 #include <weft/base.h>
 #include <weft/task.h>
+#include <weft/time.h>
 
 #ifdef __cplusplus
 extern "C" {
@@ -147,6 +148,27 @@ WEFT_CHECK WEFT_API int weft_notify_wait(weft_notify *n);
 WEFT_API void weft_notify_one(weft_notify *n);
 /* Wakes all who wait now, and stores nothing. What is stored stays. */
 WEFT_API void weft_notify_all(weft_notify *n);
+
+/* A point in time that may be moved while it is waited for: a timeout that starts anew with each packet, a watchdog. At
+ * first it is not set. */
+typedef struct weft_timer {
+    uint64_t opaque[4];
+} weft_timer;
+
+/* Sets it to strike at `at`, once, wherever it was set to before, and whether that has come; WEFT_NEVER stops it. What has
+ * passed strikes at once. To move it to later wakes nobody.
+ *
+ * returns    1 it was set, and no wait had returned for that; 0 it was not */
+WEFT_API int weft_timer_set(weft_timer *t, int64_t at);
+
+/* Waits until it strikes, for as often as it is moved meanwhile. A strike ends one wait, and the timer is not set any more;
+ * one for which nobody waits is kept. Never early on the caller's clock: that of its runtime, or for a plain thread the real
+ * one.
+ *
+ * returns    0; -ECANCELED, also at once if it has struck; -ENOMEM the time could not be kept
+ * context    task: suspends, cancellation point (nothing is lost: a strike stays for the next wait); plain thread: blocks it
+ * ordering   what was written before the set is visible when 0 is returned */
+WEFT_CHECK WEFT_API int weft_timer_wait(weft_timer *t);
 
 /* A number of permits, = WEFT_SEM_INIT(permits) or 0 to begin with. Limits how many do something at once, or counts what
  * is there: permits need not be given back by who took them. One that is = WEFT_SEM_BOUNDED_INIT(permits) refuses more than

@@ -168,6 +168,8 @@ static const char *const at_object[][2] = {
     [WEFT__WAITS_WAITGROUP] = { ", for wait-group ", "" },
     [WEFT__WAITS_ONCE] = { ", for another's run of once ", "" },
     [WEFT__WAITS_PROMISE] = { ", for promise ", "" },
+    [WEFT__WAITS_TIMER] = { ", for timer ", "" },
+    [WEFT__WAITS_DELAY] = { ", to take from delay queue ", "" },
 };
 
 static const char *const in_lane[] = {
@@ -229,6 +231,8 @@ void weft__say_wait(struct weft__out *o, const struct weft__view *v)
     case WEFT__WAITS_WAITGROUP:
     case WEFT__WAITS_ONCE:
     case WEFT__WAITS_PROMISE:
+    case WEFT__WAITS_TIMER:
+    case WEFT__WAITS_DELAY:
         weft__say(o, "%s0x%llx%s", at_object[kind][0], (unsigned long long)what, at_object[kind][1]);
         break;
     }

@@ -117,7 +117,9 @@ enum weft__waits {
     WEFT__WAITS_BARRIER,
     WEFT__WAITS_WAITGROUP,
     WEFT__WAITS_ONCE,
-    WEFT__WAITS_PROMISE
+    WEFT__WAITS_PROMISE,
+    WEFT__WAITS_TIMER,
+    WEFT__WAITS_DELAY
 };
 
 /* What the rooms below register (engine/runtime.c): the scheduler runs tasks without knowing what ends them. */

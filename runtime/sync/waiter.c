@@ -56,6 +56,33 @@ bool weft__waiter_await(struct weft__frame *f, struct weft__waiter *at, struct w
     return false;
 }
 
+int weft__waiter_await_until(struct weft__frame *f, struct weft__waiter *at, struct weft__lock *lock, int64_t until)
+{
+    struct weft__sleeper sleeper = { .timer = { .kind = WEFT__TIMER_WAKE }, .token = at->wait->token };
+    bool timed = until != INT64_MAX && !weft__is_thread(f); /* a thread keeps its own time */
+    int rc = 0;
+    if (timed) {
+        struct weft__worker *w = weft__worker_of(weft__self());
+        bool first = false;
+        rc = weft__timer_arm(&w->timers, &sleeper.timer, until, &first);
+        timed = rc == 0;
+        if (first)
+            weft__worker_due(&w->sched, until);
+    }
+    if (rc == 0 || !weft__await_give_up(f)) { /* or it was fired by then */
+        enum weft__cause cause = weft__is_thread(f) ? weft__await_until(f, until) : weft__await(f);
+        if (timed)
+            weft__timer_disarm(&sleeper.timer);
+        if (cause == WEFT__CAUSE_SERVED)
+            weft__waiting_settle(at->wait);
+        rc = cause == WEFT__CAUSE_CANCEL ? -ECANCELED : 0;
+    }
+    weft__lock(lock);
+    if (list_linked(&at->link))
+        list_remove(&at->link);
+    return rc;
+}
+
 struct weft__waiter *weft__waiters_claim(struct weft__link *head, struct weft__claimed *who)
 {
     struct weft__waiter *at;

@@ -80,6 +80,9 @@ void weft__waiter_give_up(struct weft__frame *f);
 /* A3 to A5, at one object. True: served, see rc. False: told to leave; the object's lock is held, and the waiter out of
  * its list. */
 bool weft__waiter_await(struct weft__frame *f, struct weft__waiter *at, struct weft__lock *lock);
+/* The same, until a time of the frame's clock at most (INT64_MAX: none), and the lock is held whatever it returns: 0 served, or
+ * the time has come; -ECANCELED; -ENOMEM the time could not be kept. The object must not be freed by who was served. */
+int weft__waiter_await_until(struct weft__frame *f, struct weft__waiter *at, struct weft__lock *lock, int64_t until);
 /* A4 alone. */
 void weft__waiting_settle_slow(const struct weft__waiting *w);
 static inline void weft__waiting_settle(const struct weft__waiting *w)
