@@ -848,6 +848,84 @@ START_TEST(a_scope_that_is_dropped_closes_it)
 }
 END_TEST
 
+/* ---- for each */
+
+/* 1, 2, ... until it is closed, or `arg` says how it ends after 3. */
+static int counts(weft_gen *g, void *arg)
+{
+    struct seen *s = arg;
+    int rc = 0;
+    for (long v = 1; rc == 0 && (s->body_rc > 0 || v <= 3); v++)
+        rc = YIELD(g, v);
+    s->cleanups++;
+    return rc < 0 ? rc : s->body_rc;
+}
+
+static weft_gen *counting(struct seen *s)
+{
+    weft_gen *g = NULL;
+    if (weft_gen_create(&g, counts, s, sizeof(long), NULL) < 0)
+        s->wrong = "no generator";
+    return g;
+}
+
+static int returns_within(struct seen *s, int *rc)
+{
+    WEFT_GEN_EACH(long, v, counting(s), *rc)
+        if (v == 2)
+            return (int)v * 10;
+    return -1;
+}
+
+static int each_of(void *arg)
+{
+    struct seen *s = arg;
+    int rc = 77;
+    s->body_rc = 0; /* to the end */
+    WEFT_GEN_EACH(long, v, counting(s), rc)
+        note(s, rc, v);
+    note(s, rc, s->cleanups);
+    s->body_rc = -EIO; /* to a failure */
+    WEFT_GEN_EACH(long, v, counting(s), rc) {
+        if (v == 1)
+            continue;
+        note(s, rc, v);
+    }
+    note(s, rc, s->cleanups);
+    s->body_rc = 1; /* a break; one within another */
+    weft_gen *g = counting(s);
+    WEFT_GEN_EACH(long, v, g, rc) {
+        int inner = 0;
+        WEFT_GEN_EACH(long, w, counting(s), inner)
+            if (w == v)
+                break;
+        note(s, inner, s->cleanups);
+        if (v == 2)
+            break;
+    }
+    note(s, rc, s->cleanups);
+    long item = -1;
+    int next_rc = NEXT(g, item);
+    note(s, next_rc, item); /* it is closed */
+    weft_gen_destroy(&g);
+    int returned = returns_within(s, &rc);
+    note(s, returned, s->cleanups);
+    rc = -ENOMEM; /* of a create that failed */
+    WEFT_GEN_EACH(long, v, NULL, rc)
+        note(s, rc, v);
+    note(s, rc, s->cleanups);
+    return 0;
+}
+
+START_TEST(for_each_says_how_it_ended_and_leaves_nothing_open)
+{
+    struct seen s = { 0 };
+    run_at(_i, each_of, &s);
+    expect(s, { 1, 1 }, { 1, 2 }, { 1, 3 }, { 0, 1 }, { 1, 2 }, { 1, 3 }, { -EIO, 2 }, { 1, 3 }, { 1, 4 }, { 1, 5 },
+            { -EINVAL, -1 }, { 20, 6 }, { -ENOMEM, 6 });
+}
+END_TEST
+
 /* A task without a scope of its own. */
 static int leave_it(void *arg)
 {
@@ -1997,6 +2075,7 @@ int main(void)
     tcase_add_loop_test(everywhere, no_yield_within_a_scope_of_the_body, 0, PLACES);
     tcase_add_loop_test(everywhere, the_end_of_its_scope_closes_it, 0, PLACES);
     tcase_add_loop_test(everywhere, a_scope_that_is_dropped_closes_it, 0, PLACES);
+    tcase_add_loop_test(everywhere, for_each_says_how_it_ended_and_leaves_nothing_open, 0, PLACES);
     tcase_add_loop_test(everywhere, a_body_may_wait, 0, PLACES);
     tcase_add_loop_test(everywhere, a_body_that_waits_is_sent_to_and_thrown_into, 0, 2);
     tcase_add_loop_test(everywhere, the_consumers_deadline_is_the_bodys, 0, PLACES);

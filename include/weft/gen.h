@@ -86,7 +86,22 @@ WEFT_API void weft_gen_destroy(weft_gen **g);
  *            operation; the first item of another costs a membarrier(2) (coord/gen.c, base/biased.h) */
 WEFT_CHECK WEFT_API int weft_gen_next(weft_gen *g, void *item, size_t bytes);
 
-/* The same; the body finds `value` by weft_gen_sent, until the next call.
+/* Goes through the items of a generator, each as `item` of that type, and closes it, on whatever way the loop is left (end,
+ * break, return, goto). `rc`, an int of the caller's, says afterwards what ended it: 0 the items, negative a failure, 1 a
+ * break. A generator that is NULL has no items, and leaves rc as it is, so a create that failed needs no look of its own. To go
+ * on with it later, loop over weft_gen_next.
+ *
+ *     weft_gen *g = NULL;
+ *     int rc = weft_gen_create(&g, lines, f, sizeof(struct line), NULL);
+ *     WEFT_GEN_EACH(struct line, l, g, rc)
+ *         puts(l.text);
+ *     return rc;
+ */
+#define WEFT_GEN_EACH(type, item, gen, rc)                                                         \
+    for (weft_gen *item##_of WEFT_AUTO(weft_gen_destroy) = (gen); item##_of; weft_gen_destroy(&item##_of))                  \
+        for (type item; ((rc) = weft_gen_next(item##_of, &item, sizeof item)) > 0;)
+
+/* The same as weft_gen_next; the body finds `value` by weft_gen_sent, until the next call.
  *
  * returns    as above, with -ECANCELED; -EINVAL also if the body has not begun, and so nobody waits for a value that is not NULL
  * context    task: suspends, cancellation point (as weft_gen_next); plain thread: blocks it. As above */
