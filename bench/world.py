@@ -149,8 +149,8 @@ class Programs:
             print("building bench/peers/go", file=sys.stderr)
             subprocess.run([self.tool("go"), "build", "-o", into, *sources],
                            env={**os.environ, "GOWORK": "off"}, stdout=sys.stderr)
-        if not into.exists():
-            raise Missing(f"{into} is not built")
+        if stale(into, sources):
+            raise Missing(f"{into} is not built, or older than its sources")
         return into
 
     def cargo(self):
@@ -166,8 +166,8 @@ class Programs:
                 words = ["--offline", "--config", 'source.crates-io.replace-with="debian"',
                          "--config", 'source.debian.directory="/usr/share/cargo/registry"']
             subprocess.run([self.tool("cargo"), "build", "--release", *words], cwd=folder, stdout=sys.stderr)
-        if not into.exists():
-            raise Missing(f"{into} is not built")
+        if stale(into, sources):
+            raise Missing(f"{into} is not built, or older than its sources")
         return into
 
     def find(self, name):

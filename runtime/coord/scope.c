@@ -603,15 +603,15 @@ void weft_scope_drop(weft_scope *ps)
     if (has_children(weft__scope_of(ps)))
         (void)join(weft__scope_of(ps), false);
     struct weft__scope_extra *x = (struct weft__scope_extra *)at_load(&weft__scope_of(ps)->extra);
-    if (x) { /* now, as nobody reads what the end returns */
-        struct weft__unclean unclean;
-        close_gens(weft__scope_of(ps), x, &unclean);
-        (void)weft__unclean_result(&unclean, f, -ECANCELED);
-    }
     if (weft__scope_of(ps)->code != 0 && !(x && x->policy && x->policy->decided))
         weft__report(rt, &(weft_report){ .what = "failure", .task = x ? x->first_failed : 0, .task_name = x ? x->first_name : "",
                 .site = x ? x->first_site : NULL, .code = weft__scope_of(ps)->code,
                 .text = x && x->text[0] ? x->text : "in a scope whose block was left" });
+    if (x) { /* not by the end, whose result nobody reads */
+        struct weft__unclean unclean;
+        close_gens(weft__scope_of(ps), x, &unclean);
+        (void)weft__unclean_result(&unclean, f, -ECANCELED);
+    }
     weft_ignore(weft_scope_end(ps, 0));
 }
 
