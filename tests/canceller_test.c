@@ -72,7 +72,7 @@ static int cancels_in_all_ways(void *arg)
 
     weft_scope_begin(&s, WEFT_NEVER);
     weft_spawn(&s, looks_when_told, &c->of_hard);
-    cancel_scope_hard(&s, NULL);
+    cancel_scope_hard(&s, "at once");
     weft_ignore(weft_scope_end(&s, 0));
 
     weft_scope_begin(&s, WEFT_NEVER);
@@ -80,12 +80,12 @@ static int cancels_in_all_ways(void *arg)
     c->rc = cancel_task(t, "enough");
     weft_ignore(weft_scope_end(&s, 0));
 
-    /* the first one who tells, and the first one who says why */
+    /* the first one who says why */
     weft_scope_begin(&s, WEFT_NEVER);
     weft_spawn(&s, looks_when_told, &c->again);
-    cancel_scope(&s, NULL);
-    weft_scope_cancel(&s, "said later");
-    weft_scope_cancel_hard(&s, WEFT_NEVER, "said too late");
+    weft_scope_cancel_hard(&s, WEFT_NEVER, NULL);
+    cancel_scope(&s, "said later");
+    weft_scope_cancel(&s, "said too late");
     weft_ignore(weft_scope_end(&s, 0));
     return 0;
 }
@@ -103,7 +103,7 @@ START_TEST(a_call_is_known_by_its_task_and_its_place)
         ck_assert(lies_in(scope[i]->by.site, (uintptr_t)cancel_scope));
     }
     ck_assert(c.of_hard.told);
-    ck_assert_str_eq(c.of_hard.reason, "cancelled");
+    ck_assert_str_eq(c.of_hard.reason, "at once");
     ck_assert_int_eq(c.of_hard.by.task, c.self);
     ck_assert(lies_in(c.of_hard.by.site, (uintptr_t)cancel_scope_hard));
     ck_assert_int_eq(c.rc, 0);
@@ -112,6 +112,7 @@ START_TEST(a_call_is_known_by_its_task_and_its_place)
     ck_assert_int_eq(c.of_task.by.task, c.self);
     ck_assert(lies_in(c.of_task.by.site, (uintptr_t)cancel_task));
     ck_assert_str_eq(c.again.reason, "said later");
+    ck_assert_int_eq(c.again.by.task, c.self);
     ck_assert(lies_in(c.again.by.site, (uintptr_t)cancel_scope));
 
     static const weft_canceller nobody;

@@ -113,8 +113,8 @@ WEFT_API const char *weft_cancel_reason(void);
 typedef struct weft_canceller {
     const char *reason;   /* as weft_cancel_reason has it */
     int code;             /* -ETIMEDOUT a deadline struck; what the sibling failed with; else -ECANCELED */
-    weft_task task;       /* that called weft_scope_cancel, weft_scope_cancel_hard or weft_task_cancel, that failed, or was
-                             the first to win; 0: no task, or it is not known */
+    weft_task task;       /* that called weft_task_cancel, or weft_scope_cancel or weft_scope_cancel_hard with a reason, that
+                             failed, or was the first to win; 0: no task, or it is not known */
     const void *site;     /* where it called, or where the one that failed was spawned; NULL: it is not known */
     uint64_t reserved[2]; /* zero */
 } weft_canceller;

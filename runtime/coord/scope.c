@@ -280,7 +280,8 @@ void weft__scope_tell(weft_scope *ps, const char *reason, const void *site)
     struct weft__scope *s = weft__scope_of(ps);
     if (!ps || (!weft__scope_is_open(ps) && ati_load(&s->state) != WEFT__SCOPE_ENDING) || !s->owner || weft__forked)
         return;
-    struct weft__scope_extra *x = weft__scope_extra(s); /* NULL: no memory, and it is told without */
+    /* Only for a reason: who just cancels may come too late, and leave the end nothing to find. NULL: also without memory. */
+    struct weft__scope_extra *x = reason ? weft__scope_extra(s) : NULL;
     if (x)
         weft__told_write(&x->told, reason, site);
     weft__cancel_scope(s, WEFT__MARK_CANCEL);
