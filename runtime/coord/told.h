@@ -22,13 +22,15 @@ struct weft__told {
 /* `site` NULL: the caller only passes on what happened elsewhere. */
 static inline void weft__told_write(struct weft__told *t, const char *reason, const void *site)
 {
+    if (reason && (ati_load(&t->text_set) != WEFT__TOLD_NOT || !ati_cas(&t->text_set, WEFT__TOLD_NOT, WEFT__TOLD_WRITING)))
+        return; /* another's reason counts, and who that is with it */
     if (ati_load(&t->by_set) == WEFT__TOLD_NOT && ati_cas(&t->by_set, WEFT__TOLD_NOT, WEFT__TOLD_WRITING)) {
         struct weft__sched *s = site ? weft__self() : NULL;
         t->by = s ? own(s->frame)->id : 0;
         t->site = site;
         ati_store_release(&t->by_set, WEFT__TOLD);
     }
-    if (reason && ati_load(&t->text_set) == WEFT__TOLD_NOT && ati_cas(&t->text_set, WEFT__TOLD_NOT, WEFT__TOLD_WRITING)) {
+    if (reason) {
         snprintf(t->text, sizeof t->text, "%s", reason);
         ati_store_release(&t->text_set, WEFT__TOLD);
     }
