@@ -104,6 +104,42 @@ START_TEST(nothing_is_late_under_a_virtual_clock)
 }
 END_TEST
 
+static int sleeps_until(void *arg)
+{
+    return weft_sleep_until(*(int64_t *)arg);
+}
+
+static int is_past(void *arg)
+{
+    static int64_t times[] = { 0, 1, -1, INT64_MIN, INT64_MIN + 1 };
+    struct late *l = arg;
+    weft_scope s, d;
+    weft_scope_begin(&s, WEFT_NEVER);
+    for (int i = 0; i < COUNT(times); i++)
+        weft_spawn(&s, sleeps_until, &times[i]);
+    int rc = weft_scope_end(&s, 0);
+    for (int i = 0; i < COUNT(times); i++) {
+        weft_scope_begin(&d, WEFT_NEVER);
+        weft_scope_set_deadline(&d, times[i]);
+        weft_ignore(weft_sleep(WEFT_NEVER));
+        if (rc == 0 && weft_scope_end(&d, -ECANCELED) != -ETIMEDOUT)
+            rc = -EIO;
+    }
+    l->rc = weft_stats_lateness(NULL, &l->after);
+    return rc;
+}
+
+START_TEST(what_is_set_for_a_time_that_has_passed_is_not_late)
+{
+    static const int workers[] = { 1, 2, 8 };
+    struct late l = { .span = 0 };
+    ck_assert_int_eq(weft_run(is_past, &l, ON(workers[_i])), 0);
+    ck_assert_int_eq(l.rc, 0);
+    ck_assert_uint_ge(l.after.counts[0], 5);
+    ck_assert_uint_eq(all_of(&l.after), l.after.counts[0]);
+}
+END_TEST
+
 /* Nobody looks at the clock but the host. */
 START_TEST(what_a_host_is_late_is_seen)
 {
@@ -138,6 +174,7 @@ int main(void)
     tcase_add_test(tc, a_quantile_is_the_end_of_its_slot);
     tc = add_case(s, "timers");
     tcase_add_loop_test(tc, each_that_struck_is_counted_once, 0, 3);
+    tcase_add_loop_test(tc, what_is_set_for_a_time_that_has_passed_is_not_late, 0, 3);
     tcase_add_test(tc, nothing_is_late_under_a_virtual_clock);
     tcase_add_test(tc, what_a_host_is_late_is_seen);
     return run_suite(s);

@@ -103,8 +103,8 @@ typedef struct weft_histogram {
 } weft_histogram;
 
 /* How late the timers of `rt` struck so far, sleeps and deadlines: by how long somebody looked at the clock after the time
- * that was asked for. A task that slept has to wait for its turn besides. Under a virtual clock nothing is late. `rt` NULL is
- * the caller's own runtime.
+ * that was asked for. What is set for a time that has passed already is not late. A task that slept has to wait for its turn
+ * besides. Under a virtual clock nothing is late. `rt` NULL is the caller's own runtime.
  *
  * returns    0; -EINVAL, also for NULL outside of a runtime; -ECHILD in a child process
  * on error   *out is untouched */

@@ -126,7 +126,7 @@ static uint64_t due_in(int64_t left)
 
 void weft__worker_due(struct weft__sched *s, int64_t at)
 {
-    int64_t looked_at = own(weft__worker_of(s)->looked_at);
+    int64_t looked_at = own(weft__worker_of(s)->timers.looked);
     if (at > looked_at && at - looked_at > 1000 * LOOP_US)
         return; /* the loop gets a turn before that; most timeouts are long, and the clock costs more than the timer */
     int64_t now = weft__clock_now(&s->group->clock);
@@ -157,7 +157,7 @@ static void set_loop_due(struct weft__worker *w, uint64_t now)
             earliest = at;
     }
     int64_t looked_at = weft__clock_now(&s->group->clock);
-    own_set(w->looked_at, looked_at);
+    own_set(w->timers.looked, looked_at);
     own_set(s->loop_due, now + weft__us_to_ticks(LOOP_US));
     if (earliest != INT64_MAX && !ring_is_full_enough(s) && (left = earliest - looked_at) < 1000 * LOOP_US)
         own_set(s->loop_due, now + due_in(left));

@@ -25,7 +25,6 @@ struct weft__worker {
     at_int hears; /* it may be sent the signal of engine/turns.c; by itself */
     /* The polling rules' memory; the worker's own. */
     uint64_t polled_at;
-    int64_t looked_at; /* ns; loop_due is at most a millisecond later */
     uint64_t turns_at_poll;
     uint64_t top_seen, top_since; /* the deque's older end, and since when it has been there */
     uint64_t errand_at; /* ticks of its last errand's slice */

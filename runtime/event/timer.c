@@ -35,7 +35,8 @@ enum { SLOT_BITS = 24 };
 struct weft__timer_slot {
     uint64_t what;  /* the token, or the struct weft__timer * of a call */
     uint32_t place; /* in the heap; of a free slot the next free one, + 1 */
-    uint32_t call;
+    uint16_t call;
+    uint16_t past;  /* it was armed for a time that had passed */
 };
 
 static void (*on_call)(struct weft__timer *timer);
@@ -197,7 +198,7 @@ int weft__timer_arm(struct weft__timers *t, struct weft__timer *timer, int64_t a
         timer->at = at;
         timer->home = t;
         t->free_slot = t->slots[slot].place;
-        t->slots[slot] = (struct weft__timer_slot){ .what = what, .call = call };
+        t->slots[slot] = (struct weft__timer_slot){ .what = what, .call = call, .past = at < own(t->looked) };
         at_store_release(&timer->armed, key); /* who sees it armed sees its home */
         sift_up(t, t->n++, (struct weft__timer_entry){ .at = at, .key = key });
         ati_store(&t->pending, t->n);
@@ -241,8 +242,9 @@ static uint32_t take_due(struct weft__timers *t, int64_t now, weft__token *due, 
     uint32_t n = 0, struck = 0;
     *call = NULL;
     while (n < most && !*call && t->n > 0 && t->heap[0].at <= now) {
-        weft__histogram_count(&t->late, now - t->heap[0].at);
+        int64_t at = t->heap[0].at;
         const struct weft__timer_slot *s = take_out(t, 0);
+        weft__histogram_count(&t->late, s->past ? 0 : now - at);
         struck++;
         if (s->call) {
             *call = (struct weft__timer *)(uintptr_t)s->what;

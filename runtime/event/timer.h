@@ -36,6 +36,7 @@ struct weft__timers {
     struct weft__timer_entry *heap;
     struct weft__timer_slot *slots;
     uint32_t free_slot; /* + 1; 0 none */
+    int64_t looked; /* when its worker last looked at the clock, at most a millisecond before its loop is due; its own */
     struct weft__histogram late; /* of those that have struck; written under the lock */
 };
 
