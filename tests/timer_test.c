@@ -521,6 +521,7 @@ START_TEST(a_call_is_made_with_no_lock_held_and_disarming_waits_for_it)
     ck_assert(wait_for(&call.called, 1));
     /* Meanwhile the heap can be used. */
     ck_assert_int_eq(weft__timers_earliest(&call.t), 20);
+    ck_assert_int_eq(weft__timer_take(&timer[0].timer), -EBUSY);
     arm(&call.t, 2, 15);
     ck_assert(weft__timer_disarm(&timer[1].timer));
     pthread_t d = thread_start(disarmer, NULL);

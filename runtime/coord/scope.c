@@ -13,6 +13,7 @@
 #include "coord/scope.h"
 
 #include <errno.h>
+#include <sched.h>
 #include <stdio.h>
 #include <string.h>
 
@@ -166,22 +167,44 @@ struct weft__group *weft__scope_group(struct weft__scope *s)
 
 /* ---- deadlines */
 
+/* The timer's place and time are written under the scope's lock alone: several may attach the scope while its owner
+ * moves the deadline. With it held; -EBUSY: the timer strikes just now. */
+static int set_timer(struct weft__scope *s, struct weft__timers *t, int64_t at, bool *first)
+{
+    uint64_t armed = at_load(&s->timer.armed);
+    if (armed != 0 && armed != WEFT__TIMER_STRIKING && s->timer.at == at)
+        return 0;
+    if (armed != 0) {
+        int rc = weft__timer_take(&s->timer);
+        if (rc < 0)
+            return rc;
+    }
+    if (at == INT64_MAX || (at_load(&s->mark) & WEFT__MARK_DEADLINE))
+        return 0;
+    return weft__timer_arm(t, &s->timer, at, first);
+}
+
 int weft__deadline_arm(struct weft__scope *s)
 {
     struct weft__sched *w = weft__self();
-    int rc = 0;
-    if (!w || (int64_t)at_load(&s->deadline) == INT64_MAX || (w->group->clock.is_virtual && weft__is_thread(s->owner)))
-        return 0; /* a plain thread keeps its own deadlines in its own waits */
-    if (weft__is_thread(s->owner) && weft__scope_group(s) != w->group)
-        return 0; /* so does one that waits for a runtime within the scope, which ends before the scope does */
-    bool first = false;
+    if (!w || ((int64_t)at_load(&s->deadline) == INT64_MAX && at_load(&s->timer.armed) == 0))
+        return 0;
+    /* A plain thread keeps its own deadlines in its own waits; so does one that waits for a runtime within the scope,
+     * which ends before the scope does. */
+    if (weft__is_thread(s->owner) && (w->group->clock.is_virtual || weft__scope_group(s) != w->group))
+        return 0;
+    int rc;
     int64_t at;
-    weft__lock(&s->lock);
-    at = (int64_t)at_load(&s->deadline);
-    if (at != INT64_MAX && at_load(&s->timer.armed) == 0 &&
-            !(at_load(&s->mark) & WEFT__MARK_DEADLINE))
-        rc = weft__timer_arm(&weft__worker_of(w)->timers, &s->timer, at, &first);
-    weft__unlock(&s->lock);
+    bool first = false;
+    for (;;) {
+        weft__lock(&s->lock);
+        at = (int64_t)at_load(&s->deadline);
+        rc = set_timer(s, &weft__worker_of(w)->timers, at, &first);
+        weft__unlock(&s->lock);
+        if (rc != -EBUSY)
+            break;
+        sched_yield(); /* not under the lock, which what it strikes takes */
+    }
     if (first)
         weft__worker_due(w, at);
     return rc;
@@ -192,20 +215,6 @@ void weft__deadline_disarm(struct weft__scope *s)
     if (at_load_acquire(&s->timer.armed) == 0)
         return;
     weft__timer_disarm(&s->timer);
-}
-
-int weft__deadline_rearm(struct weft__scope *s)
-{
-    int64_t at;
-    do {
-        weft__deadline_disarm(s);
-        int rc = weft__deadline_arm(s);
-        if (rc < 0)
-            return rc;
-        at = (int64_t)at_load(&s->deadline);
-        /* Another that attached it may have armed it for the old time between the two. */
-    } while (at_load(&s->timer.armed) != 0 && at != INT64_MAX && s->timer.at != at);
-    return 0;
 }
 
 void weft__deadline_struck(struct weft__timer *timer)
@@ -230,7 +239,7 @@ void weft_scope_set_deadline(weft_scope *ps, int64_t at)
     at_fence_full(); /* meets that of attach_scope (coord/tree.c): one of the two sees what the other has stored */
     if (!ati_load_acquire(&s->attached))
         return; /* whoever first waits under it arms it */
-    if (weft__deadline_rearm(s) < 0) /* no memory; and what sleeps under it would never be told */
+    if (weft__deadline_arm(s) < 0) /* no memory; and what sleeps under it would never be told */
         weft__scope_fail(s, NULL, NULL, -ENOMEM, "no memory for its deadline");
 }
 

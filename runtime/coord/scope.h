@@ -120,10 +120,9 @@ void weft__scope_forgotten(struct weft__frame *f, weft_scope *older);
 /* A child, or the body, left because it was told to. */
 void weft__scope_left(struct weft__scope *s);
 struct weft__scope_extra *weft__scope_extra(struct weft__scope *s);
-/* The scope's timer, armed for its deadline on the calling worker if it is not; 0; -ENOMEM. */
+/* The scope's timer, armed for its deadline as it is now, on the calling worker if it is not armed for that already.
+ * 0; -ENOMEM. */
 int weft__deadline_arm(struct weft__scope *s);
-/* The same for a deadline that has been moved, and may be armed for its old time. */
-int weft__deadline_rearm(struct weft__scope *s);
 void weft__deadline_disarm(struct weft__scope *s);
 /* What a struck timer calls. */
 void weft__deadline_struck(struct weft__timer *timer);

@@ -87,7 +87,7 @@ static int attach_scope(struct weft__scope *s)
         ati_swap(&s->attached, 1);
     }
     at_fence_full(); /* meets that of weft_scope_set_deadline, which arms nothing where it finds nobody attached */
-    return at_load(&s->deadline) == deadline ? 0 : weft__deadline_rearm(s);
+    return at_load(&s->deadline) == deadline ? 0 : weft__deadline_arm(s);
 }
 
 int weft__attach(struct weft__frame *f)

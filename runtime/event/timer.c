@@ -212,28 +212,34 @@ int weft__timer_arm(struct weft__timers *t, struct weft__timer *timer, int64_t a
     return rc;
 }
 
-bool weft__timer_disarm(struct weft__timer *timer)
+int weft__timer_take(struct weft__timer *timer)
 {
     struct weft__timers *t = timer->home;
-    for (;;) {
-        weft__lock(&t->lock);
-        uint64_t key = at_load(&timer->armed);
-        bool striking = key == WEFT__TIMER_STRIKING, armed = false;
-        if (key != 0 && !striking && slot_of(key) < t->capacity) { /* else it has struck, and the heap was shrunk since */
-            uint32_t i = t->slots[slot_of(key)].place;
-            armed = i < t->n && t->heap[i].key == key;
-            if (armed) {
-                take_out(t, i);
-                at_store_release(&timer->armed, 0);
-                if (i == 0)
-                    publish_earliest(t);
-            }
+    int rc = 0;
+    weft__lock(&t->lock);
+    uint64_t key = at_load(&timer->armed);
+    if (key == WEFT__TIMER_STRIKING) {
+        rc = -EBUSY;
+    } else if (key != 0 && slot_of(key) < t->capacity) { /* else it has struck, and the heap was shrunk since */
+        uint32_t i = t->slots[slot_of(key)].place;
+        if (i < t->n && t->heap[i].key == key) {
+            take_out(t, i);
+            at_store_release(&timer->armed, 0);
+            if (i == 0)
+                publish_earliest(t);
+            rc = 1;
         }
-        weft__unlock(&t->lock);
-        if (!striking)
-            return armed;
-        sched_yield(); /* M4 */
     }
+    weft__unlock(&t->lock);
+    return rc;
+}
+
+bool weft__timer_disarm(struct weft__timer *timer)
+{
+    int rc;
+    while ((rc = weft__timer_take(timer)) == -EBUSY)
+        sched_yield(); /* M4 */
+    return rc > 0;
 }
 
 /* Takes out what is due, up to the first call, at most `most`, in order. With the heap locked. */

@@ -53,6 +53,8 @@ static inline int64_t weft__timers_earliest(const struct weft__timers *t)
 /* Arms `timer` for `at`. 0; -ENOMEM. *first, if given, says that it is now the earliest. */
 int weft__timer_arm(struct weft__timers *t, struct weft__timer *timer, int64_t at, bool *first);
 
+/* Disarms, and never waits. 1; 0: it was not armed, or has struck; -EBUSY: its call is going on (M4). */
+int weft__timer_take(struct weft__timer *timer);
 /* Disarms. False: it has struck already. After it returned nothing refers to the timer any more: it waits while
  * the timer's call is going on, which must therefore not be the caller's own. */
 bool weft__timer_disarm(struct weft__timer *timer);

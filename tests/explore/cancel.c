@@ -9,7 +9,7 @@ static weft_scope outer, inner, other;
 static at_word box;
 static weft__token token;
 static unsigned char fired_event;
-enum { OWNER = 4, CANCELLER = 1, EVENT = 2, OLD = 2000, NEW = 1000 };
+enum { OWNER = 4, CANCELLER = 1, EVENT = 2, OWNING = 1, OLD = 2000, NEW = 1000 };
 
 static void setup(void)
 {
@@ -266,10 +266,18 @@ static void setup_joiner(void)
 /* A deadline is moved while a child that is about to wait attaches its scope. */
 static void moved(int me)
 {
-    if (me == 0)
-        ex_expect(weft__attach(waiter()) == 0);
-    else
+    if (me == OWNING)
         weft_scope_set_deadline(&outer, NEW);
+    else
+        ex_expect(weft__attach(waiter()) == 0);
+}
+
+/* The same beside two of them, and the timer may be the old one's. */
+static void setup_deadline_of_two(void)
+{
+    setup_deadline();
+    weft__scope_of(&outer)->spawned = 2;
+    person(EVENT, &outer);
 }
 
 static void armed_for_the_new_one(void)
@@ -291,5 +299,7 @@ const struct ex_scenario cancel_scenarios[] = {
     { "cancel", "tree", 3, setup_tree, tree, check, 1, "the waiter and the child that it waits for", NULL },
     { "cancel", "deadline_moved", 2, setup_deadline, moved, armed_for_the_new_one, 3,
         "a deadline moved beside who attaches its scope", NULL },
+    { "cancel", "deadline_for_two", 3, setup_deadline_of_two, moved, armed_for_the_new_one, 2,
+        "a deadline moved beside two who attach its scope", NULL },
     { 0 },
 };

@@ -334,26 +334,32 @@ int weft__timer_arm(struct weft__timers *t, struct weft__timer *timer, int64_t a
         ex_fail("two timers");
     weft__lock(&heap);
     timer_armed = timer;
+    ex_write(&timer->home, "a timer");
     timer->at = at;
     at_store_release(&timer->armed, 1);
     weft__unlock(&heap);
     return 0;
 }
 
+int weft__timer_take(struct weft__timer *timer)
+{
+    ex_read(&timer->home, "a timer");
+    weft__lock(&heap);
+    uint64_t armed = at_load(&timer->armed);
+    if (armed == 1) {
+        timer_armed = NULL;
+        at_store_release(&timer->armed, 0);
+    }
+    weft__unlock(&heap);
+    return armed == WEFT__TIMER_STRIKING ? -EBUSY : armed == 1;
+}
+
 bool weft__timer_disarm(struct weft__timer *timer)
 {
-    for (;;) {
-        weft__lock(&heap);
-        uint64_t armed = at_load(&timer->armed);
-        if (armed == 1) {
-            timer_armed = NULL;
-            at_store_release(&timer->armed, 0);
-        }
-        weft__unlock(&heap);
-        if (armed != WEFT__TIMER_STRIKING)
-            return armed == 1;
+    int rc;
+    while ((rc = weft__timer_take(timer)) == -EBUSY)
         ex_relax();
-    }
+    return rc > 0;
 }
 
 void timer_strikes(void (*call)(struct weft__timer *timer))
