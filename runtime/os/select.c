@@ -4,27 +4,28 @@
  * a task, which are looked at without a lock, and fire a token (sched/wait.h). It is in this row, since a descriptor is
  * looked at as os/ready.c does.
  *
- *     S1  the outside is looked at
- *     S2  all objects are locked, in the order of their addresses, each once
- *     S3  the cases are looked at, in an order that is drawn: the first that is ready is done. An object's partner is
- *         claimed (B2), and nothing else: this select has no token yet, or shows it to no object
+ *     S1  the cases are looked at, in an order that is drawn, an object with its lock alone: the first that is ready is
+ *         done. An object's partner is claimed (B2), and nothing else: this select has no token yet, or shows it to no object
+ *     S2  none: all objects are locked, in the order of their addresses, each once
+ *     S3  S1 again, in a new order, and of the outside what was seen there
  *     S4  none: a token (A1), and a waiter into the list of each object; unlock all
  *     S5  the wait
  *     S6  served: by one object, which has done the case. Else it is woken from outside, or told to leave
  *     S7  off all lists; if it was woken from outside, S1 again
  *
- * With something outside, S4's token is made and published there between S1 and S2, after a first look at all, so S3 may
+ * With something outside, S4's token is made and published there between S2 and S3, after a first look at all, so S3 may
  * find a case ready when the token was fired already: then what fired it is looked at again by who comes next (a
  * descriptor's edge is passed on), or stays as it was (a time, an end).
  *
  * Holds     L1  no claim is ever taken back, and none is made on trust: S3 claims another's token while nobody can see one
  *               of its own at the objects. Two selects that could serve each other hold both objects' locks in turn, so the
  *               second one sees the first one's waiters: they cannot miss each other, nor wait for each other.
- *           L2  its own cases at one object cannot meet: in S3 none is in a list, and in S4 nothing is looked at.
+ *           L2  its own cases at one object cannot meet: in S1 and S3 none is in a list, and in S4 nothing is looked at.
  *           L3  locks of objects are taken in one order, and under them none but what a claim takes.
  *           L4  a waiter is in a list until its server, or S7, takes it off under that lock; the wait has ended then.
  * Forbidden: two are claimed for one select, or one for none.
- * Source    Go's select locks all channels so; its tentative claims are not needed here.
+ * Source    Go's select locks all channels so; its tentative claims are not needed here, and where something is ready S1
+ *           does with one lock or a few what takes all of them there.
  * Tested    tests/select_test.c, tests/explore/select.c, stress/chan.c */
 #include <errno.h>
 #include <limits.h>
@@ -54,7 +55,7 @@ struct descriptor {
 
 struct place {
     struct weft__waiter at;
-    int rc; /* of the outside: NOT_READY, or what S1 or the publishing found */
+    int rc; /* of the outside, for S3: NOT_READY, or what the publishing found */
     union {
         struct descriptor fd;
         struct weft__joiner join;
@@ -67,7 +68,7 @@ struct select {
     uint32_t n, n_locks;
     struct place *places;
     struct weft__lock **locks;
-    uint32_t *order; /* of S3 */
+    uint32_t *order; /* of S1 and S3 */
     bool outside, descriptors;
     int64_t until; /* the earliest of the times */
     struct weft__sleeper sleeper;
@@ -78,7 +79,6 @@ struct select {
 /* ---- the kinds */
 
 struct kind {
-    bool object;
     /* Of an object. */
     struct weft__lock *(*lock)(const weft_case *c);
     struct weft__link *(*list)(const weft_case *c);
@@ -237,20 +237,24 @@ static void unpublish_join(struct select *s, uint32_t i)
 }
 
 static const struct kind kinds[] = {
-    [WEFT_CASE_RECV] = { .object = true, .lock = chan_lock, .list = receivers, .look = look_recv },
-    [WEFT_CASE_SEND] = { .object = true, .lock = chan_lock, .list = senders, .look = look_send },
+    [WEFT_CASE_RECV] = { .lock = chan_lock, .list = receivers, .look = look_recv },
+    [WEFT_CASE_SEND] = { .lock = chan_lock, .list = senders, .look = look_send },
     [WEFT_CASE_TIMER] = { .look = look_timer },
     [WEFT_CASE_FD] = { .look = look_fd, .publish = publish_fd, .unpublish = unpublish_fd },
     [WEFT_CASE_JOIN] = { .look = look_join, .publish = publish_join, .unpublish = unpublish_join },
-    [WEFT_CASE_EVENT] = { .object = true, .lock = event_lock, .list = event_list, .look = look_event },
-    [WEFT_CASE_NOTIFY] = { .object = true, .lock = notify_lock, .list = notify_list, .look = look_notify },
+    [WEFT_CASE_EVENT] = { .lock = event_lock, .list = event_list, .look = look_event },
+    [WEFT_CASE_NOTIFY] = { .lock = notify_lock, .list = notify_list, .look = look_notify },
 };
 
-/* NULL: the case is off. */
-static inline const struct kind *kind_of(const weft_case *c)
+static inline bool is_object(const weft_case *c)
 {
-    const struct kind *k = &kinds[c->kind];
-    return c->kind == WEFT_CASE_NONE || (k->object && !c->object) ? NULL : k;
+    const unsigned objects = 1u << WEFT_CASE_RECV | 1u << WEFT_CASE_SEND | 1u << WEFT_CASE_EVENT | 1u << WEFT_CASE_NOTIFY;
+    return objects >> c->kind & 1;
+}
+
+static inline bool is_on(const weft_case *c)
+{
+    return is_object(c) ? c->object != NULL : c->kind != WEFT_CASE_NONE;
 }
 
 /* ---- locks and lists */
@@ -268,9 +272,14 @@ static void unlock_all(const struct select *s)
 }
 
 /* By address, and each once; Shell's sort, as there may be many. */
-static void sort_locks(struct select *s)
+static void collect_locks(struct select *s)
 {
-    uint32_t n = s->n_locks, kept = 0;
+    uint32_t n = 0, kept = 0;
+    for (uint32_t i = 0; i < s->n; i++) {
+        const weft_case *c = &s->cs[i];
+        if (is_object(c) && is_on(c))
+            s->locks[n++] = kinds[c->kind].lock(c);
+    }
     for (uint32_t gap = n / 2; gap > 0; gap = gap == 2 ? 1 : (uint32_t)((uint64_t)gap * 5 / 11))
         for (uint32_t i = gap; i < n; i++) {
             struct weft__lock *l = s->locks[i];
@@ -288,11 +297,11 @@ static void sort_locks(struct select *s)
 static void add_all(struct select *s)
 {
     for (uint32_t i = 0; i < s->n; i++) {
-        const struct kind *k = kind_of(&s->cs[i]);
-        if (!k || !k->object)
+        const weft_case *c = &s->cs[i];
+        if (!is_object(c) || !is_on(c))
             continue;
-        s->places[i].at = (struct weft__waiter){ .wait = &s->wait, .item = s->cs[i].item, .which = i };
-        weft__waiters_add(k->list(&s->cs[i]), &s->places[i].at);
+        s->places[i].at = (struct weft__waiter){ .wait = &s->wait, .item = c->item, .which = i };
+        weft__waiters_add(kinds[c->kind].list(c), &s->places[i].at);
     }
 }
 
@@ -300,10 +309,10 @@ static void add_all(struct select *s)
 static void remove_all(struct select *s, uint32_t served)
 {
     for (uint32_t i = 0; i < s->n; i++) {
-        const struct kind *k = kind_of(&s->cs[i]);
-        if (!k || !k->object || i == served)
+        const weft_case *c = &s->cs[i];
+        if (!is_object(c) || !is_on(c) || i == served)
             continue;
-        struct weft__lock *l = k->lock(&s->cs[i]);
+        struct weft__lock *l = kinds[c->kind].lock(c);
         weft__lock(l);
         if (list_linked(&s->places[i].at.link))
             list_remove(&s->places[i].at.link);
@@ -326,27 +335,39 @@ static uint32_t draw(uint32_t below)
     return (uint32_t)((uint64_t)r * below >> 32);
 }
 
-static void look_outside(struct select *s)
+typedef int look_fn(struct select *s, const struct kind *k, uint32_t i);
+
+/* S1 */
+static inline int look_alone(struct select *s, const struct kind *k, uint32_t i)
 {
-    for (uint32_t i = 0; s->outside && i < s->n; i++) {
-        const struct kind *k = kind_of(&s->cs[i]);
-        if (k && !k->object)
-            s->places[i].rc = k->look(s, i);
-    }
+    if (!is_object(&s->cs[i]))
+        return s->places[i].rc = k->look(s, i);
+    struct weft__lock *l = k->lock(&s->cs[i]);
+    weft__lock(l);
+    int rc = k->look(s, i);
+    weft__unlock(l);
+    return rc;
 }
 
-/* S3: the index of the case that was done, or s->n. It is drawn as far as it is needed, so of those that are ready each is
- * as likely. */
-static uint32_t pick(struct select *s)
+/* S3 */
+static inline int look_locked(struct select *s, const struct kind *k, uint32_t i)
 {
+    return is_object(&s->cs[i]) ? k->look(s, i) : s->places[i].rc;
+}
+
+/* The index of the case that was done, or s->n. The order is drawn as far as it is needed, so of those that are ready each
+ * is as likely. */
+static inline uint32_t pick(struct select *s, look_fn *look)
+{
+    s->after.served = NULL;
+    s->after.drop = NULL;
     for (uint32_t left = s->n; left > 0; left--) {
         uint32_t at = draw(left), i = s->order[at];
         s->order[at] = s->order[left - 1];
         s->order[left - 1] = i;
-        const struct kind *k = kind_of(&s->cs[i]);
-        if (!k)
+        if (!is_on(&s->cs[i]))
             continue;
-        int rc = k->object ? k->look(s, i) : s->places[i].rc;
+        int rc = look(s, &kinds[s->cs[i].kind], i);
         if (rc == NOT_READY)
             continue;
         s->cs[i].rc = rc;
@@ -355,13 +376,23 @@ static uint32_t pick(struct select *s)
     return s->n;
 }
 
-/* S2, S3. True: *i was done. */
+/* True: *i was done. */
+static bool try_each(struct select *s, uint32_t *i)
+{
+    *i = pick(s, look_alone);
+    if (*i == s->n)
+        return false;
+    weft__chan_settle(&s->after);
+    return true;
+}
+
+/* S2, S3. True: *i was done, and all are locked still. */
 static bool try_all(struct select *s, uint32_t *i)
 {
-    s->after.served = NULL;
-    s->after.drop = NULL;
+    if (s->n_locks == 0)
+        collect_locks(s);
     lock_all(s);
-    *i = pick(s);
+    *i = pick(s, look_locked);
     return *i < s->n;
 }
 
@@ -393,8 +424,8 @@ static int publish_outside(struct select *s)
 {
     int rc = arm(s);
     for (uint32_t i = 0; rc == 0 && i < s->n; i++) {
-        const struct kind *k = kind_of(&s->cs[i]);
-        if (k && k->publish)
+        const struct kind *k = &kinds[s->cs[i].kind];
+        if (k->publish)
             k->publish(s, i);
     }
     return rc;
@@ -407,8 +438,8 @@ static void unpublish_outside(struct select *s)
     if (s->until != WEFT_NEVER && !weft__is_thread(s->f))
         weft__timer_disarm(&s->sleeper.timer);
     for (uint32_t i = 0; i < s->n; i++) {
-        const struct kind *k = kind_of(&s->cs[i]);
-        if (k && k->unpublish)
+        const struct kind *k = &kinds[s->cs[i].kind];
+        if (k->unpublish)
             k->unpublish(s, i);
     }
 }
@@ -476,10 +507,13 @@ static int wait_outside_too(struct select *s)
 static int once(struct select *s)
 {
     uint32_t i;
-    look_outside(s);
+    if (try_each(s, &i))
+        return (int)i;
+    if (s->outside)
+        return wait_outside_too(s);
     if (try_all(s, &i))
         return done(s, i);
-    if (!s->outside && weft__waiter_begin_at_once(s->f, &s->wait)) {
+    if (weft__waiter_begin_at_once(s->f, &s->wait)) {
         add_all(s);
         unlock_all(s);
         return await_one(s);
@@ -497,64 +531,71 @@ struct room {
     uint32_t order[FEW];
 };
 
-/* How many are on; -EINVAL. */
-static int count_on(const weft_case *cs, size_t n)
+static void free_room(const struct select *s, struct room *few)
+{
+    if (s->places != few->places)
+        weft__mem_free(s->places);
+}
+
+static __attribute__((noinline)) bool more_room(struct select *s)
+{
+    s->places = weft__mem_alloc(s->n * (sizeof *s->places + sizeof *s->locks + sizeof *s->order));
+    if (!s->places)
+        return false;
+    s->locks = (struct weft__lock **)(void *)(s->places + s->n);
+    s->order = (uint32_t *)(void *)(s->locks + s->n);
+    return true;
+}
+
+static __attribute__((noinline)) void open_outside(struct select *s, uint32_t i)
+{
+    const weft_case *c = &s->cs[i];
+    s->outside = true;
+    s->descriptors = s->descriptors || c->kind == WEFT_CASE_FD;
+    s->places[i].u.fd.slot = NULL;
+    s->places[i].u.fd.listed = s->places[i].u.fd.edge = false;
+    if (c->kind == WEFT_CASE_TIMER && c->value < s->until)
+        s->until = c->value;
+}
+
+/* How many cases are on; -EINVAL, -ENOMEM. Only if there is one is the select to be closed. */
+static inline int open_select(struct select *s, struct weft__frame *f, weft_case *cs, size_t n, struct room *few)
 {
     int on = 0;
     if (n > INT32_MAX || (!cs && n > 0))
         return -EINVAL;
-    for (size_t i = 0; i < n; i++) {
-        if (cs[i].kind < WEFT_CASE_NONE || cs[i].kind > WEFT_CASE_NOTIFY)
-            return -EINVAL;
-        on += kind_of(&cs[i]) != NULL;
-    }
-    return on;
-}
-
-static int open_select(struct select *s, struct weft__frame *f, weft_case *cs, size_t n, struct room *few)
-{
     s->f = f;
     s->cs = cs;
     s->n = (uint32_t)n;
+    s->n_locks = 0;
     s->places = few->places;
     s->locks = few->locks;
     s->order = few->order;
-    if (s->n > FEW) {
-        s->places = weft__mem_alloc(s->n * (sizeof *s->places + sizeof *s->locks + sizeof *s->order));
-        if (!s->places)
-            return -ENOMEM;
-        s->locks = (struct weft__lock **)(void *)(s->places + s->n);
-        s->order = (uint32_t *)(void *)(s->locks + s->n);
-    }
-    s->n_locks = 0;
     s->until = WEFT_NEVER;
     s->outside = s->descriptors = false;
+    if (s->n > FEW && !more_room(s))
+        return -ENOMEM;
     for (uint32_t i = 0; i < s->n; i++) {
-        const weft_case *c = &s->cs[i];
-        const struct kind *k = kind_of(c);
-        s->order[i] = i;
-        if (k && k->object) {
-            s->locks[s->n_locks++] = k->lock(c);
-        } else if (k) {
-            s->outside = true;
-            s->descriptors = s->descriptors || c->kind == WEFT_CASE_FD;
-            s->places[i].u.fd.slot = NULL;
-            s->places[i].u.fd.listed = s->places[i].u.fd.edge = false;
-            if (c->kind == WEFT_CASE_TIMER && c->value < s->until)
-                s->until = c->value;
+        if (cs[i].kind < WEFT_CASE_NONE || cs[i].kind > WEFT_CASE_NOTIFY) {
+            on = -EINVAL;
+            break;
         }
+        s->order[i] = i;
+        on += is_on(&cs[i]);
+        if (!is_object(&cs[i]) && is_on(&cs[i]))
+            open_outside(s, i);
     }
-    sort_locks(s);
-    return 0;
+    if (on <= 0)
+        free_room(s, few);
+    return on;
 }
 
-static int close_select(struct select *s, struct room *few, int rc)
+static inline int close_select(struct select *s, struct room *few, int rc)
 {
     for (uint32_t i = 0; s->descriptors && i < s->n; i++)
         if (s->cs[i].kind == WEFT_CASE_FD)
             leave_fd(s, i, (int)i == rc);
-    if (s->places != few->places)
-        weft__mem_free(s->places);
+    free_room(s, few);
     return rc;
 }
 
@@ -565,14 +606,14 @@ int weft_select(weft_case *cs, size_t n)
     struct room few;
     if (!f)
         return weft__no_frame();
-    int rc = count_on(cs, n);
+    int rc = open_select(&s, f, cs, n, &few);
     if (rc <= 0)
-        return -EINVAL;
-    if ((rc = weft__enter_call(f)) < 0 || (rc = open_select(&s, f, cs, n, &few)) < 0)
-        return rc;
-    do {
-        rc = once(&s);
-    } while (rc == NOT_READY);
+        return rc < 0 ? rc : -EINVAL;
+    rc = weft__enter_call(f);
+    if (rc == 0)
+        do {
+            rc = once(&s);
+        } while (rc == NOT_READY);
     return close_select(&s, &few, rc);
 }
 
@@ -584,14 +625,13 @@ int weft_try_select(weft_case *cs, size_t n)
     uint32_t i;
     if (!f)
         return weft__no_frame();
-    int rc = count_on(cs, n);
+    int rc = open_select(&s, f, cs, n, &few);
     if (rc <= 0)
         return rc < 0 ? rc : -EAGAIN;
-    if ((rc = open_select(&s, f, cs, n, &few)) < 0)
-        return rc;
-    look_outside(&s);
     rc = -EAGAIN;
-    if (try_all(&s, &i))
+    if (try_each(&s, &i))
+        rc = (int)i;
+    else if (try_all(&s, &i))
         rc = done(&s, i);
     else
         unlock_all(&s);
