@@ -119,6 +119,166 @@ START_TEST(outside_a_task_a_detail_belongs_to_its_thread)
 }
 END_TEST
 
+/* ---- records: where, by whom, and why; E-21 */
+
+enum { BELOW = __LINE__ + 3, ABOVE = __LINE__ + 9 };
+static int fails_below(void)
+{
+    return weft_fail(-ECONNRESET, "%d bytes came", 3);
+}
+
+static int fails_above(void)
+{
+    int rc = fails_below();
+    return weft_fail_from(-EPROTO, rc, "no greeting: %s", weft_error_text(rc));
+}
+
+static bool is_at(const weft_error *e, int line)
+{
+    const char *base = e->file ? strrchr(e->file, '/') : NULL;
+    return e->line == line && base && strcmp(base, "/error_test.c") == 0;
+}
+
+/* What is known of a failure after fails_above(), by `task`; the line that is wrong, or 0. */
+static int record_is_wrong(weft_task task, const char *name)
+{
+    const weft_error *e = weft_last_error(-EPROTO), *cause = e ? e->cause : NULL;
+    char line[600];
+    if (!e || !cause || weft_last_error(-ECONNRESET) || weft_last_error(0) || cause->cause)
+        return __LINE__;
+    if (e->code != -EPROTO || strcmp(e->text, "no greeting: 3 bytes came") != 0 || !is_at(e, ABOVE))
+        return __LINE__;
+    if (cause->code != -ECONNRESET || strcmp(cause->text, "3 bytes came") != 0 || !is_at(cause, BELOW))
+        return __LINE__;
+    if (e->task != task || cause->task != task || strcmp(e->task_name, name) != 0 || strcmp(cause->task_name, name) != 0)
+        return __LINE__;
+    size_t n = weft_error_describe(-EPROTO, line, sizeof line);
+    if (n != strlen(line) || strncmp(line, "EPROTO: no greeting: 3 bytes came (", 35) != 0 ||
+            !strstr(line, "); because ECONNRESET: 3 bytes came (") || !strstr(line, "error_test.c:"))
+        return __LINE__;
+    if ((task != 0) != (strstr(line, "task ") != NULL) || (name[0] != 0) != (strstr(line, name[0] ? name : "\"") != NULL))
+        return __LINE__;
+    for (size_t i = 0; i <= n + 1; i++) { /* cut anywhere */
+        char cut[sizeof line];
+        memset(cut, '#', sizeof cut);
+        if (weft_error_describe(-EPROTO, cut, i) != n || cut[i] != '#' || (i > 0 && cut[i - 1] != 0 && i <= n) ||
+                (i > 0 && strncmp(cut, line, i - 1) != 0))
+            return __LINE__;
+    }
+    return weft_error_describe(-EPROTO, NULL, 0) == n ? 0 : __LINE__;
+}
+
+struct recorded {
+    weft_task child;
+    int in_child, in_parent, silent;
+};
+
+static int fails_by_name(void *arg)
+{
+    struct recorded *r = arg;
+    int rc = fails_above();
+    r->in_child = record_is_wrong(weft_task_self(), "greeter");
+    r->child = weft_task_self();
+    return rc;
+}
+
+static int fails_silently(void *arg)
+{
+    struct recorded *r = arg;
+    weft_ignore(weft_fail(-EDOM, "of another failure"));
+    r->child = weft_task_self();
+    return -EPIPE;
+}
+
+static int silent_is_wrong(int rc, weft_task child)
+{
+    const weft_error *e = weft_last_error(rc);
+    char line[300];
+    if (!e || e->code != -EPIPE || strcmp(e->text, weft_strerror(-EPIPE)) != 0 || e->cause || e->task != child || e->file || e->line != 0 || !e->spawned_at)
+        return __LINE__;
+    weft_error_describe(rc, line, sizeof line);
+    return strncmp(line, "EPIPE: Broken pipe (task ", 25) == 0 && strstr(line, ", spawned at ") ? 0 : __LINE__;
+}
+
+static int look_at_records(void *arg)
+{
+    struct recorded *r = arg;
+    weft_scope s;
+    weft_scope_begin(&s, WEFT_NEVER);
+    weft_spawn_with(&s, fails_by_name, r, &(weft_spawn_options){ .name = "greeter" });
+    int rc = weft_scope_end(&s, 0);
+    r->in_parent = rc == -EPROTO ? record_is_wrong(r->child, "greeter") : __LINE__;
+    weft_scope_begin(&s, WEFT_NEVER);
+    weft_spawn(&s, fails_silently, r);
+    rc = weft_scope_end(&s, 0);
+    r->silent = silent_is_wrong(rc, r->child);
+    weft_scope_begin(&s, WEFT_NEVER);
+    return weft_scope_end(&s, fails_above());
+}
+
+START_TEST(a_record_says_where_by_whom_and_why_and_moves_to_the_parent)
+{
+    struct recorded r = { .in_child = -1 };
+    ck_assert_int_eq(weft_run(look_at_records, &r, ON(1 + _i)), -EPROTO);
+    ck_assert_int_eq(r.in_child, 0);
+    ck_assert_int_eq(r.in_parent, 0);
+    ck_assert_int_eq(r.silent, 0);
+    ck_assert_ptr_nonnull(weft_last_error(-EPROTO)); /* of the main, for who has run it */
+    ck_assert_ptr_nonnull(weft_last_error(-EPROTO)->cause);
+}
+END_TEST
+
+START_TEST(a_thread_has_records_too)
+{
+    ck_assert_ptr_null(weft_last_error(-EPROTO));
+    ck_assert_int_eq(fails_above(), -EPROTO);
+    ck_assert_int_eq(record_is_wrong(0, ""), 0);
+    ck_assert_int_eq(fails_below(), -ECONNRESET); /* without a cause again */
+    ck_assert_ptr_null(weft_last_error(-ECONNRESET)->cause);
+}
+END_TEST
+
+START_TEST(what_is_not_recorded_is_no_cause_of_its_own)
+{
+    char line[200];
+    ck_assert_uint_eq(weft_error_describe(-EIO, line, sizeof line), strlen(weft_strerror(-EIO)));
+    ck_assert_str_eq(line, weft_strerror(-EIO));
+    weft_ignore(weft_fail(-EDOM, "stale"));
+    ck_assert_int_eq(weft_fail_from(-EPROTO, -EIO, "because of it"), -EPROTO);
+    const weft_error *cause = weft_last_error(-EPROTO)->cause;
+    ck_assert_int_eq(cause->code, -EIO);
+    ck_assert_str_eq(cause->text, weft_strerror(-EIO));
+    ck_assert_ptr_null(cause->file);
+    ck_assert_ptr_null(cause->spawned_at);
+    ck_assert_ptr_null(cause->cause);
+    weft_ignore(weft_fail_from(-EPROTO, 0, "of nothing"));
+    ck_assert_ptr_null(weft_last_error(-EPROTO)->cause);
+    weft_ignore(weft_fail_from(-EPROTO, -EPROTO, "again"));
+    ck_assert_str_eq(weft_last_error(-EPROTO)->cause->text, "of nothing");
+    weft_ignore(weft_fail_text(-EPROTO, ""));
+    ck_assert_str_eq(weft_error_text(-EPROTO), weft_strerror(-EPROTO));
+    ck_assert_int_eq(weft_fail(5, "no failure"), 5);
+    ck_assert_str_eq(weft_error_text(5), "no failure");
+}
+END_TEST
+
+START_TEST(of_a_long_row_of_causes_the_first_and_the_last_are_kept)
+{
+    static const int kept[] = { 29, 28, 27, 26, 25, 24, 23, 0 };
+    char text[16];
+    weft_ignore(weft_fail(-EIO, "0"));
+    for (int i = 1; i < 30; i++)
+        weft_ignore(weft_fail_from(-EIO, -EIO, "%d", i));
+    const weft_error *e = weft_last_error(-EIO);
+    for (int i = 0; i < COUNT(kept); i++, e = e->cause) {
+        ck_assert_ptr_nonnull(e);
+        snprintf(text, sizeof text, "%d", kept[i]);
+        ck_assert_str_eq(e->text, text);
+    }
+    ck_assert_ptr_null(e);
+}
+END_TEST
+
 /* ---- what asyncio raises, each as one code with its words and what is known of it: A-096 */
 
 static const struct {
@@ -260,5 +420,10 @@ int main(void)
     tcase_add_loop_test(tc, a_detail_belongs_to_its_task_and_moves_to_the_parent, 0, 3);
     tcase_add_loop_test(tc, each_failure_has_its_code_its_words_and_what_is_known, 0, 3);
     tcase_add_test(tc, outside_a_task_a_detail_belongs_to_its_thread);
+    tc = add_case(s, "records");
+    tcase_add_loop_test(tc, a_record_says_where_by_whom_and_why_and_moves_to_the_parent, 0, 3);
+    tcase_add_test(tc, a_thread_has_records_too);
+    tcase_add_test(tc, what_is_not_recorded_is_no_cause_of_its_own);
+    tcase_add_test(tc, of_a_long_row_of_causes_the_first_and_the_last_are_kept);
     return run_suite(s);
 }

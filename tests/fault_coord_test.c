@@ -553,13 +553,44 @@ static int ticks(void)
     return weft_run(take_ticks, NULL, QUIETLY_ON(1)); /* whose heap has no memory yet */
 }
 
+/* ---- records of failures */
+
+static int fail_with_causes(void *arg)
+{
+    (void)arg;
+    int rc = weft_fail(-EIO, "the disk");
+    for (int i = 0; i < 10; i++)
+        rc = weft_fail_from(-EPROTO, rc, "layer %d", i);
+    const weft_error *e = weft_last_error(rc);
+    promise(rc == -EPROTO && (!e || strcmp(e->text, "layer 9") == 0), "a record is of an earlier failure");
+    return rc;
+}
+
+static int record(void *arg)
+{
+    weft_scope s;
+    weft_scope_begin(&s, WEFT_NEVER);
+    weft_spawn(&s, fail_with_causes, arg);
+    int rc = weft_scope_end(&s, 0);
+    const char *text = weft_error_text(rc);
+    promise(rc == -EPROTO || rc == -ENOMEM, "a code has changed");
+    promise(rc != -EPROTO || strcmp(text, "layer 9") == 0 || strcmp(text, weft_strerror(rc)) == 0, "another's text");
+    return rc == -EPROTO && strcmp(text, "layer 9") == 0 && weft_last_error(rc)->cause ? 0 : -ENOMEM;
+}
+
+static int records(void)
+{
+    return weft_runtime_run(rt, record, NULL);
+}
+
 static const struct {
     const char *name;
     int (*one)(void);
 } scenarios[] = { { "topics", topics }, { "channels", channels }, { "generators", generators }, { "defer", deferred },
     { "values", values }, { "limit, collect", ruled }, { "first success", race }, { "hard cancel", graces },
     { "gather", gathered }, { "delays", delays },
-    { "supervise", supervised }, { "callbacks", callbacks }, { "intervals", ticks } };
+    { "supervise", supervised }, { "callbacks", callbacks }, { "intervals", ticks },
+    { "records", records } };
 
 static bool is_wanted(int i)
 {

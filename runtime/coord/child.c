@@ -333,7 +333,7 @@ static void frame_end(struct weft__frame *f, int rc)
     else if (left)
         weft__scope_left(s);
     else if (rc < 0)
-        weft__scope_fail(s, f, f->arg, rc, weft__detail_text(f, rc));
+        weft__scope_fail(s, f, f->arg, rc, NULL);
     weft__detach_frame(f);
     if (f->side && f->side->result)
         *f->side->result = rc;

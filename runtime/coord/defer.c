@@ -49,8 +49,7 @@ void weft__unclean_begin(struct weft__unclean *u, struct weft__frame *f)
 
 void weft__unclean_over(struct weft__unclean *u, struct weft__frame *f)
 {
-    weft__detail_free(f);
-    f->detail = u->why;
+    weft__detail_give(f, u->why);
 }
 
 static void report(const struct weft__frame *f, weft_fn *fn, int code, const char *detail)
@@ -63,7 +62,7 @@ static void report(const struct weft__frame *f, weft_fn *fn, int code, const cha
 
 static const char *text_of(const struct weft__detail *d, int code)
 {
-    return d && d->code == code ? d->text : NULL;
+    return d && d->seen.code == code && d->text[0] ? d->text : NULL;
 }
 
 int weft__unclean_result(struct weft__unclean *u, struct weft__frame *f, int rc)
@@ -72,11 +71,10 @@ int weft__unclean_result(struct weft__unclean *u, struct weft__frame *f, int rc)
         return rc;
     if (rc < 0) {
         report(f, u->fn, u->code, text_of(u->detail, u->code));
-        weft__mem_free(u->detail);
+        weft__detail_drop(u->detail);
         return rc;
     }
-    weft__detail_free(f);
-    f->detail = u->detail;
+    weft__detail_give(f, u->detail);
     return u->code;
 }
 

@@ -159,6 +159,7 @@ size_t weft_sizeof(const char *type)
         { "weft_failure", sizeof(weft_failure) },
         { "weft_done", sizeof(weft_done) },
         { "weft_canceller", sizeof(weft_canceller) },
+        { "weft_error", sizeof(weft_error) },
         { "weft_child", sizeof(weft_child) },
         { "weft_supervise_options", sizeof(weft_supervise_options) },
         { "weft_interval", sizeof(weft_interval) },

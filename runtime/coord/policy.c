@@ -209,13 +209,12 @@ static bool first_of_race(struct weft__policy *p, weft_task id)
 
 static void failed(struct weft__scope *s, struct weft__policy *p, struct weft__frame *f, int rc)
 {
-    const char *text = weft__detail_text(f, rc);
     if (p->join == WEFT_JOIN_ALL || (p->join == WEFT_JOIN_RACE && first_of_race(p, f->id))) {
-        weft__scope_fail(s, f, f->arg, rc, text);
+        weft__scope_fail(s, f, f->arg, rc, NULL);
         return;
     }
     note_failure(s, p);
-    weft__scope_record(s, f, f->arg, rc, text);
+    weft__scope_record(s, f, f->arg, rc, NULL);
 }
 
 void weft__policy_judge(struct weft__scope *s, struct weft__policy *p, struct weft__frame *f, int rc, bool told)

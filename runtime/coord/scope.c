@@ -250,22 +250,25 @@ int64_t weft_scope_deadline(const weft_scope *s)
 
 /* ---- failures and cancels */
 
-void weft__scope_record(struct weft__scope *s, const struct weft__frame *who, void *arg, int code, const char *text)
+void weft__scope_record(struct weft__scope *s, struct weft__frame *who, void *arg, int code, const char *why)
 {
     if (!s->owner)
         return; /* it has failed already, see begin */
     struct weft__scope_extra *x = weft__scope_extra(s); /* NULL: no memory, and the code alone is kept */
+    const char *text = who ? weft__detail_text(who, code) : why;
     weft__lock(&s->lock);
     if (s->code == 0) {
         s->code = code;
+        if (x) {
+            x->detail = who ? weft__detail_take(who, code) : NULL;
+            x->why = why;
+        }
         if (x && who) {
             x->first_failed = who->id;
             x->first_site = who->site;
             if (who->side)
                 memcpy(x->first_name, who->side->name, sizeof x->first_name);
         }
-        if (x && text)
-            snprintf(x->text, sizeof x->text, "%s", text);
     }
     if (x && s->failed < x->failures_max) {
         weft_failure *f = &x->failures[s->failed];
@@ -278,9 +281,9 @@ void weft__scope_record(struct weft__scope *s, const struct weft__frame *who, vo
     weft__unlock(&s->lock);
 }
 
-void weft__scope_fail(struct weft__scope *s, const struct weft__frame *who, void *arg, int code, const char *text)
+void weft__scope_fail(struct weft__scope *s, struct weft__frame *who, void *arg, int code, const char *why)
 {
-    weft__scope_record(s, who, arg, code, text);
+    weft__scope_record(s, who, arg, code, why);
     weft__cancel_scope(s, WEFT__MARK_FAILURE);
 }
 
@@ -505,8 +508,13 @@ static void body_failed(struct weft__scope *s, struct weft__frame *f, int rc)
 static __attribute__((noinline)) void extra_end(struct weft__scope *s, struct weft__scope_extra *x, int result)
 {
     struct weft__frame *f = s->owner;
-    if (result == s->code && x->text[0])
-        weft__detail_set(f, result, x->text);
+    if (result == s->code && (x->detail || x->first_failed != 0 || x->why)) {
+        if (!x->detail)
+            x->detail = weft__detail_new(result, x->why, x->first_failed, x->first_name, x->first_site);
+        weft__detail_give(f, x->detail);
+    } else {
+        weft__detail_drop(x->detail);
+    }
     if (x->name)
         f->named = x->named;
     if (x->is_root)
@@ -616,7 +624,7 @@ void weft_scope_drop(weft_scope *ps)
     if (weft__scope_of(ps)->code != 0 && !(x && x->policy && x->policy->decided))
         weft__report(rt, &(weft_report){ .what = "failure", .task = x ? x->first_failed : 0, .task_name = x ? x->first_name : "",
                 .site = x ? x->first_site : NULL, .code = weft__scope_of(ps)->code,
-                .text = x && x->text[0] ? x->text : "in a scope whose block was left" });
+                .text = x && x->detail ? x->detail->seen.text : x && x->why ? x->why : "in a scope whose block was left" });
     if (x) { /* not by the end, whose result nobody reads */
         struct weft__unclean unclean;
         close_gens(weft__scope_of(ps), x, &unclean);

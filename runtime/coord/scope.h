@@ -54,7 +54,8 @@ struct weft__scope_extra {
     weft_task first_failed; /* for reports; its id, site and name are kept, since it is gone by then */
     const void *first_site;
     char first_name[WEFT__NAME_BYTES];
-    char text[108]; /* its detail */
+    struct weft__detail *detail; /* what it, whose first failure it was, said; under the scope's lock. NULL: nothing */
+    const char *why;             /* the same of what was no task; NULL: a task, or nothing */
     struct weft__link root_link;
     bool is_root, first_root; /* the outermost of its thread */
     bool started;             /* a root of coord/start.c: its owner is no thread */
@@ -110,10 +111,11 @@ void weft__scope_begin_for(struct weft__frame *f, weft_scope *s, int64_t within,
 int weft__scope_end_for(struct weft__frame *f, weft_scope *s, int rc);
 /* A child that was counted by fetch-and-add ended; the last access to the scope. */
 void weft__scope_child_left(struct weft__scope *s);
-/* Records a failure and tells the rest to leave. `who` is the task that ends with it, NULL: it was none; text may be NULL. */
-void weft__scope_fail(struct weft__scope *s, const struct weft__frame *who, void *arg, int code, const char *text);
+/* Records a failure and tells the rest to leave. `who` is the task that ends with it, and its error record becomes the
+ * scope's; NULL: it was none, and `why`, a literal, or NULL, says what it was. */
+void weft__scope_fail(struct weft__scope *s, struct weft__frame *who, void *arg, int code, const char *why);
 /* Records it, and tells nobody. */
-void weft__scope_record(struct weft__scope *s, const struct weft__frame *who, void *arg, int code, const char *text);
+void weft__scope_record(struct weft__scope *s, struct weft__frame *who, void *arg, int code, const char *why);
 /* The end of f's innermost scope was forgotten: found at the end of an `older` one, or (NULL) at the task's. Does not
  * return. */
 void weft__scope_forgotten(struct weft__frame *f, weft_scope *older);

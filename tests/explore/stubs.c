@@ -25,9 +25,9 @@
 
 /* ---- no text of a failure */
 
-int weft_fail(int rc, const char *format, ...)
+int weft_fail_at(int rc, int cause, const char *file, int line, const char *format, ...)
 {
-    (void)format;
+    (void)cause, (void)file, (void)line, (void)format;
     return rc;
 }
 
@@ -510,9 +510,24 @@ void weft__report_left(struct weft_runtime *rt)
     (void)rt;
     NOT_HERE;
 }
-void weft__detail_free(struct weft__frame *f)
+struct weft__detail *weft__detail_take(struct weft__frame *f, int code)
 {
-    if (f->detail)
+    (void)f, (void)code;
+    return NULL;
+}
+struct weft__detail *weft__detail_new(int code, const char *text, weft_task task, const char *name, const void *spawned_at)
+{
+    (void)code, (void)text, (void)task, (void)name, (void)spawned_at;
+    return NULL;
+}
+void weft__detail_drop(struct weft__detail *d)
+{
+    if (d)
+        NOT_HERE;
+}
+void weft__detail_give(struct weft__frame *f, struct weft__detail *d)
+{
+    if (f->detail || d)
         NOT_HERE;
 }
 void weft__detail_set(struct weft__frame *f, int code, const char *text)
