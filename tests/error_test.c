@@ -194,7 +194,9 @@ static int silent_is_wrong(int rc, weft_task child)
 {
     const weft_error *e = weft_last_error(rc);
     char line[300];
-    if (!e || e->code != -EPIPE || strcmp(e->text, weft_strerror(-EPIPE)) != 0 || e->cause || e->task != child || e->file || e->line != 0 || !e->spawned_at)
+    if (!e || e->code != -EPIPE || strcmp(e->text, weft_strerror(-EPIPE)) != 0 || e->cause)
+        return __LINE__;
+    if (e->task != child || e->file || e->line != 0 || !e->spawned_at)
         return __LINE__;
     weft_error_describe(rc, line, sizeof line);
     return strncmp(line, "EPIPE: Broken pipe (task ", 25) == 0 && strstr(line, ", spawned at ") ? 0 : __LINE__;
