@@ -136,7 +136,7 @@ START_TEST(the_memory_of_a_burst_comes_back)
     for (int r = 0; r < bursts[_i].rounds; r++) {
         struct burst b = bursts[_i].b;
         if (SANITIZED)
-            b.n = b.at_once ? many(0, 5000, 2000) : many(0, 100000, 20000);
+            b.n = b.at_once ? many(0, 5000, 800) : many(0, 100000, 20000);
         else if (b.deep && b.at_once && getenv("WEFT_TEST_LONG"))
             b.n = 100000;
         b.n = fewer(b.at_once ? 5000 : 50000, b.n);
@@ -207,7 +207,7 @@ static int go_deep_among_others(void *arg)
 START_TEST(one_that_goes_deep_costs_its_own_stack)
 {
     enum { ITS_OWN = 64, NOISE = 2048 }; /* KiB: the kernel counts by threads; tables grow */
-    struct among m = { .n = getenv("WEFT_TEST_LONG") ? 50000 : many(10000, 2000, 1000) };
+    struct among m = { .n = getenv("WEFT_TEST_LONG") ? 50000 : many(10000, 2000, 400) };
     ck_assert_int_eq(weft_run(go_deep_among_others, &m, ON(_i + 1)), 0);
     long others = m.kib[1] - m.kib[0], deep = m.kib[2] - m.kib[1], again = m.kib[3] - m.kib[2];
     if (SANITIZED)
@@ -307,10 +307,10 @@ static int fire_all(void *arg)
 
 START_TEST(a_token_fired_after_a_trim_is_too_late)
 {
-    int n = many(20000, 5000, 2000), fired = 0;
+    int n = many(20000, 5000, 800), fired = 0;
     weft_runtime *rt = start(1); /* as above */
     struct burst old = { .n = n, .at_once = true, .tokens = calloc((size_t)n, sizeof(weft__token)) };
-    struct burst filler = { .n = n * 3 }; /* so that there are enough to be worth it */
+    struct burst filler = { .n = many(60000, 15000, 6000) }; /* so that there are enough to be worth it */
     uint32_t trims = ati_load(&rt->trim.done);
     ck_assert_int_eq(weft_runtime_run(rt, burst, &old), 0);
     ck_assert_int_eq(weft_runtime_run(rt, burst, &filler), 0);
@@ -342,7 +342,7 @@ static int short_sleep(void *arg)
 START_TEST(work_that_comes_during_a_trim_is_done)
 {
     weft_runtime *rt = start(_i + 1);
-    struct burst b = { .n = many(40000, 5000, 2000), .at_once = true };
+    struct burst b = { .n = many(40000, 5000, 800), .at_once = true };
     uint32_t trims = ati_load(&rt->trim.done);
     ck_assert_int_eq(weft_runtime_run(rt, burst, &b), 0);
     int64_t end = weft_after(LIMIT), longest = 0;
