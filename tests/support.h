@@ -310,17 +310,18 @@ static inline int threads_now(void)
     return count_entries("/proc/self/task");
 }
 
-/* Neither one that has been closed meanwhile, nor the one by which an I/O thread that is about to block counts threads
- * (engine/stall.c): that is there for a moment, at any time. */
+/* Neither one that has been closed meanwhile, nor one by which an I/O thread counts threads (engine/stall.c), or looks what
+ * a worker does (engine/spare.c, engine/turns.c): those are there for a moment, at any time. */
 static inline bool is_descriptor(const char *number)
 {
     char path[300], target[256];
     snprintf(path, sizeof path, "/proc/self/fd/%s", number);
     ssize_t n = readlink(path, target, sizeof target - 1);
     target[n > 0 ? n : 0] = 0;
-    int after = 0;
-    (void)sscanf(target, "/proc/%*d/status%n", &after);
-    return n > 0 && after == 0;
+    int status = 0, task = 0;
+    (void)sscanf(target, "/proc/%*d/status%n", &status);
+    (void)sscanf(target, "/proc/%*d/task/%*d/%n", &task);
+    return n > 0 && status == 0 && task == 0;
 }
 
 static inline int descriptors_now(void)
