@@ -157,9 +157,10 @@ static bool is_consequence(int rc)
     return rc == -ENODATA || rc == -ECONNRESET || rc == -EPIPE || rc == -ENOTCONN || rc == -EBADF || rc == -ECANCELED;
 }
 
+/* Who has failed at its listener closes it, perhaps before the other one connects. */
 static int cause_of(int a, int b)
 {
-    return b < 0 && (a >= 0 || (is_consequence(a) && !is_consequence(b))) ? b : a;
+    return b < 0 && (a >= 0 || ((is_consequence(a) || a == -ECONNREFUSED) && !is_consequence(b))) ? b : a;
 }
 
 static const char *in_folder(char out[128], const char *name)
