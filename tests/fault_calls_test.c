@@ -6,8 +6,6 @@
 
 #include <sys/eventfd.h>
 
-static weft_runtime *rt;
-
 static int first_of(int rc, int then)
 {
     return rc < 0 ? rc : then < 0 ? then : 0;

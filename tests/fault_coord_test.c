@@ -10,8 +10,6 @@
 #include <weft/local.h>
 #include <weft/select.h>
 
-static weft_runtime *rt;
-
 static int first_of(int rc, int then)
 {
     return rc < 0 ? rc : then < 0 ? then : 0;
