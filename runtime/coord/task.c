@@ -514,8 +514,8 @@ bool weft__task_who(weft_task id, const struct weft__frame *f, struct weft__who 
         const struct weft__stack *k = own(f->stack);
         snprintf(out->name, sizeof out->name, "%s", weft__frame_name(f));
         out->site = f->site;
-        out->low = k->low;
-        out->high = k->high;
+        out->low = own(k->low);
+        out->high = own(k->high);
     }
     weft__life_release(t);
     return same;

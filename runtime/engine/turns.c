@@ -85,8 +85,9 @@ static void answer(struct weft__sched *s, const void *ucontext)
     if (ati_load(&t->seat) != s->id || !ati_cas(&t->state, ASKED, WRITES))
         return;
     t->n = 0;
-    if (at_load(&s->count.ran) == at_load(&t->turn) && f && f->task && f->stack &&
-            weft__unwind_interrupted(&c, ucontext, f->stack->low, f->stack->high))
+    const struct weft__stack *k = f && f->task ? own(f->stack) : NULL;
+    if (k && at_load(&s->count.ran) == at_load(&t->turn) &&
+            weft__unwind_interrupted(&c, ucontext, own(k->low), own(k->high)))
         t->n = weft__unwind_all(&c, t->calls, WEFT__TURN_CALLS);
     ati_store_release(&t->state, ANSWERED); /* meets the acquire of look_for_answer */
 }
