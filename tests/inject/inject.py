@@ -180,6 +180,8 @@ row("epoll_create1", "EMFILE ENFILE ENOMEM", EITHER, "epoll_create(2); or a work
     "plain_process_pool")
 row("epoll_ctl", "ENOSPC ENOMEM", EITHER, "epoll_ctl(2); or a worker that leaves is not waited for", "plain_process_pool",
     "EPOLL_CTL_ADD")
+row("epoll_ctl", "ENOSPC ENOMEM", EITHER, "a worker that leaves is not waited for, by a task", "process_pool",
+    r"EPOLL_CTL_ADD, \d+<pid:")
 row("epoll_create1", "EMFILE ENFILE ENOMEM", TOLD, "epoll_create(2)", OWN_SETS)
 row("eventfd2", "EMFILE ENFILE ENOMEM", TOLD, "eventfd(2)", OWN_SETS)
 row("epoll_ctl", "ENOSPC ENOMEM", TOLD, "epoll_ctl(2)", OWN_SETS, "EPOLL_CTL_ADD")
