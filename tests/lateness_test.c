@@ -123,7 +123,7 @@ static int is_past(void *arg)
         weft_scope_begin(&d, WEFT_NEVER);
         weft_scope_set_deadline(&d, times[i]);
         weft_ignore(weft_sleep(WEFT_NEVER));
-        if (rc == 0 && weft_scope_end(&d, -ECANCELED) != -ETIMEDOUT)
+        if (weft_scope_end(&d, -ECANCELED) != -ETIMEDOUT)
             rc = -EIO;
     }
     l->rc = weft_stats_lateness(NULL, &l->after);

@@ -29,8 +29,8 @@ WEFT_API const char *weft_strerror(int rc);
 #define weft_fail_text(rc, text) weft_fail_at((rc), 0, __FILE__, __LINE__, "%s", (text))
 
 /* The same where something else had failed before, with `cause`: what is recorded for exactly that code is kept as the cause
- * of this failure. `return weft_fail_from(-EPROTO, rc, "no greeting from %s", name);`. Of more than 8 in a row the first stays
- * and the last do. */
+ * of this failure. `return weft_fail_from(-EPROTO, rc, "no greeting from %s", name);`. Of more than 8 in a row the
+ * first and the last seven are kept. */
 #define weft_fail_from(rc, cause, ...) weft_fail_at((rc), (cause), __FILE__, __LINE__, __VA_ARGS__)
 
 /* What these call. `file` is kept as it is and must live on, as a literal does; NULL: not known. `cause` 0: none.
