@@ -171,7 +171,7 @@ struct weft__group *weft__scope_group(struct weft__scope *s)
  * moves the deadline. With it held; -EBUSY: the timer strikes just now. */
 static int set_timer(struct weft__scope *s, struct weft__timers *t, int64_t at, bool *first)
 {
-    uint64_t armed = at_load(&s->timer.armed);
+    uint64_t armed = at_load_acquire(&s->timer.armed); /* 0: who has struck it, by another heap's lock, reads it no more */
     if (armed != 0 && armed != WEFT__TIMER_STRIKING && s->timer.at == at)
         return 0;
     if (armed != 0) {
