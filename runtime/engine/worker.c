@@ -6,8 +6,6 @@
  *           millisecond, when nothing is ready, and before a slow task. */
 #include "engine/worker.h"
 
-#include <sched.h>
-
 #include "base/clock.h"
 #include "base/errno.h"
 #include "base/fork.h"
@@ -408,15 +406,6 @@ static enum found find(struct weft__worker *w, bool poller, uint64_t now)
                                                                                                       : NOTHING;
 }
 
-static bool somebody_is_absent(struct weft__worker *w, uint64_t now)
-{
-    struct weft__group *g = w->sched.group;
-    for (int i = 0, seats = weft__group_seats(g); i < seats; i++)
-        if (weft__sched_absent(g->all[i], now))
-            return true;
-    return false;
-}
-
 /* R5 */
 static bool search(struct weft__worker *w)
 {
@@ -427,13 +416,9 @@ static bool search(struct weft__worker *w)
     enum found found = find(w, poller, now);
     if (found || !poller || w->rt->manual || !should_spin(w) || w->sched.group->clock.is_virtual)
         return found; /* a host has other things to do; virtual time stands still meanwhile */
-    bool shared = somebody_is_absent(w, now);
     do {
-        if (shared)
-            sched_yield(); /* who would send us something may want this core */
-        else
-            for (int i = 0; i < 4; i++)
-                at_relax();
+        for (int i = 0; i < 4; i++)
+            at_relax();
         found = find(w, may_poll(w, now), now);
         now = weft__sched_ticks(&w->sched);
     } while (!found && now - start < weft__us_to_ticks(WEFT__SPIN_US) && !ati_load(&w->rt->stopping));
@@ -482,15 +467,6 @@ static bool lie_down(struct weft__worker *w)
 }
 
 /* ---- the loop */
-
-/* R2: before a slow task, somebody else gets the set if there is nobody to leave it to in the ring. */
-static void before_slow(struct weft__worker *w)
-{
-    struct weft__sched *s = &w->sched;
-    if (weft__ready_len(&s->ring) == 0 && weft__idle_parked(&s->group->idle) > 0 &&
-            weft__idle_searching(&s->group->idle) == 0 && give_up_role(w))
-        weft__poller_arm(&w->rt->poller);
-}
 
 static struct weft__task *next(struct weft__worker *w, bool *is_new)
 {
@@ -549,8 +525,6 @@ static bool turn(struct weft__worker *w)
     if (!t)
         return false;
     weft__idle_found(s);
-    if (!is_new && weft__task_slow(t))
-        before_slow(w);
     weft__sched_run(s, t, is_new, now);
     return true;
 }
