@@ -378,7 +378,8 @@ static __attribute__((noinline)) int join_others(struct weft__scope *s, bool may
     }
     at_store(&s->waiter, k);
     uint64_t change = (uint64_t)(int64_t)s->spawned - WEFT__OPEN_COUNT + base;
-    s->spawned = 0;
+    if (s->spawned != 0) /* a root's never is, and is read by others */
+        s->spawned = 0;
     enum weft__cause cause = WEFT__CAUSE_EVENT;
     if (at_add(&s->count, change) + change != base) {
         weft__waits_for(f, WEFT__WAITS_CHILDREN, (uint64_t)(uintptr_t)s);

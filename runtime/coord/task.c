@@ -174,7 +174,7 @@ void weft__life_end_slow(struct weft__task *t, weft_task id)
 /* The block of an id: 1 it lives; 0 it has ended; -EINVAL no task ever had this id. */
 static int look_up(weft_task id, struct weft__task **out)
 {
-    if (id <= 0 || !weft__tasks || weft__id_index(id) >= weft__task_table_used())
+    if (id <= 0 || weft__id_index(id) >= weft__task_table_used())
         return -EINVAL;
     struct weft__task *t = weft__task_at(weft__id_index(id));
     *out = t;
@@ -210,7 +210,7 @@ int weft_task_list(weft_task *out, size_t n)
         return -EINVAL;
     if (weft__forked)
         return -ECHILD;
-    uint32_t used = weft__tasks ? weft__task_table_used() : 0;
+    uint32_t used = weft__task_table_used();
     for (uint32_t i = 0; i < used; i++) {
         weft_task id = (weft_task)(at_load_acquire(&weft__task_at(i)->life) & WEFT__LIFE_ID);
         if (id == 0)
@@ -524,7 +524,7 @@ bool weft__task_who(weft_task id, const struct weft__frame *f, struct weft__who 
 int weft__report_tasks(struct weft_runtime *rt, const char *what, int code, const char *text)
 {
     int n = 0;
-    uint32_t used = weft__tasks ? weft__task_table_used() : 0;
+    uint32_t used = weft__task_table_used();
     for (uint32_t i = 0; i < used; i++) {
         struct weft__task *t;
         weft_task id = (weft_task)(at_load_acquire(&weft__task_at(i)->life) & WEFT__LIFE_ID);

@@ -17,7 +17,7 @@
  *         (G6); else at most one tick, or until the earliest timer of a worker that is away, but not within 100 us
  *         after it woke one for a timer: a train of them wakes nobody for each. A worker that parks with an earlier
  *         timer of its own kicks
- *     T4  blocked = 0; the set fired: armed = 0, harvest (R9)
+ *     T4  blocked = 0; the set fired: armed = 0, harvest, hand out (R9)
  *     T5  -- full fence -- all parked, or all that are awake absent, and not armed? arm again
  *     T6  a timer is due on a worker that is away, one is parked and nobody searches: wake it. It strikes
  *     T7  tick (R10): wake one if a worker that is absent or stuck has work, or a queue of all has; if all that are
@@ -67,15 +67,32 @@ static int64_t in_real_time(struct weft_runtime *rt, int64_t at)
     return at <= weft__clock_now(c) ? INT64_MIN : weft__now() + 1000 * (int64_t)WEFT__TICK_US;
 }
 
-/* R9. How many events there were. */
-static int harvest(struct weft_runtime *rt)
+/* R9. True if it woke a worker. */
+static bool hand_out(struct weft_runtime *rt, const uint32_t *tasks, uint32_t n)
+{
+    if (n == 0)
+        return false;
+    struct weft__group *g = &rt->group;
+    uint64_t now = weft__group_ticks(g);
+    struct weft__sched *s = weft__idle_searching(&g->idle) == 0 ? weft__idle_claim(g) : NULL;
+    if (s) {
+        for (uint32_t i = 0; i < n; i++)
+            weft__sched_push(s, weft__task_at(tasks[i]), now);
+        weft__idle_wake(g, s);
+        return true;
+    }
+    for (uint32_t i = 0; i < n; i++)
+        weft__group_put(g, weft__task_at(tasks[i]));
+    return false;
+}
+
+static uint32_t harvest(struct weft_runtime *rt)
 {
     uint32_t woken[2 * WEFT__POLL_BATCH];
     int events;
     uint32_t n = weft__poller_harvest(&rt->poller, woken, &events);
-    for (uint32_t i = 0; i < n; i++)
-        weft__group_put(&rt->group, weft__task_at(woken[i]));
-    return events;
+    hand_out(rt, woken, n);
+    return (uint32_t)events;
 }
 
 /* The earliest timer after `after` that its worker, which sleeps or is absent, does not strike itself. */

@@ -96,15 +96,16 @@ int weft__poller_init(struct weft__poller *p)
 void weft__poller_fini(struct weft__poller *p)
 {
     /* Descriptors that are still known to be in this set belong to nobody now. */
-    uint32_t n = ati_load(&committed);
+    uint32_t n = ati_load_acquire(&committed); /* acquire: of any runtime's threads */
     for (uint32_t fd = 0; fd < n; fd++)
         /* acquire (E7): whoever has just taken the last one out, and wrote that, is done with the set */
-        if (at_load_acquire(&slots[fd].poller) == (uint64_t)(uintptr_t)p) {
+        if (at_load_acquire(&slots[fd].poller) == (uint64_t)(uintptr_t)p)
             at_store(&slots[fd].poller, 0);
-            at_fence_full(); /* E7 */
-            while (ati_load_acquire(&slots[fd].leaving) != 0) /* acquire: meets the full order in leave_set */
-                sched_yield();
-        }
+    at_fence_full(); /* E7 */
+    /* Of all: one that does not know of this set any more may be left by two at once, of which one is not done with it. */
+    for (uint32_t fd = 0; fd < n; fd++)
+        while (ati_load_acquire(&slots[fd].leaving) != 0) /* acquire: meets the full order in leave_set */
+            sched_yield();
     if (p->set >= 0)
         close(p->set);
     if (p->outer >= 0)
@@ -282,7 +283,8 @@ static void leave_set(struct weft__slot *s)
 {
     ati_add(&s->leaving, 1);
     at_fence_full(); /* E7 */
-    struct weft__poller *p = (struct weft__poller *)(uintptr_t)at_load(&s->poller);
+    /* acquire: of a runtime that this thread may know nothing of */
+    struct weft__poller *p = (struct weft__poller *)(uintptr_t)at_load_acquire(&s->poller);
     if (p)
         epoll_ctl(p->set, EPOLL_CTL_DEL, s->fd, &(struct epoll_event){ .events = 0 });
     ati_add(&s->leaving, (uint32_t)-1);
@@ -444,7 +446,7 @@ bool weft__slots_waited(void)
 
 void weft__slots_left(uint64_t runtime, weft__tell_left *tell, void *arg)
 {
-    uint32_t n = ati_load(&committed); /* what the runtime's own threads have opened, which have come to their end */
+    uint32_t n = ati_load_acquire(&committed); /* what the runtime's own threads have opened, which have come to their end */
     for (uint32_t fd = 0; fd < n; fd++) {
         uint64_t life = at_load(&slots[fd].life);
         if (at_load(&slots[fd].origin.runtime) == runtime && (life & WEFT__SLOT_OWNED) && !(life & WEFT__SLOT_CLOSING))

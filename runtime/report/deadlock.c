@@ -64,7 +64,7 @@ static void count(struct graph *g, const struct weft__view *v)
 
 static void collect(struct graph *g, const struct weft__group *group)
 {
-    uint32_t used = weft__tasks ? weft__task_table_used() : 0;
+    uint32_t used = weft__task_table_used();
     for (uint32_t i = 0; i < used && !g->moving; i++) {
         struct node *n = &g->nodes[g->n < MOST ? g->n : MOST - 1];
         struct weft__view v;

@@ -124,7 +124,7 @@ static int dump(int fd, bool stacks)
     memset(said, 0, sizeof said);
     o.fd = fd;
     int found = 0;
-    uint32_t used = weft__tasks ? weft__task_table_used() : 0;
+    uint32_t used = weft__task_table_used();
     for (uint32_t i = 0; i < used && o.rc == 0; i++) {
         struct weft__view v;
         if (!weft__view_task(&v, weft__task_at(i)))

@@ -74,7 +74,7 @@ int weft_task_stack(weft_task id, const void **out, int n)
     if (id <= 0 || !out || n <= 0)
         return -EINVAL;
     uint32_t index = weft__id_index(id);
-    if (!weft__tasks || index >= weft__task_table_used() || !weft__view_task(&v, weft__task_at(index)) || v.id != id)
+    if (index >= weft__task_table_used() || !weft__view_task(&v, weft__task_at(index)) || v.id != id)
         return -ESRCH;
     int calls = weft__view_stack(&v, weft__task_at(index), out, n);
     return calls > 0 ? calls : -EBUSY;

@@ -132,7 +132,7 @@ void weft__idle_wake(struct weft__group *g, struct weft__sched *s)
     struct weft__sched *me = weft__self();
     if (me)
         weft__count(&me->count.woke, 1);
-    ati_store_release(&s->wake, 1); /* S5 */
+    ati_store_release(&s->wake, 1); /* S5; the ring is its own again */
     weft__futex_wake(&s->wake, 1);
     if (g->idle.ring)
         g->idle.ring(g);

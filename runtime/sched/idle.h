@@ -41,8 +41,8 @@ bool weft__idle_notify(struct weft__group *g);
 /* The same although all cores are taken: somebody who is awake does not get to it. */
 bool weft__idle_notify_anyway(struct weft__group *g);
 
-/* S4 alone: takes the last parked worker off the stack, counted as searching, or NULL. weft__idle_wake is due then, S5
- * and S6. */
+/* S4 alone: takes the last parked worker off the stack, counted as searching, or NULL. The caller owns its ring
+ * until it calls weft__idle_wake, which is S5 and S6. */
 struct weft__sched *weft__idle_claim(struct weft__group *g);
 /* The same for one worker; false if it is not parked, or, a spare, not out of play. */
 bool weft__idle_claim_worker(struct weft__group *g, struct weft__sched *s);

@@ -2,7 +2,8 @@
  *
  * Owns      1024 slots of task indices; head and tail count up for ever, so a slot is never mistaken for a
  *           later one in the same place.
- * Callers   push and pop by the worker; grab by any thread.
+ * Callers   push by the worker, or by whoever has claimed it while it is parked (sched/idle.h) and has not yet
+ *           set its wake word; pop by the worker; grab by any thread.
  * Holds     Q1  the tasks are the slots [head, tail); tail - head <= RING.
  *           Q2  a slot is written before the tail that covers it is published.
  *           Q3  whoever moves head over a slot has the task; a thief reads slots first, and its CAS on head

@@ -311,7 +311,8 @@ static inline bool weft__claim_wait(weft__token k, enum weft__cause cause, struc
 }
 void weft__ready_claimed(const struct weft__claimed *c);
 
-/* Pushes a ready task to the worker's ring, or half of that ring and the task to inject. The worker alone. */
+/* Pushes a ready task to the worker's ring, or half of that ring and the task to inject. For the worker, or who
+ * has claimed it. */
 void weft__sched_push(struct weft__sched *s, struct weft__task *t, uint64_t now);
 
 /* Pushes it to the next slot of the worker, the caller, which runs a task. */

@@ -82,10 +82,11 @@ int weft__task_table_init(void)
         weft__members = weft__space_reserve((size_t)BLOCKS * sizeof *weft__members);
     if (weft__members && !weft__tasks)
         weft__tasks = weft__space_reserve((size_t)BLOCKS * sizeof *weft__tasks);
-    if (weft__tasks)
+    bool there = weft__tasks != NULL;
+    if (there)
         ati_store_release(&reserved, 1);
     weft__unlock(&lock);
-    return weft__tasks ? 0 : -ENOMEM; /* what is missing is tried again next time */
+    return there ? 0 : -ENOMEM; /* what is missing is tried again next time */
 }
 
 uint32_t weft__task_table_used(void)

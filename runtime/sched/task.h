@@ -179,7 +179,8 @@ static inline weft_task weft__task_begin(struct weft__task *t)
 {
     uint64_t generation = weft__number_of(at_load(&t->state)) + 1;
     weft_task id = (weft_task)(generation << WEFT__INDEX_BITS | weft__task_index(t));
-    at_store(&t->life, (uint64_t)id);
+    /* release: who has the id from the table (weft_task_list) and holds the life finds the fields */
+    at_store_release(&t->life, (uint64_t)id);
     at_store_release(&t->state, weft__state(generation, 0, 0, WEFT__NEW));
     return id;
 }

@@ -206,6 +206,34 @@ static void pinned(int me)
         weft__idle_wake(&g, &s[0]);
 }
 
+/* The I/O thread hands out a batch: it fills the ring of a worker that it has claimed. The worker, awake, pushes to its
+ * ring itself. */
+static void handed_out(int me)
+{
+    if (me == 0) {
+        weft__idle_announce(&s[0]);
+        if (!(in_sight(&s[0]) && weft__idle_retract(&s[0])))
+            weft__idle_sleep(&s[0]);
+        ex_expect(weft__ready_push(&s[0].ring, 1));
+        while (take(&s[0]))
+            ;
+        return;
+    }
+    struct weft__sched *claimed = weft__idle_searching(&g.idle) == 0 ? weft__idle_claim(&g) : NULL;
+    if (!claimed) {
+        put(0);
+        return;
+    }
+    ex_expect(weft__ready_push(&claimed->ring, 0));
+    weft__idle_wake(&g, claimed);
+}
+
+static void check_all_ran(void)
+{
+    if (!all_have_run())
+        ex_fail("a task is lost");
+}
+
 static bool kicked(int unused)
 {
     (void)unused;
@@ -328,6 +356,7 @@ static bool nobody_blocks(void)
 const struct ex_scenario idle_scenarios[] = {
     { "idle", "one_worker", 3, two_tasks, one_worker, NULL, 2, "one worker, two publishers", all_have_run },
     { "idle", "pinned", 2, one_task, pinned, NULL, -1, "a pinned task", all_have_run },
+    { "idle", "handed_out", 2, two_tasks, handed_out, check_all_ran, -1, "into the ring of a claimed worker", NULL },
     { "idle", "two_workers", 3, one_task, two_workers, NULL, 2, "two workers, one task", all_have_run },
     { "idle", "long", 4, a_long_one, two_workers, NULL, 1, "two workers, two publishers, one long task", all_have_run },
     { "idle", "blocks", 3, one_task, blocks, NULL, 3, "the I/O thread blocks while a worker is woken", NULL },

@@ -285,8 +285,14 @@ inline run_job()
 {
 #if LONG
     if
-    :: atomic {                       /* known to be slow */
-        long_left ->
+    :: atomic {                       /* known to be slow: the role goes first */
+        long_left && poller == me ->
+        long_left = 0;
+        kind = 1;
+        poller = NONE
+       }
+    :: atomic {
+        long_left && poller != me ->
         long_left = 0;
         kind = 1
        }
@@ -618,16 +624,34 @@ inline io_wake_one()
     fi
 }
 
-/* T4, T7: what the I/O thread does with n found jobs. */
+/* T4, T7: what the I/O thread does with n found jobs. Who claims a worker owns its ring until it wakes it. */
 inline hand_out()
 {
-    atomic {                          /* S1 */
-        inj = inj + n;
-        n = 0
-    }
-#ifndef BUG_NO_WAKE_AFTER_INJECT
-    io_wake_one()
+    claim(v);
+    if
+    :: v != NONE ->
+        atomic {
+            q[v] = q[v] + n;
+            n = 0
+        }
+        wake_up(v)
+    :: else ->
+        atomic {                      /* S1 */
+#ifdef BUG_NO_WAKE_AFTER_INJECT
+            b = (searching > 0);
 #endif
+            inj = inj + n;
+            n = 0
+        }
+#ifdef BUG_NO_WAKE_AFTER_INJECT
+        if                            /* taken for done when S4 found nobody parked */
+        :: b -> b = 0; io_wake_one()
+        :: else
+        fi
+#else
+        io_wake_one()
+#endif
+    fi
 }
 
 inline harvest()
