@@ -81,6 +81,14 @@ static void start_one(int64_t *us, weft_task *t)
     atomic_fetch_add(&st.n_started, 1);
 }
 
+static const struct stress_need needs[] = {
+    { "questions", &st.n_asked, 500, 2000 },
+    { "mains of others", &st.n_run, 30, 100 },
+    { "mains that nobody waits for", &st.n_started, 10, 50 },
+    { "steps", &st.n_steps, 200, 1000 },
+    { "waits of the host", &st.n_waits, 2, 5 },
+};
+
 static int64_t naps[] = { 0, 50, 500 };
 
 static void *asker(void *arg)
@@ -88,7 +96,7 @@ static void *asker(void *arg)
     struct chance c = chance_of(2, (uint64_t)(intptr_t)arg);
     weft_chan *answers;
     CHECK(weft_chan_create(&answers, sizeof(uint64_t), chance_below(&c, 2), NULL) == 0, "no channel");
-    while (!stress_over()) {
+    while (!stress_over_when(needs, COUNT(needs))) {
         if (chance_one_in(&c, 16)) {
             uint64_t x = chance_below(&c, 1000), before = x;
             CHECK(weft_runtime_run(st.rt, add_one, &x) == 7 && x == before + 1, "a main had no result");
@@ -105,14 +113,6 @@ static void *asker(void *arg)
     start_one(&naps[0], NULL); /* so that the host looks */
     return NULL;
 }
-
-static const struct stress_need needs[] = {
-    { "questions", &st.n_asked, 500, 2000 },
-    { "mains of others", &st.n_run, 30, 100 },
-    { "mains that nobody waits for", &st.n_started, 10, 50 },
-    { "steps", &st.n_steps, 200, 1000 },
-    { "waits of the host", &st.n_waits, 2, 5 },
-};
 
 /* What the host does instead of stepping: its waits run the tasks. */
 static void wait_in_weft(struct chance *c)

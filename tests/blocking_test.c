@@ -383,7 +383,7 @@ END_TEST
 
 /* One alone that is spawned wakes nobody: it is owed, and that is what takes time. Where somebody looks out for work just
  * then, it is taken at once, which says nothing. */
-enum { OWED = 9, TRIES = 20 };
+enum { OWED = 9, TRIES = 100 };
 
 struct owed {
     int end[2], owed, late_ones;

@@ -74,11 +74,11 @@ START_TEST(a_host_that_waits_in_weft_runs_the_tasks)
     struct places p = { .host = thread_id() };
     int other;
     weft_ignore(weft_run(id_of_thread, &other, ON(1))); /* a sanitizer may begin a thread of its own */
-    int before = threads_now();
+    int before = threads_before();
     AS_EXPECTED(weft_run(crowd_of_waits, &p, MANUAL));
     ck_assert_int_eq(p.tasks, 80);
     ck_assert_int_eq(p.elsewhere, 0);
-    ck_assert_int_eq(threads_now(), before);
+    ck_assert_int_eq(threads_back_to(before), before);
 }
 END_TEST
 
@@ -677,7 +677,7 @@ START_TEST(nothing_of_it_is_left)
 {
     struct places p = { .host = thread_id() };
     AS_EXPECTED(weft_run(crowd_of_waits, &p, MANUAL)); /* what is made once in a process */
-    int descriptors = descriptors_now(), threads = threads_now();
+    int descriptors = descriptors_now(), threads = threads_before();
     for (int i = 0; i < 5; i++) {
         weft_runtime *rt;
         ck_assert_int_eq(weft_runtime_create(&rt, MANUAL), 0);
@@ -687,7 +687,7 @@ START_TEST(nothing_of_it_is_left)
         weft_runtime_destroy(&rt);
     }
     ck_assert_int_eq(descriptors_now(), descriptors);
-    ck_assert_int_eq(threads_now(), threads);
+    ck_assert_int_eq(threads_back_to(threads), threads);
 }
 END_TEST
 

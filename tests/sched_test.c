@@ -7,7 +7,7 @@
 
 /* Times are medians, and bounds are those of a machine that is shared. Where others have it for a while, even most of
  * nine times are late: the bound has to be kept in one of so many tries. */
-enum { TIMES = 9, TRIES = 20 };
+enum { TIMES = 9, TRIES = 100 }; /* some 20 s, if all are in vain */
 #define SOON weft_ms(20)
 
 /* What is promised is 2 ms (B-003, C-01); a thread that is woken may take as long again. Of this the least median of all tries
@@ -795,11 +795,18 @@ static int beside_newcomers(void *arg)
 
 START_TEST(all_that_are_ready_go_between_two_new_tasks_that_compute_for_long)
 {
+    /* But for one each 10 ms, which waits longest and goes first (X3): more of them, if others have the machine. */
+    long least = chaos() ? 0 : (LONG - 1) * SHORT / 2;
     struct newcomers c = { .turns = 0 };
-    ck_assert_int_eq(weft_run(beside_newcomers, &c, ON(1)), 0);
-    ck_assert_int_eq(c.ended, LONG);
-    /* But for one each 10 ms, which waits longest and goes first (X3). */
-    ck_assert_int_ge(c.between, chaos() ? 0 : (LONG - 1) * SHORT / 2);
+    int64_t took = weft_sec(1);
+    for (int tries = 0; (tries == 0 || (c.between < least && took > weft_ms(30))) && again(&tries);) {
+        c = (struct newcomers){ .turns = 0 };
+        took = -weft_now();
+        ck_assert_int_eq(weft_run(beside_newcomers, &c, ON(1)), 0);
+        took += weft_now();
+        ck_assert_int_eq(c.ended, LONG);
+    }
+    ck_assert_int_ge(c.between, least);
 }
 END_TEST
 
