@@ -264,13 +264,20 @@ enum weft__cause weft__await(struct weft__frame *f)
     return sleep_until(f, INT64_MAX);
 }
 
-int weft__enter_read(struct weft__frame *f)
+int weft__next_read(struct weft__frame *f)
 {
     struct weft__sched *s = weft__self();
     uint64_t turn = weft__is_thread(f) ? 0 : own(s->began);
-    if (turn != 0 && f->read_in == turn && weft__sched_ticks(s) - turn > weft__us_to_ticks(WEFT__SLICE_US))
-        f->budget = 0;
-    return weft__enter_call(f);
+    if (turn == 0 || f->read_in != turn || weft__sched_ticks(s) - turn <= weft__us_to_ticks(WEFT__SLICE_US))
+        return 0;
+    weft__spent(f);
+    return weft__told(f) ? weft__refuse(f) : 0;
+}
+
+int weft__enter_read(struct weft__frame *f)
+{
+    int rc = weft__enter_call(f);
+    return rc < 0 ? rc : weft__next_read(f);
 }
 
 void weft__has_read(struct weft__frame *f)

@@ -76,9 +76,12 @@ static inline int weft__enter_call(struct weft__frame *f)
     return weft__told(f) ? weft__refuse(f) : 0;
 }
 /* The same before a call that takes the next piece of work, and what it says when it got one. The next such call in the
- * same turn uses up the budget if the turn is long by then: whoever always finds its next request there would keep the
- * others waiting for a whole budget of requests. */
+ * same turn yields if the turn is long by then: whoever always finds its next request there would keep the others waiting
+ * for a whole budget of requests. */
 int weft__enter_read(struct weft__frame *f);
+/* That alone, after weft__enter_call, for who knows that there is something to be had. One that will wait does not yield
+ * before: its last turn would be the short one after that, and nobody would know that it is slow (docs/io-rules.md, R12). */
+int weft__next_read(struct weft__frame *f);
 void weft__has_read(struct weft__frame *f);
 
 /* Sleeps 1 ms whatever was cancelled. */

@@ -468,6 +468,16 @@ static bool lie_down(struct weft__worker *w)
 
 /* ---- the loop */
 
+/* R2: before a slow task, the set is armed if nobody else would harvest meanwhile, and there is nobody to leave that to in
+ * the ring. The role may be free, too: what this worker runs may have come from the I/O thread. */
+static void before_slow(struct weft__worker *w, uint64_t now)
+{
+    struct weft__sched *s = &w->sched;
+    if (weft__ready_len(&s->ring) == 0 && weft__idle_parked(&s->group->idle) > 0 &&
+            weft__idle_searching(&s->group->idle) == 0 && may_poll(w, now) && give_up_role(w))
+        weft__poller_arm(&w->rt->poller);
+}
+
 static struct weft__task *next(struct weft__worker *w, bool *is_new)
 {
     struct weft__sched *s = &w->sched;
@@ -525,6 +535,8 @@ static bool turn(struct weft__worker *w)
     if (!t)
         return false;
     weft__idle_found(s);
+    if (!is_new && weft__task_slow(t))
+        before_slow(w, now);
     weft__sched_run(s, t, is_new, now);
     return true;
 }

@@ -223,14 +223,19 @@ static void after_transfer(struct weft__slot *s, const struct transfer *t, long 
         weft__slot_pass_on(s, t->dir); /* E6 */
 }
 
+/* There is nothing to be had: it will wait without trying. */
+static bool is_drained(const struct weft__slot *s, const struct transfer *t)
+{
+    return t->bytes > 0 && (ati_load(&s->drained) & (1u << t->dir)) && ati_load_acquire(&s->ready[t->dir]) == 0 &&
+            is_stream(s);
+}
+
 static int transfer_in(struct weft__frame *f, struct weft__slot *s, struct transfer *t)
 {
     bool waited = false, edge = false;
     for (;;) {
         /* After a wait it always tries: the edge that ended the wait is used up. */
-        bool drained = !waited && t->bytes > 0 && (ati_load(&s->drained) & (1u << t->dir)) &&
-                ati_load_acquire(&s->ready[t->dir]) == 0 && is_stream(s);
-        if (!drained) {
+        if (waited || !is_drained(s, t)) {
             edge = weft__slot_use_edge(s, t->dir) || edge;
             if (t->dir == WEFT__READ) /* what a write does says nothing of what there is to read */
                 ati_store(&s->drained, 0);
@@ -268,10 +273,13 @@ static int transfer(int fd, enum weft__dir dir, const struct iovec *v, int n)
     for (int i = 0; i < n; i++)
         if (__builtin_add_overflow(t.bytes, v[i].iov_len, &t.bytes) || (!v[i].iov_base && v[i].iov_len > 0))
             return -EINVAL;
-    int rc = dir == WEFT__READ ? weft__enter_read(f) : weft__enter_call(f);
+    int rc = weft__enter_call(f);
     if (rc < 0 || (rc = weft__slot_enter(fd, &s)) < 0)
         return rc;
-    rc = transfer_in(f, s, &t);
+    if (dir == WEFT__READ && !is_drained(s, &t))
+        rc = weft__next_read(f);
+    if (rc == 0)
+        rc = transfer_in(f, s, &t);
     weft__slot_leave(s);
     if (dir == WEFT__READ)
         weft__has_read(f);

@@ -173,7 +173,7 @@ struct weft__sched {
     enum weft__after after;
     int streak, flip;
     uint64_t streak_from; /* ticks at which the turn before it began */
-    bool searching; /* counted in the idle word; written by the waker while it is parked */
+    bool searching; /* counted in the idle word; its own */
     struct weft__task_cache blocks;
     struct weft__stack_cache stacks, nested; /* of tasks, and of generators */
     struct weft__frame loop; /* the worker's own loop */

@@ -285,16 +285,17 @@ inline run_job()
 {
 #if LONG
     if
-    :: atomic {                       /* known to be slow: the role goes first */
-        long_left && poller == me ->
+    :: atomic {                       /* known to be slow: the set is armed first if nobody else would look at it */
+        long_left ->
         long_left = 0;
         kind = 1;
-        poller = NONE
-       }
-    :: atomic {
-        long_left && poller != me ->
-        long_left = 0;
-        kind = 1
+        if
+        :: q[me] == 0 && parked > 0 && searching == 0 &&
+                (poller == NONE || poller == me || absent[poller % W]) ->
+            poller = NONE;
+            kind = 3
+        :: else
+        fi
        }
     :: atomic {                       /* found out later */
         long_left ->
@@ -302,6 +303,12 @@ inline run_job()
         kind = 2
        }
     :: true
+    fi;
+    if
+    :: kind == 3 ->
+        arm();
+        kind = 1
+    :: else
     fi;
     if
     :: kind == 1 -> absent[me] = 1
