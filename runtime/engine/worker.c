@@ -6,6 +6,8 @@
  *           millisecond, when nothing is ready, and before a slow task. */
 #include "engine/worker.h"
 
+#include <sched.h>
+
 #include "base/clock.h"
 #include "base/errno.h"
 #include "base/fork.h"
@@ -406,6 +408,17 @@ static enum found find(struct weft__worker *w, bool poller, uint64_t now)
                                                                                                       : NOTHING;
 }
 
+/* R5: whether who would send something may have no other core than this worker's: some are taken by those that are absent,
+ * but not all. If all are, whoever yields waits for them. */
+static bool cores_are_short(struct weft__worker *w, uint64_t now)
+{
+    struct weft__group *g = w->sched.group;
+    int absent = 0;
+    for (int i = 0, seats = weft__group_seats(g); i < seats; i++)
+        absent += weft__sched_absent(g->all[i], now);
+    return absent > 0 && absent < g->cores;
+}
+
 /* R5 */
 static bool search(struct weft__worker *w)
 {
@@ -416,9 +429,13 @@ static bool search(struct weft__worker *w)
     enum found found = find(w, poller, now);
     if (found || !poller || w->rt->manual || !should_spin(w) || w->sched.group->clock.is_virtual)
         return found; /* a host has other things to do; virtual time stands still meanwhile */
+    bool yields = cores_are_short(w, now);
     do {
-        for (int i = 0; i < 4; i++)
-            at_relax();
+        if (yields)
+            sched_yield();
+        else
+            for (int i = 0; i < 4; i++)
+                at_relax();
         found = find(w, may_poll(w, now), now);
         now = weft__sched_ticks(&w->sched);
     } while (!found && now - start < weft__us_to_ticks(WEFT__SPIN_US) && !ati_load(&w->rt->stopping));
