@@ -7,7 +7,7 @@
 
 /* Times are medians, and bounds are those of a machine that is shared. Where others have it for a while, even most of
  * nine times are late: the bound has to be kept in one of so many tries. */
-enum { TIMES = 9, TRIES = 100 }; /* some 20 s, if all are in vain */
+enum { TIMES = 9, TRIES = 100 };
 #define SOON weft_ms(20)
 
 /* What is promised is 2 ms (B-003, C-01); a thread that is woken may take as long again. Of this the least median of all tries
@@ -36,12 +36,15 @@ static int64_t median(int64_t *v, int n)
     return v[n / 2];
 }
 
-/* Whether to try (again), after `tries`: not at once, since those others may be about to leave. */
+/* Whether to try (again), after `tries`: not at once, since those others may be about to leave; and not for ever. */
 static bool again(int *tries)
 {
+    static int64_t end;
     if (*tries > 0)
         usleep(100000);
-    return (*tries)++ < TRIES;
+    else
+        end = weft_after(LIMIT);
+    return (*tries)++ == 0 || (*tries <= TRIES && weft_now() < end);
 }
 
 /* -- inline joins -- */

@@ -69,7 +69,7 @@ START_TEST(who_has_emptied_its_socket_waits_in_the_turn_of_its_last_request)
 }
 END_TEST
 
-/* R2: so the next request goes to the other worker, which sleeps, and at once. */
+/* R2: so that another request would be told to the other worker, which sleeps. */
 START_TEST(the_set_is_armed_while_a_slow_request_is_served)
 {
     struct service v = { .served = 0 };

@@ -79,8 +79,8 @@ static inline int weft__enter_call(struct weft__frame *f)
  * same turn yields if the turn is long by then: whoever always finds its next request there would keep the others waiting
  * for a whole budget of requests. */
 int weft__enter_read(struct weft__frame *f);
-/* That alone, after weft__enter_call, for who knows that there is something to be had. One that will wait does not yield
- * before: its last turn would be the short one after that, and nobody would know that it is slow (docs/io-rules.md, R12). */
+/* That alone, after weft__enter_call. Not for who knows that it will wait: its last turn would be the short one after that
+ * yield, and nobody would know that it is slow (docs/io-rules.md, R12). */
 int weft__next_read(struct weft__frame *f);
 void weft__has_read(struct weft__frame *f);
 

@@ -67,11 +67,11 @@ static int64_t in_real_time(struct weft_runtime *rt, int64_t at)
     return at <= weft__clock_now(c) ? INT64_MIN : weft__now() + 1000 * (int64_t)WEFT__TICK_US;
 }
 
-/* R9. True if it woke a worker. */
-static bool hand_out(struct weft_runtime *rt, const uint32_t *tasks, uint32_t n)
+/* R9 */
+static void hand_out(struct weft_runtime *rt, const uint32_t *tasks, uint32_t n)
 {
     if (n == 0)
-        return false;
+        return;
     struct weft__group *g = &rt->group;
     uint64_t now = weft__group_ticks(g);
     struct weft__sched *s = weft__idle_searching(&g->idle) == 0 ? weft__idle_claim(g) : NULL;
@@ -79,11 +79,10 @@ static bool hand_out(struct weft_runtime *rt, const uint32_t *tasks, uint32_t n)
         for (uint32_t i = 0; i < n; i++)
             weft__sched_push(s, weft__task_at(tasks[i]), now);
         weft__idle_wake(g, s);
-        return true;
+        return;
     }
     for (uint32_t i = 0; i < n; i++)
         weft__group_put(g, weft__task_at(tasks[i]));
-    return false;
 }
 
 static uint32_t harvest(struct weft_runtime *rt)

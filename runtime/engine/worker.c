@@ -408,8 +408,8 @@ static enum found find(struct weft__worker *w, bool poller, uint64_t now)
                                                                                                       : NOTHING;
 }
 
-/* R5: whether who would send something may have no other core than this worker's: some are taken by those that are absent,
- * but not all. If all are, whoever yields waits for them. */
+/* R5: whether who would send something may have no other core than this worker's: some are taken by those that are absent
+ * (who sleeps in a call counts, too), but not all. If all are, whoever yields waits for them. */
 static bool cores_are_short(struct weft__worker *w, uint64_t now)
 {
     struct weft__group *g = w->sched.group;
@@ -485,12 +485,12 @@ static bool lie_down(struct weft__worker *w)
 
 /* ---- the loop */
 
-/* R2: before a slow task, the set is armed if nobody else would harvest meanwhile, and there is nobody to leave that to in
- * the ring. The role may be free, too: what this worker runs may have come from the I/O thread. */
-static void before_slow(struct weft__worker *w, uint64_t now)
+/* R2: before a task that is very slow, the set is armed if nobody else would harvest meanwhile, and there is nobody to leave
+ * that to in the ring. The role may be free, too: what this worker runs may have come from the I/O thread. */
+static void before_slow(struct weft__worker *w, const struct weft__task *t, uint64_t now)
 {
     struct weft__sched *s = &w->sched;
-    if (weft__ready_len(&s->ring) == 0 && weft__idle_parked(&s->group->idle) > 0 &&
+    if (weft__task_longer(t, WEFT__DRAIN_US) && weft__ready_len(&s->ring) == 0 && weft__idle_parked(&s->group->idle) > 0 &&
             weft__idle_searching(&s->group->idle) == 0 && may_poll(w, now) && give_up_role(w))
         weft__poller_arm(&w->rt->poller);
 }
@@ -553,7 +553,7 @@ static bool turn(struct weft__worker *w)
         return false;
     weft__idle_found(s);
     if (!is_new && weft__task_slow(t))
-        before_slow(w, now);
+        before_slow(w, t, now);
     weft__sched_run(s, t, is_new, now);
     return true;
 }

@@ -2,7 +2,7 @@
  *
  * Owns      the slot table (one for the process, a slot for each number, never unmapped) and each runtime's sets.
  * Callers   slots: any thread, between enter and leave. harvest: the worker with the polling role, or the I/O
- *           thread. arm: who parks last. wait: the I/O thread.
+ *           thread. arm: who parks last, or goes to a slow task; the I/O thread. wait: the I/O thread.
  * Holds     E1  a descriptor is in at most one runtime's set, once, edge-triggered, for its whole life.
  *           E2  a call uses up `ready` before its system call; an edge sets it after the fact. So an edge between
  *               a call's EAGAIN and its wait is seen by weft__slot_wait, under the lock.

@@ -373,9 +373,14 @@ static inline bool weft__sched_absent(const struct weft__sched *s, uint64_t now)
     uint64_t since = at_load(&s->since);
     return since != 0 && (int64_t)(now - since) > (int64_t)weft__us_to_ticks(WEFT__LONG_US);
 }
+/* Whether its last turn was longer. */
+static inline bool weft__task_longer(const struct weft__task *t, uint64_t us)
+{
+    return ((uint64_t)ati_load(&t->u.run.last_run) << 10) > weft__us_to_ticks(us);
+}
 static inline bool weft__task_slow(const struct weft__task *t)
 {
-    return ((uint64_t)ati_load(&t->u.run.last_run) << 10) > weft__us_to_ticks(WEFT__LONG_US);
+    return weft__task_longer(t, WEFT__LONG_US);
 }
 /* What any worker may take. */
 static inline bool weft__group_has_work(const struct weft__group *g)
