@@ -927,6 +927,32 @@ START_TEST(a_close_waits_for_calls_that_have_a_worker_and_refuses_others)
 }
 END_TEST
 
+static int call_while_it_is_closed(void *arg)
+{
+    const int *budget = arg;
+    weft_process_pool *p = pool_of(WORKER, (weft_process_pool_options){ .workers = 2 }), *closing = p;
+    struct caller closer = { .call = close_it, .object = &closing };
+    weft_scope s;
+    weft_scope_begin(&s, LIMIT);
+    weft_spawn(&s, call_it, &closer);
+    weft__current()->budget = *budget; /* so it yields in the midst of the call, and the pool is closed */
+    int rc = weft_process_pool_call(p, "p", 1, NULL, NULL);
+    MUST(rc == -EPIPE || chaos());
+    MUST(!weft_scope_expired(&s));
+    MUST(result(&closer) == 0);
+    MUST(weft_scope_end(&s, 0) == 0);
+    return 0;
+}
+
+/* At the begin of the call, and when it comes to wait for a worker. */
+START_TEST(a_call_that_has_begun_before_the_close_is_refused)
+{
+    int budget = _i + 1;
+    ck_assert_int_eq(weft_run(call_while_it_is_closed, &budget, ON(1)), 0);
+    ck_assert_int_eq(line_that_was_wrong(), 0);
+}
+END_TEST
+
 static int closed_in_a_hurry(void *arg)
 {
     const bool *hard = arg;
@@ -1083,6 +1109,7 @@ int main(int argc, char **argv)
     tcase_add_loop_test(tc, a_worker_is_replaced_after_so_many_calls, 0, PLACES);
     tcase_add_loop_test(tc, workers_that_do_not_leave_are_ended, 0, COUNT(workers));
     tcase_add_loop_test(tc, a_close_waits_for_calls_that_have_a_worker_and_refuses_others, 0, COUNT(workers));
+    tcase_add_loop_test(tc, a_call_that_has_begun_before_the_close_is_refused, 0, 2);
     tcase_add_loop_test(tc, who_is_told_to_leave_while_it_closes_ends_the_calls, 0, 2 * COUNT(workers));
     tc = add_case(s, "shortages");
     tcase_add_loop_test(tc, without_descriptors_nothing_is_left, 0, PLACES);

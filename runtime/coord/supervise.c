@@ -88,7 +88,6 @@ static void stop(struct slot *slot)
     if (slot->task == 0 || slot->told)
         return;
     slot->told = true;
-    slot->pause = 0;
     weft_task_cancel(slot->task, "a sibling is restarted");
 }
 
@@ -138,6 +137,7 @@ static int ended(struct supervisor *v, const weft_done *d, struct slot **why)
     slot->task = 0;
     if (slot->told) {
         slot->wanted = true;
+        slot->pause = 0; /* now that it reads it no more */
     } else if (d->code < 0 && (d->code != -ECANCELED || slot->unasked)) {
         if (!want_again(v, slot)) {
             *why = slot;

@@ -3,8 +3,8 @@
  * Owns      the handlers of SIGSEGV and SIGBUS, if their disposition was the default when the first runtime that
  *           asked for it started; and an alternate signal stack for each worker.
  * Handlers  run on the alternate stack and call only what a signal handler may.
- * After the report the default disposition is restored and the instruction runs again: the process ends with
- * the signal, and a core shows the place. */
+ * After the report the default disposition is restored and the instruction runs again, or the signal that was sent comes
+ * again: the process ends with it, and a core shows the place. */
 #include <errno.h>
 #include <signal.h>
 #include <stdio.h>
@@ -55,6 +55,8 @@ static void on_fault(int signo, siginfo_t *info, void *context)
         say(text);
     }
     signal(signo, SIG_DFL);
+    if (info->si_code <= 0) /* somebody has sent it: no instruction runs again */
+        raise(signo);
 }
 
 static const int signals[] = { SIGSEGV, SIGBUS };

@@ -400,7 +400,7 @@ static int call_one(struct weft_process_pool *pool, const void *request, size_t 
             keep(pool, c->w);
             return c->result < 0 ? tell_error(c) : c->result;
         }
-        bool untouched = rc == -EPIPE && c->sent == 0 && c->w->calls > 0;
+        bool untouched = rc == -EPIPE && c->sent == 0 && c->got == 0 && c->w->calls > 0;
         if (rc == -EPIPE && !untouched)
             rc = tell_end(c);
         take_out(pool, c->w);
@@ -426,13 +426,11 @@ int weft_process_pool_call(weft_process_pool *pool, const void *request, size_t 
         return -ECHILD;
     if (!pool || (!request && bytes > 0))
         return -EINVAL;
+    ati_add(&pool->users, 1); /* from here on: to begin may be to yield, and it may be closed meanwhile */
     int rc = weft__lane_enter();
-    if (rc < 0)
-        return rc;
-    if (bytes > pool->request_limit)
-        return weft_fail(-EMSGSIZE, "a request of %zu bytes, and the limit is %zu", bytes, pool->request_limit);
-    ati_add(&pool->users, 1);
-    if ((rc = weft_sem_acquire(&pool->permits, 1)) == 0) {
+    if (rc == 0 && bytes > pool->request_limit)
+        rc = weft_fail(-EMSGSIZE, "a request of %zu bytes, and the limit is %zu", bytes, pool->request_limit);
+    if (rc == 0 && (rc = weft_sem_acquire(&pool->permits, 1)) == 0) {
         rc = call_one(pool, request, bytes, &c);
         weft_ignore(weft_sem_release(&pool->permits, 1));
     }
@@ -580,10 +578,11 @@ void weft_process_pool_close(weft_process_pool **out)
     weft__lock(&pool->lock);
     pool->closed = true;
     weft__unlock(&pool->lock);
-    if (weft_sem_acquire(&pool->permits, pool->workers) < 0) {
+    int rc = weft_sem_acquire(&pool->permits, pool->workers);
+    if (rc < 0) {
         kill_busy(pool);
         weft_scope_begin_shield(&s, WEFT_NEVER);
-        weft_ignore(weft_sem_acquire(&pool->permits, pool->workers)); /* K5: or the last one who calls frees it */
+        rc = weft_sem_acquire(&pool->permits, pool->workers); /* K5: or the last one who calls frees it */
         weft_ignore(weft_scope_end(&s, 0));
     }
     list_init(&all);
@@ -592,5 +591,7 @@ void weft_process_pool_close(weft_process_pool **out)
         list_push_tail(&all, l);
     weft__unlock(&pool->lock);
     end_all(pool, &all);
+    if (rc == 0) /* for who had begun, and had not come to wait for one */
+        weft_ignore(weft_sem_release(&pool->permits, pool->workers));
     leave(pool);
 }

@@ -36,7 +36,7 @@ static bool leave_suspend(struct weft__call *c)
 #ifdef WEFT__TSAN
 __attribute__((noinline, no_sanitize("thread")))
 #endif
-static int walk(struct weft__task *t, const void **out, int most)
+static int walk(struct weft__task *t, uint64_t state, const void **out, int most)
 {
     const struct weft__frame *f = (const struct weft__frame *)(uintptr_t)at_load_acquire(&t->side);
     const struct weft__context *from = &f->context;
@@ -50,6 +50,9 @@ static int walk(struct weft__task *t, const void **out, int most)
         if (!k->nested)
             break;
         from = weft__gen_below(k, &k);
+        at_fence_full();
+        if (at_load(&t->state) != state) /* the generator may have ended, and its stack be another runtime's by now */
+            break;
     }
     return n;
 }
@@ -58,7 +61,7 @@ int weft__view_stack(const struct weft__view *v, struct weft__task *t, const voi
 {
     if (weft__phase_of(v->state) != WEFT__WAITING || !v->group || !weft__life_try_hold(t, v->id))
         return 0;
-    int n = at_load_acquire(&t->state) == v->state ? walk(t, out, most) : 0;
+    int n = at_load_acquire(&t->state) == v->state ? walk(t, v->state, out, most) : 0;
     at_fence_full(); /* K1: the state is looked at after the stack */
     if (at_load(&t->state) != v->state)
         n = 0;

@@ -146,7 +146,7 @@ static int drain(conn *c)
 {
     while (c->unsendable == 0 && unsent(c) > 0) {
         int rc = c->sending ? wait_without_lock(c, &c->wants_send, &c->sent) : send_some(c);
-        if (rc == -ECANCELED)
+        if (rc == -ECANCELED || (rc < 0 && c->unsendable == 0)) /* told to leave, or it could not even wait */
             return rc;
     }
     c->owed = c->owed && c->unsendable < 0;
@@ -387,10 +387,12 @@ static int write_some(conn *c, const struct iovec *v, int n)
             return cut_off();
     }
     c->owed = c->owed || taken > 0;
-    int sent = rc == -ECANCELED ? rc : drain(c); /* who was told to leave does not try again; an alert goes out */
+    bool stays = rc != -ECANCELED;
+    if (stays) /* who was told to leave does not try again; an alert goes out */
+        (void)drain(c);
     if (taken == 0)
         return rc < 0 ? rc : 0;
-    return sent < 0 && sent != -ECANCELED ? sent : (int)taken; /* L4 */
+    return stays && c->unsendable < 0 ? c->unsendable : (int)taken; /* L4 */
 }
 
 static int tls_writev(void *self, const struct iovec *v, int n)
