@@ -1276,6 +1276,63 @@ START_TEST(names_are_copied_cut_and_always_terminated)
 }
 END_TEST
 
+/* A plain thread that has its ids from the list alone. */
+struct named_crowd {
+    atomic_long seen;
+    atomic_int over, wrong;
+};
+
+static void *list_and_name(void *arg)
+{
+    struct named_crowd *c = arg;
+    weft_task ids[64];
+    char name[40];
+    while (!atomic_load(&c->over)) {
+        int n = weft_task_list(ids, COUNT(ids));
+        for (int i = 0; i < n && i < COUNT(ids); i++) {
+            if (weft_task_name(ids[i], name, sizeof name) <= 0)
+                continue;
+            bool child = strcmp(name, "child") == 0;
+            atomic_fetch_add(&c->seen, child);
+            atomic_fetch_add(&c->wrong, !child && strcmp(name, "main") != 0);
+        }
+    }
+    return NULL;
+}
+
+static int yield_with_name(void *arg)
+{
+    (void)arg;
+    return weft_yield();
+}
+
+static int spawn_named_ones(void *arg)
+{
+    struct named_crowd *c = arg;
+    int rc = 0;
+    for (int64_t end = weft_after(LIMIT); rc == 0 && atomic_load(&c->seen) < 2000 && weft_now() < end;) {
+        weft_scope s;
+        weft_scope_begin(&s, WEFT_NEVER);
+        for (int i = 0; i < 16; i++)
+            weft_spawn_with(&s, yield_with_name, NULL, &(weft_spawn_options){ .name = "child" });
+        rc = weft_scope_end(&s, 0);
+    }
+    atomic_store(&c->over, 1);
+    return rc;
+}
+
+/* Begun or not, each is found with its own name: its block was another's just now. */
+START_TEST(tasks_are_found_and_named_while_they_are_spawned)
+{
+    struct named_crowd c = { .over = 0 };
+    pthread_t thread = thread_start(list_and_name, &c);
+    ck_assert_int_eq(weft_run(spawn_named_ones, &c, ON(2)), 0);
+    pthread_join(thread, NULL);
+    ck_assert_int_eq(atomic_load(&c.wrong), 0);
+    ck_assert_int_gt(atomic_load(&c.seen), 0);
+}
+END_TEST
+
 /* -- many -- */
 
 struct flat {
@@ -1830,6 +1887,7 @@ int main(void)
     tcase_add_loop_test(tc, a_list_of_all_tasks_stops_no_worker, 0, counts);
     tcase_add_test(tc, who_one_is_takes_no_longer_among_many);
     tcase_add_test(tc, names_are_copied_cut_and_always_terminated);
+    tcase_add_test(tc, tasks_are_found_and_named_while_they_are_spawned);
     tc = add_case(s, "many");
     if (getenv("WEFT_TEST_LONG"))
         tcase_set_timeout(tc, 600);
