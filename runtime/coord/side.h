@@ -40,8 +40,10 @@ void weft__side_unpack(struct weft__frame *f, struct weft__task *t, uint32_t bit
 static inline bool weft__life_try_hold(struct weft__task *t, weft_task id)
 {
     uint64_t life = at_load(&t->life);
-    return (life & WEFT__LIFE_ID) == (uint64_t)id && !(life & WEFT__LIFE_HELD) &&
-            at_cas(&t->life, life, life | WEFT__LIFE_HELD);
+    if ((life & WEFT__LIFE_ID) != (uint64_t)id || (life & WEFT__LIFE_HELD) || !at_cas(&t->life, life, life | WEFT__LIFE_HELD))
+        return false;
+    weft__hb_acquire(&t->fn); /* as in weft__task_begin */
+    return true;
 }
 static inline void weft__life_release(struct weft__task *t)
 {

@@ -11,6 +11,7 @@
 
 #include "base/atomic.h"
 #include "base/panic.h"
+#include "machine/context.h"
 
 /* The state word: {number : 40 | level : 16 | cause : 4 | phase : 4}.
  *
@@ -179,8 +180,15 @@ static inline weft_task weft__task_begin(struct weft__task *t)
 {
     uint64_t generation = weft__number_of(at_load(&t->state)) + 1;
     weft_task id = (weft_task)(generation << WEFT__INDEX_BITS | weft__task_index(t));
-    /* release: who has the id from the table (weft_task_list) and holds the life finds the fields */
+    /* release: who has the id from the table (weft_task_list) and holds the life finds the fields. To ThreadSanitizer the tasks of
+     * one worker are threads that nothing orders, so a release by this one would hide that of the block's former task, which
+     * its joiner meets; there another word stands for it. */
+#ifdef WEFT__TSAN
+    weft__hb_release(&t->fn);
+    at_store(&t->life, (uint64_t)id);
+#else
     at_store_release(&t->life, (uint64_t)id);
+#endif
     at_store_release(&t->state, weft__state(generation, 0, 0, WEFT__NEW));
     return id;
 }
