@@ -264,12 +264,8 @@ enum weft__cause weft__await(struct weft__frame *f)
     return sleep_until(f, INT64_MAX);
 }
 
-int weft__next_read(struct weft__frame *f)
+int weft__next_slice(struct weft__frame *f)
 {
-    struct weft__sched *s = weft__self();
-    uint64_t turn = weft__is_thread(f) ? 0 : own(s->began);
-    if (turn == 0 || f->read_in != turn || weft__sched_ticks(s) - turn <= weft__us_to_ticks(WEFT__SLICE_US))
-        return 0;
     weft__spent(f);
     return weft__told(f) ? weft__refuse(f) : 0;
 }
@@ -277,13 +273,7 @@ int weft__next_read(struct weft__frame *f)
 int weft__enter_read(struct weft__frame *f)
 {
     int rc = weft__enter_call(f);
-    return rc < 0 ? rc : weft__next_read(f);
-}
-
-void weft__has_read(struct weft__frame *f)
-{
-    if (!weft__is_thread(f))
-        f->read_in = own(weft__self()->began);
+    return rc == 0 && weft__slice_is_over(f) ? weft__next_slice(f) : rc;
 }
 
 void weft__spent(struct weft__frame *f)

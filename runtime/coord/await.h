@@ -79,10 +79,23 @@ static inline int weft__enter_call(struct weft__frame *f)
  * same turn yields if the turn is long by then: whoever always finds its next request there would keep the others waiting
  * for a whole budget of requests. */
 int weft__enter_read(struct weft__frame *f);
-/* That alone, after weft__enter_call. Not for who knows that it will wait: its last turn would be the short one after that
- * yield, and nobody would know that it is slow (docs/io-rules.md, R12). */
-int weft__next_read(struct weft__frame *f);
-void weft__has_read(struct weft__frame *f);
+/* That alone, after weft__enter_call: whether the turn is long by now, and what is done then: 0, or -ECANCELED. Not for who
+ * knows that it will wait: its last turn would be the short one after that yield, and nobody would know that it is slow
+ * (docs/io-rules.md, R12). */
+static inline bool weft__slice_is_over(const struct weft__frame *f)
+{
+    if (weft__is_thread(f))
+        return false;
+    const struct weft__sched *s = weft__self();
+    uint64_t turn = own(s->began);
+    return f->read_in == turn && weft__sched_ticks(s) - turn > weft__us_to_ticks(WEFT__SLICE_US);
+}
+int weft__next_slice(struct weft__frame *f);
+static inline void weft__has_read(struct weft__frame *f)
+{
+    if (!weft__is_thread(f))
+        f->read_in = own(weft__self()->began);
+}
 
 /* Sleeps 1 ms whatever was cancelled. */
 void weft__nap(struct weft__frame *f);

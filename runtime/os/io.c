@@ -276,7 +276,8 @@ static int transfer(int fd, enum weft__dir dir, const struct iovec *v, int n)
     int rc = weft__enter_call(f);
     if (rc < 0 || (rc = weft__slot_enter(fd, &s)) < 0)
         return rc;
-    if (dir == WEFT__READ && !is_drained(s, &t) && (rc = weft__next_read(f)) == 0 && (at_load(&s->life) & WEFT__SLOT_CLOSING))
+    if (dir == WEFT__READ && weft__slice_is_over(f) && !is_drained(s, &t) && (rc = weft__next_slice(f)) == 0 &&
+            (at_load(&s->life) & WEFT__SLOT_CLOSING))
         rc = -EBADF; /* meanwhile */
     if (rc == 0) {
         rc = transfer_in(f, s, &t);
