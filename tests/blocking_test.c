@@ -429,7 +429,8 @@ START_TEST(one_alone_behind_a_task_that_blocks_its_worker_runs_soon_on_another)
     bool timed = !TSAN && !ASAN && !chaos();
     struct owed o = { .owed = 0 };
     ck_assert_int_eq(pipe2(o.end, O_CLOEXEC), 0);
-    for (int tries = 0; tries == 0 || (timed && o.late_ones > OWED / 2 && tries < TRIES); tries++) {
+    int64_t end = weft_after(LIMIT);
+    for (int tries = 0; tries == 0 || (timed && o.late_ones > OWED / 2 && tries < TRIES && weft_now() < end); tries++) {
         o.owed = o.late_ones = 0;
         if (tries > 0)
             usleep(100000); /* others that have the machine may be about to leave */
