@@ -16,7 +16,6 @@
 #include "coord/error.h"
 #include "coord/keeps.h"
 #include "coord/orphan.h"
-#include "coord/oslock.h"
 
 enum { REFUSALS = 1000, NAP_NS = 1000000 };
 
@@ -135,7 +134,7 @@ static int64_t next_strike(struct weft__frame *f)
     return earliest;
 }
 
-static __attribute__((noinline)) void thread_wait(struct weft__frame *f, int64_t until)
+void weft__await_thread(struct weft__frame *f, int64_t until)
 {
     struct weft__task *t = f->task;
     ati_store(&f->timed, until != INT64_MAX || next_strike(f) != INT64_MAX);
@@ -228,8 +227,7 @@ weft__token weft__await_begin_shielded(struct weft__frame *f)
 
 void (*weft__await_hook)(struct weft__frame *f);
 
-/* Of what a test or a seed does between W3 and W4. */
-static __attribute__((noinline)) void meanwhile(struct weft__frame *f)
+void weft__await_meanwhile(struct weft__frame *f)
 {
     if (weft__await_hook)
         weft__await_hook(f);
@@ -237,31 +235,14 @@ static __attribute__((noinline)) void meanwhile(struct weft__frame *f)
         weft__chaos_delay(); /* W3 is done: it may be fired before it sleeps */
 }
 
-static inline enum weft__cause sleep_until(struct weft__frame *f, int64_t until)
-{
-    struct weft__task *t = f->task;
-    if (weft__await_hook || weft__chaos_somewhere())
-        meanwhile(f);
-    if (weft__phase_of(at_load(&t->state)) != WEFT__FIRED) {
-        if (weft__is_thread(f)) {
-            thread_wait(f, until);
-        } else {
-            weft__oslocks_look(f);
-            weft__suspend();
-        }
-    }
-    f->budget = WEFT__BUDGET;
-    return weft__wait_cause(t);
-}
-
 enum weft__cause weft__await_until(struct weft__frame *f, int64_t until)
 {
-    return sleep_until(f, until);
+    return weft__await_inline(f, until);
 }
 
 enum weft__cause weft__await(struct weft__frame *f)
 {
-    return sleep_until(f, INT64_MAX);
+    return weft__await_inline(f, INT64_MAX);
 }
 
 int weft__next_slice(struct weft__frame *f)

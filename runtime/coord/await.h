@@ -11,6 +11,7 @@
 #ifndef WEFT_COORD_AWAIT_H
 #define WEFT_COORD_AWAIT_H
 
+#include "coord/oslock.h"
 #include "coord/scope.h"
 
 /* The calling plain thread's frame, made on demand. */
@@ -48,6 +49,27 @@ enum weft__cause weft__await(struct weft__frame *f);
 enum weft__cause weft__await_until(struct weft__frame *f, int64_t until);
 /* Tests only: called by the waiting task after its wait was published and before it sleeps. NULL otherwise. */
 extern void (*weft__await_hook)(struct weft__frame *f);
+/* The parts of it that are rare: what a test or a seed does between W3 and W4, and a plain thread's W4. */
+void weft__await_meanwhile(struct weft__frame *f);
+void weft__await_thread(struct weft__frame *f, int64_t until);
+/* Either of them without the call. Each function that a task is in while it waits has its saved registers on the task's stack,
+ * and of many tasks that take turns these lines are cold: sync/ waits by this one. */
+static inline enum weft__cause weft__await_inline(struct weft__frame *f, int64_t until)
+{
+    struct weft__task *t = f->task;
+    if (weft__await_hook || weft__chaos_somewhere())
+        weft__await_meanwhile(f);
+    if (weft__phase_of(at_load(&t->state)) != WEFT__FIRED) {
+        if (weft__is_thread(f)) {
+            weft__await_thread(f, until);
+        } else {
+            weft__oslocks_look(f);
+            weft__suspend();
+        }
+    }
+    f->budget = WEFT__BUDGET;
+    return weft__wait_cause(t);
+}
 
 /* Gives the wait up. True: it was not fired; false: weft__await returns at once and says why. */
 static inline bool weft__await_give_up(struct weft__frame *f)

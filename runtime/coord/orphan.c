@@ -103,7 +103,7 @@ static void end_waits_of_tasks(void)
         struct weft__claimed who;
         end_wait(t, &who);
         weft__life_release(t);
-        weft__ready_claimed(&who);
+        weft__ready_claimed(who);
     }
 }
 

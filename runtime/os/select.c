@@ -359,7 +359,7 @@ static inline int look_locked(struct select *s, const struct kind *k, uint32_t i
  * is as likely. */
 static inline uint32_t pick(struct select *s, look_fn *look)
 {
-    s->after.served = NULL;
+    s->after.served.at = NULL;
     s->after.drop = NULL;
     for (uint32_t left = s->n; left > 0; left--) {
         uint32_t at = draw(left), i = s->order[at];

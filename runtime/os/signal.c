@@ -94,8 +94,8 @@ static void pass_on(int signo)
         weft__lock(&w->chan->lock);
         (void)weft__chan_put(w->chan, &signo, &after); /* never full: the oldest goes */
         weft__unlock(&w->chan->lock);
-        if (after.served)
-            weft__served_add(&served, after.served, &after.who);
+        if (after.served.at)
+            weft__served_add(&served, after.served.at, &after.served.who);
     }
     weft__unlock(&lock);
     weft__served_release(&served);

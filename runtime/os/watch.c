@@ -83,7 +83,7 @@ static void leave(struct weft__chan_source *s)
 /* One change into the channel. True: it was the last, and the watch is to leave. */
 static bool hand_over(struct watch *w, const weft_change *change)
 {
-    struct weft__chan_after after = { .served = NULL };
+    struct weft__chan_after after = { .drop = NULL };
     struct weft__served served = { 0 };
     bool last = false;
     weft__lock(&w->lock);

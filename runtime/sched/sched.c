@@ -215,14 +215,14 @@ void weft__ready(struct weft__task *t)
         ready(t);
 }
 
-void weft__ready_claimed(const struct weft__claimed *c)
+void weft__ready_claimed(struct weft__claimed c)
 {
-    if (!c->task)
+    if (!c.task)
         return;
-    if (c->thread)
-        wake_thread(c->task);
+    if (c.thread)
+        wake_thread(c.task);
     else
-        ready(c->task);
+        ready(c.task);
 }
 
 bool weft__fire(weft__token k, enum weft__cause cause)
@@ -230,7 +230,7 @@ bool weft__fire(weft__token k, enum weft__cause cause)
     struct weft__claimed c;
     if (!weft__claim_wait(k, cause, &c))
         return false;
-    weft__ready_claimed(&c);
+    weft__ready_claimed(c);
     return true;
 }
 
@@ -518,7 +518,7 @@ static __attribute__((noinline)) void count_migrated(struct weft__sched *s, stru
 }
 
 /* Goes from the context `from` to the task, which has been begun; `from` is taken up again later. */
-static inline void go(struct weft__sched *s, struct weft__context *from, struct weft__task *t, bool is_new)
+static ALWAYS_INLINE void go(struct weft__sched *s, struct weft__context *from, struct weft__task *t, bool is_new)
 {
     if (is_new) { /* bound just now, at the top of its stack */
         struct weft__frame *to = own(s->frame);

@@ -51,21 +51,28 @@ struct weft__topology;
 /* The running part of a task, of a worker's loop, or of a plain thread. It lives at the top of the task's stack,
  * or in the C frame of the joiner that runs an unstarted child (coord/child.c). */
 struct weft__frame {
+    /* All that a wait touches, in two cache lines: of a thousand tasks that take turns each is cold. */
     struct weft__context context;
     struct weft__task *task; /* NULL: a worker's loop */
-    weft_task id;
     struct weft__group *group; /* NULL: a plain thread */
     struct weft__stack *stack; /* that it runs on: its own, its joiner's, or of the generator whose body it runs */
     struct weft__sched *ran_on; /* the worker of its last turn */
-    struct weft__frame *below; /* the joiner on whose stack it runs, NULL if the stack is its own */
     struct weft_scope *inner;  /* innermost open scope; written and read by the task alone */
     uint64_t epoch_ok;         /* own: no cancel applied to it in this epoch (coord/cancel.c) */
     uint16_t level, shield;    /* nesting of scopes, and of the innermost shield */
-    uint64_t read_in; /* the turn (its `began`) in which it last read something */
+    bool keep_fp;
     int budget;
     int refusals;
+    at_int attached; /* under the lock of the owner scope (coord/tree.c) */
+    at_int timed; /* the same: a plain thread that waits until a time, too (engine/leap.c) */
+    uint64_t read_in; /* the turn (its `began`) in which it last read something */
+    /* For reports, and `left` for R16: own(), since whoever reads them is not waited for. */
+    uint64_t waits; /* of its last wait: {enum weft__waits : 8 | what for : 56} */
+    uint64_t left;  /* ticks at which it last left its worker, or (R16) its worker last looked before that */
+    /* The rest. */
+    weft_task id;
+    struct weft__frame *below; /* the joiner on whose stack it runs, NULL if the stack is its own */
     int held; /* mutexes (sync/mutex.c) */
-    bool keep_fp;
     uint32_t fp[2];
     weft_fn *fn;
     void *arg;
@@ -73,20 +80,18 @@ struct weft__frame {
     struct weft__detail *detail;
     struct weft__scope_extra *named; /* of the innermost open scope that has a name (coord/scope.c) */
     struct weft__keeps *keeps; /* what is to be let go at the task's end, or NULL (coord/keeps.h) */
-    /* For reports, and `left` for R16: own(), since whoever reads them is not waited for. */
-    uint64_t waits; /* of its last wait: {enum weft__waits : 8 | what for : 56} */
     struct weft__frame *starter; /* the next of the worker's starters */
-    uint64_t left;  /* ticks at which it last left its worker, or (R16) its worker last looked before that */
-    uint64_t begun; /* ticks at which the turn began in which it was started */
+    uint64_t begun; /* for reports, as `left`: ticks at which the turn began in which it was started */
     void *site;     /* where it was spawned: a return address */
     at_word chaos; /* {number : 48 | worker of its last turn + 1 : 16}; 0 until its first turn ends (sched/chaos.c) */
-    /* Under the lock of the owner scope (coord/tree.c). */
-    at_int attached;
-    at_int timed; /* a plain thread that waits until a time, too (engine/leap.c) */
-    struct weft_scope *down;
+    struct weft_scope *down; /* under the lock of the owner scope (coord/tree.c) */
     _Alignas(16) uint64_t copy[2]; /* a small copied argument */
 };
 _Static_assert(sizeof(struct weft__frame) <= WEFT__STACK_ROOM, "the frame is at the top of its stack");
+#if !defined(WEFT__TSAN) && !defined(WEFT__ASAN)
+_Static_assert(WEFT__STACK_ROOM % 64 == 0 && sizeof(struct weft__stack) == offsetof(struct weft__stack, room) + WEFT__STACK_ROOM &&
+        offsetof(struct weft__frame, id) <= 128, "two lines");
+#endif
 
 /* What a task waits for, and of which object. */
 enum weft__waits {
@@ -309,7 +314,7 @@ static inline bool weft__claim_wait(weft__token k, enum weft__cause cause, struc
     c->task = f == WEFT__FIRED_ENQUEUE ? t : NULL;
     return f != WEFT__TOO_LATE;
 }
-void weft__ready_claimed(const struct weft__claimed *c);
+void weft__ready_claimed(struct weft__claimed c);
 
 /* Pushes a ready task to the worker's ring, or half of that ring and the task to inject. For the worker, or who
  * has claimed it. */

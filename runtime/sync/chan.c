@@ -130,11 +130,6 @@ static inline void pop(struct weft_chan *c, void *item)
 
 /* ---- what a call does under the lock */
 
-static inline struct weft__waiter *claim_first(struct weft__link *head, struct weft__claimed *who)
-{
-    return weft__waiters_none(head) ? NULL : weft__waiters_claim(head, who);
-}
-
 static void throw_oldest(struct weft_chan *c, struct weft__chan_after *after)
 {
     uint32_t i = pop_oldest(c);
@@ -146,37 +141,32 @@ static void throw_oldest(struct weft_chan *c, struct weft__chan_after *after)
         copy(c, after->dropped, slot(c, i));
 }
 
-static ALWAYS_INLINE int put(struct weft_chan *c, const void *item, struct weft__chan_after *after)
+/* -EAGAIN: there is no room. */
+static ALWAYS_INLINE int put(struct weft_chan *c, const void *item, struct weft__chan_served *served)
 {
-    after->served = NULL;
-    after->drop = NULL;
+    served->at = NULL;
     if (c->closed)
         return -EPIPE;
-    struct weft__waiter *w = claim_first(&c->receivers, &after->who);
-    if (!w && ati_load(&c->len) == c->capacity) {
-        if (!c->drop_oldest)
-            return -EAGAIN;
-        throw_oldest(c, after);
-    }
+    struct weft__waiter *w = served->at = weft__waiters_claim(&c->receivers, &served->who);
+    if (!w && ati_load(&c->len) == c->capacity)
+        return -EAGAIN;
     c->unfinished++;
-    if (!w) {
+    if (w) {
+        copy(c, w->item, item);
+        w->wait->rc = 1;
+    } else {
         push(c, item);
-        return 0;
     }
-    copy(c, w->item, item);
-    w->wait->rc = 1;
-    after->served = w;
     return 0;
 }
 
-static ALWAYS_INLINE int take(struct weft_chan *c, void *item, struct weft__chan_after *after)
+static ALWAYS_INLINE int take(struct weft_chan *c, void *item, struct weft__chan_served *served)
 {
-    after->drop = NULL;
     bool kept = ati_load(&c->len) > 0;
     if (kept)
         pop(c, item);
     /* Who is in the list of a closed channel will be told so (serve_left). */
-    struct weft__waiter *w = after->served = c->closed ? NULL : claim_first(&c->senders, &after->who);
+    struct weft__waiter *w = served->at = c->closed ? NULL : weft__waiters_claim(&c->senders, &served->who);
     if (!w)
         return kept ? 1 : c->closed ? 0 : -EAGAIN;
     c->unfinished++;
@@ -190,30 +180,57 @@ static ALWAYS_INLINE int take(struct weft_chan *c, void *item, struct weft__chan
 
 int weft__chan_put(struct weft_chan *c, const void *item, struct weft__chan_after *after)
 {
-    return put(c, item, after);
+    after->drop = NULL;
+    int rc = put(c, item, &after->served);
+    if (rc == -EAGAIN && c->drop_oldest) {
+        throw_oldest(c, after);
+        rc = put(c, item, &after->served);
+    }
+    return rc;
 }
 
 int weft__chan_take(struct weft_chan *c, void *item, struct weft__chan_after *after)
 {
-    return take(c, item, after);
+    after->drop = NULL;
+    return take(c, item, &after->served);
 }
 
 /* ---- send, receive */
 
 enum direction { SEND, RECV };
 
-static ALWAYS_INLINE int exchange(struct weft_chan *c, enum direction d, void *item, struct weft__chan_after *after)
+/* The lock is held, and an old item makes room. */
+static __attribute__((noinline)) int send_anyway(struct weft_chan *c, const void *item)
 {
-    return d == SEND ? put(c, item, after) : take(c, item, after);
+    struct weft__chan_after after;
+    int rc = weft__chan_put(c, item, &after);
+    weft__unlock(&c->lock);
+    weft__chan_settle(&after);
+    return rc;
+}
+
+/* -EAGAIN: it would have to wait, and the lock is held. */
+static ALWAYS_INLINE int exchange(struct weft_chan *c, enum direction d, void *item)
+{
+    struct weft__chan_served served;
+    weft__lock(&c->lock);
+    int rc = d == SEND ? put(c, item, &served) : take(c, item, &served);
+    if (rc != -EAGAIN) {
+        weft__unlock(&c->lock);
+        weft__chan_release(&served);
+    } else if (d == SEND && c->drop_oldest) {
+        rc = send_anyway(c, item);
+    }
+    return rc;
 }
 
 /* The lock is held. Goes into the list, lets it go, and waits. */
-static int wait_there(struct weft__frame *f, struct weft_chan *c, enum direction d, struct weft__waiter *at)
+static ALWAYS_INLINE int wait_there(struct weft__frame *f, struct weft_chan *c, enum direction d, struct weft__waiter *at)
 {
     weft__waiters_add(d == SEND ? &c->senders : &c->receivers, at);
     weft__unlock(&c->lock);
     weft__waits_for(f, d == SEND ? WEFT__WAITS_SEND : WEFT__WAITS_RECV, (uint64_t)(uintptr_t)c);
-    if (weft__waiter_await(f, at, &c->lock))
+    if (weft__waiter_await_inline(f, at, &c->lock))
         return at->wait->rc;
     weft__unlock(&c->lock);
     return -ECANCELED;
@@ -221,32 +238,28 @@ static int wait_there(struct weft__frame *f, struct weft_chan *c, enum direction
 
 /* A wait that cannot begin at once does without the lock, and then looks again. */
 static __attribute__((noinline)) int exchange_later(struct weft__frame *f, struct weft_chan *c, enum direction d,
-        struct weft__waiter *at, struct weft__chan_after *after)
+        struct weft__waiter *at)
 {
     void *item = at->item;
     int rc = weft__waiter_begin(f, at->wait, at);
     if (rc < 0)
         return rc;
-    weft__lock(&c->lock);
-    rc = d == SEND ? weft__chan_put(c, item, after) : weft__chan_take(c, item, after);
+    rc = exchange(c, d, item);
     if (rc == -EAGAIN)
         return wait_there(f, c, d, at);
-    weft__unlock(&c->lock);
-    weft__chan_settle(after);
     weft__waiter_give_up(f);
     return rc;
 }
 
-/* The lock is held, and there was nothing to be had. */
-static __attribute__((noinline)) int exchange_or_wait(struct weft__frame *f, struct weft_chan *c, enum direction d, void *item,
-        struct weft__chan_after *after)
+/* The lock is held, and there was nothing to be had. The call's last step: what it has on the stack is in the way of nobody. */
+static __attribute__((noinline)) int wait_for_other(struct weft__frame *f, struct weft_chan *c, enum direction d, void *item)
 {
     struct weft__waiting wait;
     struct weft__waiter at = { .wait = &wait, .item = item };
     if (weft__waiter_begin_at_once(f, &wait))
         return wait_there(f, c, d, &at);
     weft__unlock(&c->lock);
-    return exchange_later(f, c, d, &at, after);
+    return exchange_later(f, c, d, &at);
 }
 
 static ALWAYS_INLINE int call(struct weft_chan *c, enum direction d, void *item, size_t bytes)
@@ -259,14 +272,8 @@ static ALWAYS_INLINE int call(struct weft_chan *c, enum direction d, void *item,
     int rc = weft__enter_call(f);
     if (rc < 0)
         return rc;
-    struct weft__chan_after after;
-    weft__lock(&c->lock);
-    rc = exchange(c, d, item, &after);
-    if (rc == -EAGAIN)
-        return exchange_or_wait(f, c, d, item, &after);
-    weft__unlock(&c->lock);
-    weft__chan_settle(&after);
-    return rc;
+    rc = exchange(c, d, item);
+    return rc == -EAGAIN ? wait_for_other(f, c, d, item) : rc;
 }
 
 int weft_chan_send(weft_chan *c, const void *item, size_t bytes)
@@ -281,15 +288,13 @@ int weft_chan_recv(weft_chan *c, void *item, size_t bytes)
 
 static int try_call(struct weft_chan *c, enum direction d, void *item, size_t bytes)
 {
-    struct weft__chan_after after;
     if (weft__forked)
         return -ECHILD;
     if (!weft__chan_fits(c, item, bytes))
         return -EINVAL;
-    weft__lock(&c->lock);
-    int rc = exchange(c, d, item, &after);
-    weft__unlock(&c->lock);
-    weft__chan_settle(&after);
+    int rc = exchange(c, d, item);
+    if (rc == -EAGAIN)
+        weft__unlock(&c->lock);
     return rc;
 }
 

@@ -46,10 +46,15 @@ struct weft_chan {
 };
 _Static_assert(offsetof(struct weft_chan, compare) <= 64, "one line");
 
-/* What a call leaves to be done once the lock is let go; it has no business with the channel then. */
-struct weft__chan_after {
-    struct weft__waiter *served; /* NULL: nobody */
+/* Who a call has claimed, to be let go once the lock is. */
+struct weft__chan_served {
+    struct weft__waiter *at; /* NULL: nobody */
     struct weft__claimed who;
+};
+
+/* All that a call leaves to be done then; it has no business with the channel any more. */
+struct weft__chan_after {
+    struct weft__chan_served served;
     void (*drop)(void *item); /* NULL: nothing was thrown away */
     _Alignas(16) unsigned char dropped[WEFT__DROP_BYTES];
 };
@@ -64,10 +69,14 @@ int weft__chan_put(struct weft_chan *c, const void *item, struct weft__chan_afte
 int weft__chan_take(struct weft_chan *c, void *item, struct weft__chan_after *after);
 
 /* After B4. */
+static inline void weft__chan_release(const struct weft__chan_served *served)
+{
+    if (served->at)
+        weft__waiter_release(served->at, &served->who);
+}
 static inline void weft__chan_settle(struct weft__chan_after *after)
 {
-    if (after->served)
-        weft__waiter_release(after->served, &after->who);
+    weft__chan_release(&after->served);
     if (after->drop)
         after->drop(after->dropped);
 }

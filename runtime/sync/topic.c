@@ -121,8 +121,8 @@ static int publish(struct weft_topic *t, const void *item, struct weft__served *
         weft__lock(&c->lock);
         n += weft__chan_put(c, item, &after) == 0; /* else its owner has closed it */
         weft__unlock(&c->lock);
-        if (after.served)
-            weft__served_add(served, after.served, &after.who);
+        if (after.served.at)
+            weft__served_add(served, after.served.at, &after.served.who);
     }
     return n;
 }

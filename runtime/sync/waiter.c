@@ -44,16 +44,16 @@ void weft__waiting_settle_slow(const struct weft__waiting *w)
     }
 }
 
-bool weft__waiter_await(struct weft__frame *f, struct weft__waiter *at, struct weft__lock *lock)
+void weft__waiter_leave(struct weft__waiter *at, struct weft__lock *lock)
 {
-    if (weft__await(f) != WEFT__CAUSE_CANCEL) {
-        weft__waiting_settle(at->wait);
-        return true;
-    }
     weft__lock(lock);
     if (list_linked(&at->link)) /* else a server was too late */
         list_remove(&at->link);
-    return false;
+}
+
+bool weft__waiter_await(struct weft__frame *f, struct weft__waiter *at, struct weft__lock *lock)
+{
+    return weft__waiter_await_inline(f, at, lock);
 }
 
 int weft__waiter_await_until(struct weft__frame *f, struct weft__waiter *at, struct weft__lock *lock, int64_t until)
@@ -77,21 +77,8 @@ int weft__waiter_await_until(struct weft__frame *f, struct weft__waiter *at, str
             weft__waiting_settle(at->wait);
         rc = cause == WEFT__CAUSE_CANCEL ? -ECANCELED : 0;
     }
-    weft__lock(lock);
-    if (list_linked(&at->link))
-        list_remove(&at->link);
+    weft__waiter_leave(at, lock);
     return rc;
-}
-
-struct weft__waiter *weft__waiters_claim(struct weft__link *head, struct weft__claimed *who)
-{
-    struct weft__waiter *at;
-    while ((at = weft__waiters_first(head)) != NULL) {
-        list_remove(&at->link);
-        if (weft__claim_wait(at->wait->token, WEFT__CAUSE_SERVED, who))
-            return at;
-    }
-    return NULL;
 }
 
 bool weft__served_claim(struct weft__served *s, struct weft__waiter *at)

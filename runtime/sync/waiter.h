@@ -77,12 +77,6 @@ int weft__waiter_begin(struct weft__frame *f, struct weft__waiting *w, struct we
 void weft__waiter_begin_shielded(struct weft__frame *f, struct weft__waiting *w, struct weft__waiter *at);
 /* Instead of A3: there was something to be had after all. Also if it was told to leave meanwhile. */
 void weft__waiter_give_up(struct weft__frame *f);
-/* A3 to A5, at one object. True: served, see rc. False: told to leave; the object's lock is held, and the waiter out of
- * its list. */
-bool weft__waiter_await(struct weft__frame *f, struct weft__waiter *at, struct weft__lock *lock);
-/* The same, until a time of the frame's clock at most (INT64_MAX: none), and the lock is held whatever it returns: 0 served, or
- * the time has come; -ECANCELED; -ENOMEM the time could not be kept. The object must not be freed by who was served. */
-int weft__waiter_await_until(struct weft__frame *f, struct weft__waiter *at, struct weft__lock *lock, int64_t until);
 /* A4 alone. */
 void weft__waiting_settle_slow(const struct weft__waiting *w);
 static inline void weft__waiting_settle(const struct weft__waiting *w)
@@ -90,15 +84,42 @@ static inline void weft__waiting_settle(const struct weft__waiting *w)
     if (ati_load_acquire(&w->done) == 0)
         weft__waiting_settle_slow(w);
 }
+/* A5 alone: out of the list, and the lock is held. */
+void weft__waiter_leave(struct weft__waiter *at, struct weft__lock *lock);
+/* A3 to A5, at one object. True: served, see rc. False: told to leave; the object's lock is held, and the waiter out of
+ * its list. */
+bool weft__waiter_await(struct weft__frame *f, struct weft__waiter *at, struct weft__lock *lock);
+/* The same without the call (coord/await.h). */
+static inline bool weft__waiter_await_inline(struct weft__frame *f, struct weft__waiter *at, struct weft__lock *lock)
+{
+    if (weft__await_inline(f, INT64_MAX) == WEFT__CAUSE_CANCEL) {
+        weft__waiter_leave(at, lock);
+        return false;
+    }
+    weft__waiting_settle(at->wait);
+    return true;
+}
+/* The same, until a time of the frame's clock at most (INT64_MAX: none), and the lock is held whatever it returns: 0 served, or
+ * the time has come; -ECANCELED; -ENOMEM the time could not be kept. The object must not be freed by who was served. */
+int weft__waiter_await_until(struct weft__frame *f, struct weft__waiter *at, struct weft__lock *lock, int64_t until);
 
 /* B1, B2: the first that can be served, off the list; NULL: there is none. */
-struct weft__waiter *weft__waiters_claim(struct weft__link *head, struct weft__claimed *who);
+static inline struct weft__waiter *weft__waiters_claim(struct weft__link *head, struct weft__claimed *who)
+{
+    struct weft__waiter *at;
+    while ((at = weft__waiters_first(head)) != NULL) {
+        list_remove(&at->link);
+        if (weft__claim_wait(at->wait->token, WEFT__CAUSE_SERVED, who))
+            return at;
+    }
+    return NULL;
+}
 /* B5, B6, for one that was claimed; after B4. */
 static inline void weft__waiter_release(struct weft__waiter *at, const struct weft__claimed *who)
 {
     /* release: meets the acquire in weft__waiting_settle; rc and the item are seen. */
     ati_store_release(&at->wait->done, 1 + at->which);
-    weft__ready_claimed(who);
+    weft__ready_claimed(*who);
 }
 /* Who was claimed in one hold of the lock, the first first. They are reachable by nobody else any more. */
 struct weft__served {

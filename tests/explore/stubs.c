@@ -262,10 +262,10 @@ void weft__ready(struct weft__task *t)
     ex_send(&mail[i]);
 }
 
-void weft__ready_claimed(const struct weft__claimed *c)
+void weft__ready_claimed(struct weft__claimed c)
 {
-    if (c->task)
-        weft__ready(c->task);
+    if (c.task)
+        weft__ready(c.task);
 }
 
 bool weft__fire(weft__token k, enum weft__cause cause)
