@@ -236,7 +236,7 @@ bool weft__fire(weft__token k, enum weft__cause cause)
 
 /* ---- the pick */
 
-struct weft__task *weft__sched_drawn(uint32_t index, bool *is_new)
+static inline struct weft__task *drawn(uint32_t index, bool *is_new)
 {
     struct weft__task *t = weft__task_at(index);
     *is_new = false;
@@ -245,6 +245,11 @@ struct weft__task *weft__sched_drawn(uint32_t index, bool *is_new)
         *is_new = true;
     }
     return t;
+}
+
+struct weft__task *weft__sched_drawn(uint32_t index, bool *is_new)
+{
+    return drawn(index, is_new);
 }
 
 static struct weft__task *from_deque(struct weft__sched *s, bool *is_new)
@@ -263,10 +268,10 @@ static struct weft__task *from_deque(struct weft__sched *s, bool *is_new)
     return NULL;
 }
 
-static struct weft__task *from_ring(struct weft__sched *s, bool *is_new)
+static inline struct weft__task *from_ring(struct weft__sched *s, bool *is_new)
 {
     uint32_t index;
-    return weft__ready_pop(&s->ring, &index) ? weft__sched_drawn(index, is_new) : NULL;
+    return weft__ready_pop(&s->ring, &index) ? drawn(index, is_new) : NULL;
 }
 
 static struct weft__task *from_pinned(struct weft__sched *s, bool *is_new)
@@ -274,7 +279,7 @@ static struct weft__task *from_pinned(struct weft__sched *s, bool *is_new)
     uint32_t index;
     if (at_load(&s->pinned.count) == 0 || weft__inject_take(&s->pinned, &index, 1) == 0)
         return NULL;
-    return weft__sched_drawn(index, is_new);
+    return drawn(index, is_new);
 }
 
 static ALWAYS_INLINE struct weft__task *from_next(struct weft__sched *s)
@@ -343,7 +348,11 @@ static ALWAYS_INLINE struct weft__task *pick(struct weft__sched *s, bool *is_new
     *is_new = false;
     if (own(s->chaos) || own(s->ring_first) > 0 || own(s->starters))
         return pick_specially(s, is_new);
-    return (t = from_next(s)) != NULL ? t : from_queues(s, is_new);
+    if ((t = from_next(s)) != NULL)
+        return t;
+    if (weft__deque_size(&s->deque) == 0 && !weft__private_has(&s->newest) && at_load(&s->pinned.count) == 0)
+        return from_ring(s, is_new); /* as from_queues would */
+    return from_queues(s, is_new);
 }
 
 struct weft__task *weft__sched_pick(struct weft__sched *s, bool *is_new)
@@ -410,12 +419,12 @@ static inline void end_turn(struct weft__sched *s, struct weft__task *t, uint64_
     own_set(s->mean_run, mean + ((ran < most ? ran : most) >> 3) - (mean >> 3));
 }
 
-/* R16: the running task hands over to whom it has just woken, and its turn is not timed: a look at the clock may cost as much as
- * all the rest of that. Who was in the last chain that was long is looked at. */
-static ALWAYS_INLINE bool hands_on(struct weft__sched *s, const struct weft__frame *f)
+/* R16: the running task hands over to whom it has just woken, or yields to `somebody` else, and its turn is not timed: a look at
+ * the clock may cost as much as all the rest of that. Who was in the last chain that was long is looked at. */
+static ALWAYS_INLINE bool hands_on(struct weft__sched *s, const struct weft__frame *f, bool somebody)
 {
     int hands = own(s->hands);
-    if (hands <= 0 || !weft__private_has(&s->next) || own(s->chaos) || own(f->left) == own(s->long_from))
+    if (hands <= 0 || !somebody || own(s->chaos) || own(f->left) == own(s->long_from))
         return false;
     own_set(s->hands, hands - 1);
     return true;
@@ -588,7 +597,8 @@ static uint64_t turn_over(struct weft__sched *s, struct weft__frame *f, enum wef
 static ALWAYS_INLINE uint64_t leave_turn(
         struct weft__sched *s, struct weft__frame *f, struct weft__task *t, enum weft__chaos_over how)
 {
-    if (hands_on(s, f))
+    bool somebody = weft__private_has(&s->next) || (how == WEFT__OVER_YIELD && weft__ready_len(&s->ring) > 0);
+    if (hands_on(s, f, somebody))
         return own(s->began);
     uint64_t now = turn_over(s, f, how);
     end_turn(s, t, now);
@@ -619,10 +629,10 @@ void weft__yield_now(void)
 {
     struct weft__sched *s = weft__self();
     struct weft__frame *f = own(s->frame);
-    uint64_t now = turn_over(s, f, WEFT__OVER_YIELD);
+    uint64_t now = leave_turn(s, f, f->task, WEFT__OVER_YIELD);
     bool is_new, fp = f->keep_fp;
     struct weft__task *t = NULL;
-    end_turn(s, f->task, now);
+    own_set(f->left, now);
     if (!loop_is_due(s, now) && !weft__task_slow(f->task)) {
         t = next_task(s, NULL, now, &is_new);
         if (!t && !own(s->picked) && !(own(s->chaos) && weft__chaos_far_yield(s))) { /* nobody else is ready */
