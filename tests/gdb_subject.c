@@ -52,6 +52,14 @@ static int be_reader(void *arg)
     return rc < 0 ? rc : 0;
 }
 
+static int be_receiver(void *arg)
+{
+    char c;
+    int rc = weft_chan_recv(arg, &c, 1);
+    STAY();
+    return rc;
+}
+
 static int be_joiner(void *arg)
 {
     int rc = weft_task_join(*(weft_task *)arg);
@@ -191,11 +199,16 @@ static int app(void *arg)
 {
     int more = *(int *)arg;
     weft_scope s;
+    weft_chan *empty;
+    int rc = weft_chan_create(&empty, 1, 1, NULL);
+    if (rc < 0)
+        return rc;
     weft_scope_begin_with(&s, WEFT_NEVER, &(weft_scope_options){ .name = "subjects" });
 #define START(function, argument, title, on) \
     weft_spawn_with(&s, function, argument, &(weft_spawn_options){ .name = title, .pin = on })
     weft_task sleeper = START(be_sleeper, NULL, "sleeper", 0);
     START(be_reader, NULL, "reader", 0);
+    START(be_receiver, empty, "receiver", 0);
     START(be_joiner, &sleeper, "joiner", 0);
     START(be_ender, NULL, "ender", 0);
     START(be_chain, NULL, "chain", 0);
@@ -210,7 +223,7 @@ static int app(void *arg)
         if (weft_sleep(weft_ms(5)) < 0)
             break;
     START(be_unborn, NULL, "unborn", BUSY_WORKER);
-    int rc = weft_write_all(wake_fds[1], "!", 1);
+    rc = weft_write_all(wake_fds[1], "!", 1);
     rc = rc < 0 ? rc : weft_sleep(weft_ms(50)); /* it reaches the ready one, which has no worker */
     puts("ready");
     fflush(stdout);
@@ -220,6 +233,7 @@ static int app(void *arg)
     atomic_store(&done, true);
     weft_scope_cancel(&s, "the end");
     weft_ignore(weft_scope_end(&s, 0));
+    weft_chan_destroy(&empty);
     return 0;
 }
 

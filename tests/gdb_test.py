@@ -21,6 +21,7 @@ TASKS = {
     "main": ("waiting", "main_task", "weft_read in app"),
     "sleeper": ("waiting", "be_sleeper", "in rest_a_while"),
     "reader": ("waiting", "be_reader", "weft_read in read_the_pipe"),
+    "receiver": ("waiting", "be_receiver", "weft_chan_recv in be_receiver"),
     "joiner": ("waiting", "be_joiner", "weft_task_join in be_joiner"),
     "ender": ("waiting", "be_ender", "weft_scope_end in end_the_scope"),
     "held-child": ("waiting", "be_sleeper", "in rest_a_while"),

@@ -322,10 +322,10 @@ static int play_a_volley(void *arg)
 }
 
 /* How many turns in a row from `i` on, up to `end`, have one beginning. */
-static int together(const struct volley *v, int i, int end)
+static int together(const uint64_t *began, int i, int end)
 {
     int n = 1;
-    while (i + n < end && v->began[i + n] == v->began[i])
+    while (i + n < end && began[i + n] == began[i])
         n++;
     return n;
 }
@@ -339,19 +339,105 @@ START_TEST(a_few_short_turns_go_by_one_look_at_the_clock_and_none_after_a_long_o
         ck_assert_int_eq(weft_run(play_a_volley, &v, &(weft_options){ .workers = 1, .spares = -1 }), 0);
         ck_assert_int_eq(v.n, TURNS);
         for (int i = 0; i < LONG_AT; i++) {
-            int n = together(&v, i, LONG_AT);
+            int n = together(v.began, i, LONG_AT);
             ck_assert_int_le(n, WEFT__HANDED + 1);
             most = n > most ? n : most;
         }
         /* But for those that go with the long one, which is known then. */
         int end = LONG_AT + v.later + WEFT__EXACT;
         for (int i = LONG_AT + v.later + 1 + WEFT__HANDED; i < end; i++)
-            ck_assert_int_eq(together(&v, i, end), 1);
+            ck_assert_int_eq(together(v.began, i, end), 1);
         ck_assert(v.slow || chaos());
         if ((chaos() || TSAN || ASAN) && tries > WEFT__HANDED)
             return;
     }
     ck_assert_int_gt(most, 1);
+}
+END_TEST
+
+/* The same of turns that end by a yield, with others that are new in between or not. */
+enum { YIELDERS = 6 };
+
+struct round {
+    uint64_t began[TURNS]; /* of each turn of the yielders */
+    int n, later;
+    bool spawns;
+    struct weft__task *hog; /* who has the long turn, and another one when it is its turn again */
+    bool slow; /* it is known for what it is, after that */
+    int innocents, suspects; /* others that had their first turn after a long one, and those of them that are thought slow */
+    weft_scope *all;
+};
+
+static void compute_for_long(void)
+{
+    uint64_t now = weft__ticks();
+    while (weft__ticks() - now < weft__us_to_ticks(2 * WEFT__LONG_US))
+        continue;
+}
+
+static int be_new(void *arg)
+{
+    struct round *r = arg;
+    int rc = weft_yield();
+    r->innocents += r->hog != NULL;
+    r->suspects += r->hog != NULL && weft__task_slow(weft__current()->task);
+    return rc;
+}
+
+static int be_yielder(void *arg)
+{
+    struct round *r = arg;
+    struct weft__task *me = weft__current()->task;
+    int rc = 0;
+    for (int long_ones = 0; r->n < TURNS && rc == 0;) {
+        int turn = r->n++;
+        r->began[turn] = own(weft__self()->began);
+        if (r->spawns && turn % 2 == 0)
+            weft_spawn(r->all, be_new, r);
+        if (turn == LONG_AT + r->later)
+            r->hog = me;
+        if (r->hog == me && long_ones++ < 2)
+            compute_for_long();
+        rc = weft_yield();
+        if (long_ones == 2)
+            r->slow = weft__task_slow(me);
+    }
+    return rc;
+}
+
+static int yield_in_turns(void *arg)
+{
+    struct round *r = arg;
+    weft_scope s;
+    weft_scope_begin(&s, WEFT_NEVER);
+    r->all = &s;
+    for (int i = 0; i < YIELDERS; i++)
+        weft_spawn(&s, be_yielder, r);
+    return weft_scope_end(&s, 0);
+}
+
+START_TEST(a_few_short_turns_that_yield_go_by_one_look_and_who_computes_is_known)
+{
+    int later = _i % (WEFT__HANDED + 1), most = 0, suspects = 1;
+    bool exact = chaos() || TSAN || ASAN; /* each turn is timed, or long */
+    for (int tries = 0; (most < 2 || suspects > 0) && again(&tries);) {
+        struct round r = { .later = later, .spawns = _i > WEFT__HANDED };
+        ck_assert_int_eq(weft_run(yield_in_turns, &r, &(weft_options){ .workers = 1, .spares = -1 }), 0);
+        ck_assert_int_ge(r.n, TURNS);
+        ck_assert_int_eq(r.innocents > 0, r.spawns);
+        ck_assert(r.slow || chaos());
+        suspects = r.suspects;
+        for (int i = 0; i < TURNS; i++)
+            ck_assert_int_le(together(r.began, i, TURNS), WEFT__HANDED + 1);
+        /* Right before the long turn: else something else has been long, and it was timed by itself. */
+        most = 0;
+        for (int i = LONG_AT + later - YIELDERS; i < LONG_AT + later; i++)
+            most = together(r.began, i, LONG_AT + later) > most ? together(r.began, i, LONG_AT + later) : most;
+        if (exact)
+            return;
+    }
+    ck_assert_int_gt(most, 1);
+    ck_assert_int_eq(suspects, 0);
 }
 END_TEST
 
@@ -1003,6 +1089,7 @@ int main(void)
     tcase_add_loop_test(tc, a_ready_task_has_its_turn_while_another_joins_inline, 0, 2);
     tcase_add_test(tc, two_that_wake_each_other_do_not_starve_a_third);
     tcase_add_test(tc, a_few_short_turns_go_by_one_look_at_the_clock_and_none_after_a_long_one);
+    tcase_add_loop_test(tc, a_few_short_turns_that_yield_go_by_one_look_and_who_computes_is_known, 0, 2 * (WEFT__HANDED + 1));
     tcase_add_test(tc, a_parent_and_its_children_do_not_starve_a_third);
     tcase_add_test(tc, an_older_spawned_task_does_not_wait_for_ever_behind_newer_ones);
     tcase_add_test(tc, three_that_yield_on_two_workers_have_as_many_turns);

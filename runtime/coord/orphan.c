@@ -100,7 +100,7 @@ static void end_waits_of_tasks(void)
             sched_yield();
         if (!held)
             continue;
-        struct weft__claimed who;
+        struct weft__claimed who = { .task = NULL };
         end_wait(t, &who);
         weft__life_release(t);
         weft__ready_claimed(who);

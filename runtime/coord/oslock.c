@@ -6,7 +6,7 @@
  *
  * Owns      the functions of these names, in front of those of libc; how many locks each thread holds, and where the last
  *           was taken.
- * Callers   the program, and every library of the process; coord/await.c and time.c ask before a task lets go of its thread.
+ * Callers   the program, and every library of the process; coord/await.h and time.c ask before a task lets go of its thread.
  * Limits    who has been reported is counted no more: an unlock that comes later, on whatever thread, does not make the
  *           count negative. Locks of spin type and those that a library reaches by other names are not seen.
  * Source    brpc's check for bthreads (its issue 2692).

@@ -91,7 +91,7 @@ int weft_yield(void)
         sched_yield();
     } else {
         weft__oslocks_look(f);
-        weft__yield_now();
+        weft__yield_hand_on();
     }
     if (--f->budget <= 0) {
         f->budget = WEFT__BUDGET;

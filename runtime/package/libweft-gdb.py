@@ -135,9 +135,9 @@ class Code:
         self.ours, self.names = {}, {}
         self.body = (layout["code.body"], layout["code.inline"], layout["code.entry"])
         self.source = None
-        line = gdb.find_pc_line(layout["code.suspend"])
-        if line.symtab:
-            self.source = line.symtab.fullname().rsplit("/", 2)[0] + "/"
+        file = self.file(layout["code.suspend"])
+        if file:
+            self.source = file.rsplit("/", 2)[0] + "/"
 
     def known(self):
         """Whether each address is known to be the library's or not."""
@@ -168,6 +168,19 @@ class Code:
             self.names[pc] = name or self.minimal(pc)[0]
         return self.names[pc]
 
+    @staticmethod
+    def file(pc):
+        """That of the function there, whatever is inlined into it: headers may be known under another path."""
+        function = None
+        try:
+            block = gdb.block_for_pc(pc)
+            while block and not block.is_static and not block.is_global:
+                function = block.function or function
+                block = block.superblock
+        except (gdb.error, RuntimeError):
+            pass
+        return function.symtab.fullname() if function else None
+
     def entry(self, address):
         name = self.name(address)
         return name if name else "%#x" % address
@@ -180,9 +193,9 @@ class Code:
     def look_whose(self, pc):
         if self.solib or gdb.solib_name(pc):
             return gdb.solib_name(pc) == self.solib
-        line = gdb.find_pc_line(pc)
-        if self.source and line.symtab:
-            return line.symtab.fullname().startswith(self.source)
+        file = self.file(pc) if self.source else None
+        if file:
+            return file.startswith(self.source)
         name = self.name(pc)
         return bool(name) and name.startswith("weft_")
 

@@ -375,20 +375,6 @@ static __attribute__((noinline)) void wake_for_rest(struct weft__sched *s, struc
         weft__idle_notify(s->group);
 }
 
-/* `slow`: it has run before, and too long (R1). */
-static inline void begin_turn(struct weft__sched *s, struct weft__task *t, bool is_new, bool slow, uint64_t now)
-{
-    uint64_t w = at_load(&s->group->idle.word);
-    if (weft__idle_worth_waking(w))
-        wake_for_rest(s, t, is_new, now);
-    own_set(s->began, now);
-    own_set(s->first_turn, is_new);
-    if ((is_new || slow) && own(s->hands) >= 0)
-        own_set(s->hands, -1);
-    weft__count(&s->count.ran, 1);
-    at_store(&s->since, slow ? now - weft__us_to_ticks(WEFT__LONG_US) - 1 : now);
-}
-
 /* R16: the turns since the last look at the clock have taken `ran`. What one of them has. */
 static __attribute__((noinline)) uint64_t look_at_hands(struct weft__sched *s, uint64_t ran)
 {
@@ -404,6 +390,32 @@ void weft__sched_took_over(struct weft__sched *s, uint64_t now)
 {
     if (own(s->hands) >= 0 && own(s->hands) < WEFT__HANDED)
         (void)look_at_hands(s, now - own(s->began));
+}
+
+/* R16: turns were handed on, and the next one is not to be timed with them. When they have ended. */
+static __attribute__((noinline)) uint64_t end_hands(struct weft__sched *s)
+{
+    uint64_t now = weft__ticks();
+    weft__sched_took_over(s, now);
+    return now;
+}
+
+/* `slow`: it has run before, and too long (R1). */
+static inline void begin_turn(struct weft__sched *s, struct weft__task *t, bool is_new, bool slow, uint64_t now)
+{
+    uint64_t w = at_load(&s->group->idle.word);
+    if (weft__idle_worth_waking(w))
+        wake_for_rest(s, t, is_new, now);
+    if (is_new || slow) { /* it is timed by itself */
+        if (own(s->hands) >= 0 && own(s->hands) < WEFT__HANDED)
+            now = end_hands(s);
+        if (own(s->hands) >= 0)
+            own_set(s->hands, -1);
+    }
+    own_set(s->began, now);
+    own_set(s->first_turn, is_new);
+    weft__count(&s->count.ran, 1);
+    at_store(&s->since, slow ? now - weft__us_to_ticks(WEFT__LONG_US) - 1 : now);
 }
 
 /* The turn of `t` (NULL: it has no other). If some were handed on and are long together, it is the one that is slow. */
@@ -597,8 +609,7 @@ static uint64_t turn_over(struct weft__sched *s, struct weft__frame *f, enum wef
 static ALWAYS_INLINE uint64_t leave_turn(
         struct weft__sched *s, struct weft__frame *f, struct weft__task *t, enum weft__chaos_over how)
 {
-    bool somebody = weft__private_has(&s->next) || (how == WEFT__OVER_YIELD && weft__ready_len(&s->ring) > 0);
-    if (hands_on(s, f, somebody))
+    if (hands_on(s, f, weft__private_has(&s->next)))
         return own(s->began);
     uint64_t now = turn_over(s, f, how);
     end_turn(s, t, now);
@@ -625,13 +636,18 @@ void weft__suspend(void)
         weft__fp_load(f->fp);
 }
 
-void weft__yield_now(void)
+/* One function for both kinds: see wait_for_other in sync/chan.c. `brief`: R16. */
+static __attribute__((noinline)) void yield(bool brief)
 {
     struct weft__sched *s = weft__self();
     struct weft__frame *f = own(s->frame);
-    uint64_t now = leave_turn(s, f, f->task, WEFT__OVER_YIELD);
     bool is_new, fp = f->keep_fp;
     struct weft__task *t = NULL;
+    uint64_t now = own(s->began);
+    if (!brief || !hands_on(s, f, weft__ready_len(&s->ring) > 0)) {
+        now = turn_over(s, f, WEFT__OVER_YIELD);
+        end_turn(s, f->task, now);
+    }
     own_set(f->left, now);
     if (!loop_is_due(s, now) && !weft__task_slow(f->task)) {
         t = next_task(s, NULL, now, &is_new);
@@ -651,6 +667,16 @@ void weft__yield_now(void)
         go_loop(s, &f->context);
     if (fp)
         weft__fp_load(f->fp);
+}
+
+void weft__yield_now(void)
+{
+    yield(false);
+}
+
+void weft__yield_hand_on(void)
+{
+    yield(true);
 }
 
 weft_task weft__start_now(struct weft__task *t)

@@ -33,7 +33,7 @@ enum {
     WEFT__NEXT_STREAK = 3, /* turns in a row that a next slot may take; */
     WEFT__NEXT_SHORT = 32, /* so many, if they are short: all of them together */
     WEFT__NEXT_SHORT_US = 5, /* take less than this */
-    WEFT__HANDED = 3,      /* R16: hand-overs in a row without a look at the clock, */
+    WEFT__HANDED = 3,      /* R16: hand-overs or yields in a row without a look at the clock, */
     WEFT__HANDED_US = 10,  /* but after some that took longer, together, */
     WEFT__EXACT = 256,     /* none for so many turns */
     WEFT__OLDEST_US = 10000, /* X3: the oldest spawned task is passed over no longer */
@@ -51,28 +51,21 @@ struct weft__topology;
 /* The running part of a task, of a worker's loop, or of a plain thread. It lives at the top of the task's stack,
  * or in the C frame of the joiner that runs an unstarted child (coord/child.c). */
 struct weft__frame {
-    /* All that a wait touches, in two cache lines: of a thousand tasks that take turns each is cold. */
     struct weft__context context;
     struct weft__task *task; /* NULL: a worker's loop */
+    weft_task id;
     struct weft__group *group; /* NULL: a plain thread */
     struct weft__stack *stack; /* that it runs on: its own, its joiner's, or of the generator whose body it runs */
     struct weft__sched *ran_on; /* the worker of its last turn */
+    struct weft__frame *below; /* the joiner on whose stack it runs, NULL if the stack is its own */
     struct weft_scope *inner;  /* innermost open scope; written and read by the task alone */
     uint64_t epoch_ok;         /* own: no cancel applied to it in this epoch (coord/cancel.c) */
     uint16_t level, shield;    /* nesting of scopes, and of the innermost shield */
-    bool keep_fp;
+    uint64_t read_in; /* the turn (its `began`) in which it last read something */
     int budget;
     int refusals;
-    at_int attached; /* under the lock of the owner scope (coord/tree.c) */
-    at_int timed; /* the same: a plain thread that waits until a time, too (engine/leap.c) */
-    uint64_t read_in; /* the turn (its `began`) in which it last read something */
-    /* For reports, and `left` for R16: own(), since whoever reads them is not waited for. */
-    uint64_t waits; /* of its last wait: {enum weft__waits : 8 | what for : 56} */
-    uint64_t left;  /* ticks at which it last left its worker, or (R16) its worker last looked before that */
-    /* The rest. */
-    weft_task id;
-    struct weft__frame *below; /* the joiner on whose stack it runs, NULL if the stack is its own */
     int held; /* mutexes (sync/mutex.c) */
+    bool keep_fp;
     uint32_t fp[2];
     weft_fn *fn;
     void *arg;
@@ -80,18 +73,20 @@ struct weft__frame {
     struct weft__detail *detail;
     struct weft__scope_extra *named; /* of the innermost open scope that has a name (coord/scope.c) */
     struct weft__keeps *keeps; /* what is to be let go at the task's end, or NULL (coord/keeps.h) */
+    /* For reports, and `left` for R16: own(), since whoever reads them is not waited for. */
+    uint64_t waits; /* of its last wait: {enum weft__waits : 8 | what for : 56} */
     struct weft__frame *starter; /* the next of the worker's starters */
-    uint64_t begun; /* for reports, as `left`: ticks at which the turn began in which it was started */
+    uint64_t left;  /* ticks at which it last left its worker, or (R16) its worker last looked before that */
+    uint64_t begun; /* ticks at which the turn began in which it was started */
     void *site;     /* where it was spawned: a return address */
     at_word chaos; /* {number : 48 | worker of its last turn + 1 : 16}; 0 until its first turn ends (sched/chaos.c) */
-    struct weft_scope *down; /* under the lock of the owner scope (coord/tree.c) */
+    /* Under the lock of the owner scope (coord/tree.c). */
+    at_int attached;
+    at_int timed; /* a plain thread that waits until a time, too (engine/leap.c) */
+    struct weft_scope *down;
     _Alignas(16) uint64_t copy[2]; /* a small copied argument */
 };
 _Static_assert(sizeof(struct weft__frame) <= WEFT__STACK_ROOM, "the frame is at the top of its stack");
-#if !defined(WEFT__TSAN) && !defined(WEFT__ASAN)
-_Static_assert(WEFT__STACK_ROOM % 64 == 0 && sizeof(struct weft__stack) == offsetof(struct weft__stack, room) + WEFT__STACK_ROOM &&
-        offsetof(struct weft__frame, id) <= 128, "two lines");
-#endif
 
 /* What a task waits for, and of which object. */
 enum weft__waits {
@@ -270,6 +265,8 @@ void weft__suspend(void);
 
 /* Ends the turn; the task goes behind the others. Returns at once if there are none. */
 void weft__yield_now(void);
+/* The same for who does so of its own accord, after a short turn as a rule, which may not be timed (R16). */
+void weft__yield_hand_on(void);
 
 /* The running task begins `t`, which nobody else knows, and goes on when the first turn of that is over: until then it is no
  * more to be had for others than one that waits for a call to return. The id; 0: there is no stack, and nothing was done. */

@@ -251,7 +251,8 @@ static __attribute__((noinline)) int exchange_later(struct weft__frame *f, struc
     return rc;
 }
 
-/* The lock is held, and there was nothing to be had. The call's last step: what it has on the stack is in the way of nobody. */
+/* The lock is held, and there was nothing to be had. One function for both directions: tasks that take turns return to where they
+ * were called from, and only where that is the same for all of them has the processor foreseen it. */
 static __attribute__((noinline)) int wait_for_other(struct weft__frame *f, struct weft_chan *c, enum direction d, void *item)
 {
     struct weft__waiting wait;
@@ -273,7 +274,11 @@ static ALWAYS_INLINE int call(struct weft_chan *c, enum direction d, void *item,
     if (rc < 0)
         return rc;
     rc = exchange(c, d, item);
-    return rc == -EAGAIN ? wait_for_other(f, c, d, item) : rc;
+    if (rc == -EAGAIN) {
+        rc = wait_for_other(f, c, d, item);
+        __asm__ volatile(""); /* not the last step: whoever looks at the stack is to find this call on it */
+    }
+    return rc;
 }
 
 int weft_chan_send(weft_chan *c, const void *item, size_t bytes)
