@@ -571,6 +571,7 @@ bool weft__worker_run(struct weft__worker *w, uint64_t ticks)
         if ((goes(s) || !search(w)) && lie_down(w))
             return false;
     } while (ticks == 0 || weft__sched_ticks(s) - began < ticks);
+    weft__sched_took_over(s, weft__sched_ticks(s)); /* what its host does meanwhile is no turn's */
     return true;
 }
 
