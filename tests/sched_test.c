@@ -360,13 +360,15 @@ enum { YIELDERS = 6 };
 
 struct round {
     uint64_t began[TURNS]; /* of each turn of the yielders */
-    int n, later;
+    int later;
     bool spawns;
-    struct weft__task *hog; /* who has the long turn, and another one when it is its turn again */
-    bool slow; /* it is known for what it is, after that */
-    bool follows; /* the present turn is a long one, or it was the last */
-    int followers; /* new ones that had their first turn right after a long one */
-    int suspects;  /* new ones that were thought slow after that */
+    bool slow; /* the hog is known for what it is, after its second long turn */
+    /* One worker, whose tasks take turns: atomic, since a yield orders nothing. */
+    atomic_int n;
+    _Atomic(struct weft__task *) hog; /* who has the long turn, and another one when it is its turn again */
+    atomic_bool follows; /* the present turn is a long one, or it was the last */
+    atomic_int followers; /* new ones that had their first turn right after a long one */
+    atomic_int suspects;  /* new ones that were thought slow after that */
     weft_scope *all;
 };
 
