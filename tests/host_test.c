@@ -4,6 +4,8 @@
 
 #include <fenv.h>
 
+#include "engine/runtime.h"
+
 #define MANUAL (&(weft_options){ .manual = true })
 #define QUIETLY_MANUAL (&(weft_options){ .manual = true, .report = say_nothing })
 
@@ -256,6 +258,35 @@ START_TEST(a_step_ends_although_more_is_ready)
         continue;
     ck_assert_int_eq(weft_runtime_step(rt), 0);
     ck_assert_int_eq(weft_runtime_wait_ms(rt), -1);
+    weft_runtime_destroy(&rt);
+}
+END_TEST
+
+static int yield_in_turns(void *arg)
+{
+    weft_scope s;
+    weft_scope_begin(&s, WEFT_NEVER);
+    for (int i = 0; i < 4; i++)
+        weft_spawn(&s, yield_until, arg);
+    return weft_scope_end(&s, 0);
+}
+
+/* R16: a row of turns that are timed together has none that goes on in the next step, or it would last as long as the host. */
+START_TEST(what_the_host_does_between_two_steps_is_in_no_tasks_time)
+{
+    weft_runtime *rt;
+    atomic_int stop = 0;
+    ck_assert_int_eq(weft_runtime_create(&rt, MANUAL), 0);
+    ck_assert_int_eq(weft_runtime_start(rt, yield_in_turns, &stop, NULL), 0);
+    for (int i = 0; i < 50; i++) {
+        ck_assert_int_eq(weft_runtime_step(rt), 1);
+        int hands = own(rt->group.all[0]->hands);
+        ck_assert(hands < 0 || hands == WEFT__HANDED);
+    }
+    atomic_store(&stop, 1);
+    while (weft_runtime_step(rt) == 1)
+        continue;
+    ck_assert_int_eq(weft_runtime_step(rt), 0);
     weft_runtime_destroy(&rt);
 }
 END_TEST
@@ -919,6 +950,7 @@ int main(void)
     tcase_add_test(tc, a_host_may_talk_with_its_own_tasks_and_with_others);
     tc = add_case(s, "steps");
     tcase_add_test(tc, a_step_ends_although_more_is_ready);
+    tcase_add_test(tc, what_the_host_does_between_two_steps_is_in_no_tasks_time);
     tcase_add_test(tc, the_wait_is_until_the_first_timer);
     tcase_add_test(tc, virtual_time_passes_while_the_host_waits);
     tcase_add_test(tc, virtual_time_passes_beside_mains_that_nobody_waits_for);
