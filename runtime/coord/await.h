@@ -52,8 +52,8 @@ extern void (*weft__await_hook)(struct weft__frame *f);
 /* The parts of it that are rare: what a test or a seed does between W3 and W4, and a plain thread's W4. */
 void weft__await_meanwhile(struct weft__frame *f);
 void weft__await_thread(struct weft__frame *f, int64_t until);
-/* Either of them without the call. Each function that a task is in while it waits has its saved registers on the task's stack,
- * and of many tasks that take turns these lines are cold: sync/ waits by this one. */
+/* weft__await_until without the call (INT64_MAX: weft__await). Each function that a task is in while it waits has its saved
+ * registers on the task's stack, and of many tasks that take turns these lines are cold: sync/ waits by this one. */
 static inline enum weft__cause weft__await_inline(struct weft__frame *f, int64_t until)
 {
     struct weft__task *t = f->task;

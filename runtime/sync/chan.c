@@ -251,8 +251,8 @@ static __attribute__((noinline)) int exchange_later(struct weft__frame *f, struc
     return rc;
 }
 
-/* The lock is held, and there was nothing to be had. One function for both directions: tasks that take turns return to where they
- * were called from, and only where that is the same for all of them has the processor foreseen it. */
+/* The lock is held, and there was nothing to be had. One function for both directions: tasks that take turns then return to the
+ * same place, which the processor foresees, it seems (bench/README.md: two of them are slower, with fewer instructions). */
 static __attribute__((noinline)) int wait_for_other(struct weft__frame *f, struct weft_chan *c, enum direction d, void *item)
 {
     struct weft__waiting wait;
