@@ -100,6 +100,15 @@ static inline void promise(bool kept, const char *what)
         broken(what);
 }
 
+/* How many calls have failed in this run so far. */
+static inline long made_to_fail(void)
+{
+    long failed = 0;
+    for (enum weft__fault_kind k = 0; k < WEFT__FAULT_KINDS; k++)
+        failed += weft__fault_failed(k);
+    return failed;
+}
+
 /* Whether it can come of a call that failed with `error`: that error itself, or what stands for it. */
 static inline bool is_clear(int rc, int error)
 {
