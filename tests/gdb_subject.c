@@ -60,6 +60,15 @@ static int be_receiver(void *arg)
     return rc;
 }
 
+static int be_locker(void *arg)
+{
+    int rc = weft_mutex_lock(arg);
+    STAY();
+    if (rc == 0)
+        weft_mutex_unlock(arg);
+    return rc;
+}
+
 static int be_joiner(void *arg)
 {
     int rc = weft_task_join(*(weft_task *)arg);
@@ -200,8 +209,9 @@ static int app(void *arg)
     int more = *(int *)arg;
     weft_scope s;
     weft_chan *empty;
+    weft_mutex taken = { 0 };
     int rc = weft_chan_create(&empty, 1, 1, NULL);
-    if (rc < 0)
+    if (rc < 0 || (rc = weft_mutex_lock(&taken)) < 0)
         return rc;
     weft_scope_begin_with(&s, WEFT_NEVER, &(weft_scope_options){ .name = "subjects" });
 #define START(function, argument, title, on) \
@@ -209,6 +219,7 @@ static int app(void *arg)
     weft_task sleeper = START(be_sleeper, NULL, "sleeper", 0);
     START(be_reader, NULL, "reader", 0);
     START(be_receiver, empty, "receiver", 0);
+    START(be_locker, &taken, "locker", 0);
     START(be_joiner, &sleeper, "joiner", 0);
     START(be_ender, NULL, "ender", 0);
     START(be_chain, NULL, "chain", 0);
@@ -233,6 +244,7 @@ static int app(void *arg)
     atomic_store(&done, true);
     weft_scope_cancel(&s, "the end");
     weft_ignore(weft_scope_end(&s, 0));
+    weft_mutex_unlock(&taken);
     weft_chan_destroy(&empty);
     return 0;
 }

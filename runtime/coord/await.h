@@ -119,6 +119,14 @@ static inline void weft__has_read(struct weft__frame *f)
         f->read_in = own(weft__self()->began);
 }
 
+/* Around a call that may wait, where it is the last step of one of the user's calls: a last step is a jump, else, and what the
+ * user has called is on no stack, for `weft ps` and gdb to find, while it waits (tests/on_stack_test.py). */
+static inline int weft__on_stack(int rc)
+{
+    __asm__ volatile("" : "+r"(rc) : : "memory");
+    return rc;
+}
+
 /* Sleeps 1 ms whatever was cancelled. */
 void weft__nap(struct weft__frame *f);
 

@@ -475,6 +475,7 @@ void weft_gen_destroy(weft_gen **handle)
         return;
     leave_owner(g);
     end(g, f);
+    (void)weft__on_stack(0);
 }
 
 bool weft__gens_close(struct weft__gens *all, struct weft__unclean *u)

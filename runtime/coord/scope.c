@@ -417,7 +417,7 @@ int weft_scope_wait(weft_scope *ps)
     if (s->owner != weft__current() || s->owner->inner != ps)
         return weft__forked ? -ECHILD : -EINVAL;
     int rc = weft__enter_call(s->owner);
-    return rc < 0 || !has_children(s) ? rc : join(s, true);
+    return rc < 0 || !has_children(s) ? rc : weft__on_stack(join(s, true));
 }
 
 /* ---- the end */
@@ -583,7 +583,7 @@ static inline __attribute__((always_inline)) int end(struct weft__scope *s, stru
         ati_store(&s->state, WEFT__SCOPE_ENDED);
         return rc;
     }
-    return end_otherwise(s, f, rc);
+    return weft__on_stack(end_otherwise(s, f, rc)); /* which may run what was left open in it */
 }
 
 int weft__scope_end_for(struct weft__frame *f, weft_scope *ps, int rc)
@@ -631,7 +631,7 @@ void weft_scope_drop(weft_scope *ps)
         close_gens(weft__scope_of(ps), x, &unclean);
         (void)weft__unclean_result(&unclean, f, -ECANCELED);
     }
-    weft_ignore(weft_scope_end(ps, 0));
+    weft_ignore(weft__on_stack(weft_scope_end(ps, 0)));
 }
 
 bool weft_scope_expired(const weft_scope *s)

@@ -78,8 +78,8 @@ int weft_sleep_until(int64_t at)
 int weft_sleep(int64_t within)
 {
     if (within <= 0)
-        return weft_yield();
-    return weft_sleep_until(weft_after(within));
+        return weft__on_stack(weft_yield());
+    return weft__on_stack(weft_sleep_until(weft_after(within)));
 }
 
 int weft_yield(void)
@@ -101,7 +101,7 @@ int weft_yield(void)
         f->refusals = 0;
         return 0;
     }
-    return weft__refuse(f);
+    return weft__on_stack(weft__refuse(f));
 }
 
 int weft_check(void)

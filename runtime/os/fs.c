@@ -477,17 +477,17 @@ static int by_descriptor(weft_fn *fn, int fd, void *buf, size_t n, uint64_t offs
 
 int weft_fs_pread(int fd, void *buf, size_t n, uint64_t offset)
 {
-    return by_descriptor(do_pread, fd, buf, n, offset);
+    return weft__on_stack(by_descriptor(do_pread, fd, buf, n, offset));
 }
 
 int weft_fs_pwrite(int fd, const void *buf, size_t n, uint64_t offset)
 {
-    return by_descriptor(do_pwrite, fd, (void *)(uintptr_t)buf, n, offset);
+    return weft__on_stack(by_descriptor(do_pwrite, fd, (void *)(uintptr_t)buf, n, offset));
 }
 
 int weft_fs_sync(int fd)
 {
-    return by_descriptor(do_sync, fd, NULL, 0, 0);
+    return weft__on_stack(by_descriptor(do_sync, fd, NULL, 0, 0));
 }
 
 /* ---- directories: a batch of entries at a time */

@@ -291,23 +291,23 @@ static int transfer(int fd, enum weft__dir dir, const struct iovec *v, int n)
 int weft_read(int fd, void *buf, size_t n)
 {
     struct iovec v = { .iov_base = buf, .iov_len = n < MOST ? n : MOST };
-    return transfer(fd, WEFT__READ, &v, 1);
+    return weft__on_stack(transfer(fd, WEFT__READ, &v, 1));
 }
 
 int weft_write(int fd, const void *buf, size_t n)
 {
     struct iovec v = { .iov_base = (void *)(uintptr_t)buf, .iov_len = n < MOST ? n : MOST };
-    return transfer(fd, WEFT__WRITE, &v, 1);
+    return weft__on_stack(transfer(fd, WEFT__WRITE, &v, 1));
 }
 
 int weft_readv(int fd, const struct iovec *v, int n)
 {
-    return transfer(fd, WEFT__READ, v, n);
+    return weft__on_stack(transfer(fd, WEFT__READ, v, n));
 }
 
 int weft_writev(int fd, const struct iovec *v, int n)
 {
-    return transfer(fd, WEFT__WRITE, v, n);
+    return weft__on_stack(transfer(fd, WEFT__WRITE, v, n));
 }
 
 /* Moves all of it in one call as far as closing is concerned: should the descriptor be closed in the middle, and its

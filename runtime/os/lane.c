@@ -65,12 +65,12 @@ int weft_blocking_on(weft_lane *l, weft_fn *fn, void *arg)
 {
     if (weft__forked)
         return -ECHILD;
-    return l ? weft__lane_call_on(&l->pool, fn, arg) : -EINVAL;
+    return l ? weft__on_stack(weft__lane_call_on(&l->pool, fn, arg)) : -EINVAL;
 }
 
 int weft_blocking_copy_on(weft_lane *l, weft_fn *fn, void *arg, size_t bytes, void (*drop)(void *arg))
 {
     if (weft__forked)
         return -ECHILD;
-    return l ? weft__lane_call_copy_on(&l->pool, fn, arg, bytes, drop) : -EINVAL;
+    return l ? weft__on_stack(weft__lane_call_copy_on(&l->pool, fn, arg, bytes, drop)) : -EINVAL;
 }

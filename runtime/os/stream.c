@@ -432,17 +432,17 @@ int weft__stream_put(weft_stream *s, const struct iovec *v, int n, bool whole)
 
 int weft_stream_writev(weft_stream *s, const struct iovec *v, int n)
 {
-    return weft__stream_put(s, v, n, false);
+    return weft__on_stack(weft__stream_put(s, v, n, false));
 }
 
 int weft_stream_write(weft_stream *s, const void *buf, size_t n)
 {
-    return weft__stream_put(s, &(struct iovec){ (void *)(uintptr_t)buf, n }, 1, false);
+    return weft__on_stack(weft__stream_put(s, &(struct iovec){ (void *)(uintptr_t)buf, n }, 1, false));
 }
 
 int weft_stream_puts(weft_stream *s, const char *text)
 {
-    return text ? weft_stream_write(s, text, strlen(text)) : -EINVAL;
+    return text ? weft__on_stack(weft_stream_write(s, text, strlen(text))) : -EINVAL;
 }
 
 int weft_stream_printf(weft_stream *s, const char *format, ...)

@@ -49,7 +49,7 @@ int weft_event_wait(weft_event *pe)
     /* acquire: meets the release in weft_event_set. The lock is looked at after that: once it is free, who set it is
      * done with the event. */
     if (ati_load_acquire(&e->set) && ati_load_acquire(&e->lock.word) == 0)
-        return weft__enter_call(f);
+        return weft__on_stack(weft__enter_call(f));
     int rc = weft__waiter_begin(f, &wait, &at);
     if (rc < 0)
         return rc;

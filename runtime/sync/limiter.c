@@ -77,7 +77,7 @@ static int borrow(weft_limiter *pl, weft_loan *ploan, uint32_t permits, int (*ta
 
 int weft_limiter_borrow(weft_limiter *l, weft_loan *loan, uint32_t permits)
 {
-    return borrow(l, loan, permits, weft_sem_acquire);
+    return weft__on_stack(borrow(l, loan, permits, weft_sem_acquire));
 }
 
 int weft_limiter_try_borrow(weft_limiter *l, weft_loan *loan, uint32_t permits)

@@ -251,7 +251,7 @@ int weft_mutex_lock(weft_mutex *pm)
         f->held++;
         return 0;
     }
-    return lock_slow(m, f, false);
+    return weft__on_stack(lock_slow(m, f, false));
 }
 
 int weft_mutex_try_lock(weft_mutex *pm)

@@ -112,17 +112,12 @@ static void admit(struct rwlock *l, bool holder_left)
     weft__served_release(&served);
 }
 
-static int lock_as(struct rwlock *l, uint64_t who, enum weft__waits waits_for)
+/* Apart, since who takes the lock at once would save registers for it. */
+static __attribute__((noinline)) int wait_for_lock(
+        struct rwlock *l, struct weft__frame *f, uint64_t who, enum weft__waits waits_for)
 {
-    struct weft__frame *f = weft__current();
-    if (f)
-        weft__spend(f);
-    if (take_lock(l, who))
-        return 0;
     struct weft__waiting wait;
     struct weft__waiter at;
-    if (!f)
-        return weft__no_frame();
     int rc = weft__waiter_begin(f, &wait, &at);
     if (rc < 0)
         return rc;
@@ -139,6 +134,16 @@ static int lock_as(struct rwlock *l, uint64_t who, enum weft__waits waits_for)
         return 0;
     admit(l, false); /* R2: it may have been the first, and in the way of readers */
     return -ECANCELED;
+}
+
+static inline int lock_as(struct rwlock *l, uint64_t who, enum weft__waits waits_for)
+{
+    struct weft__frame *f = weft__current();
+    if (f)
+        weft__spend(f);
+    if (take_lock(l, who))
+        return 0;
+    return f ? weft__on_stack(wait_for_lock(l, f, who, waits_for)) : weft__no_frame();
 }
 
 int weft_rwlock_read(weft_rwlock *l)

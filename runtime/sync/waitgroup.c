@@ -110,7 +110,7 @@ int weft_waitgroup_wait(weft_waitgroup *pg)
     /* acquire: meets the release in weft_waitgroup_done. The lock is looked at after that: once it is free, who came last
      * is done with the group. */
     if (count_of(at_load_acquire(&g->state)) == 0 && ati_load_acquire(&g->lock.word) == 0)
-        return weft__enter_call(f);
+        return weft__on_stack(weft__enter_call(f));
     int rc = weft__waiter_begin(f, &wait, &at);
     if (rc < 0)
         return rc;
