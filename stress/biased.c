@@ -69,7 +69,7 @@ static void *thread(void *arg)
 }
 
 static const struct stress_need needs[] = {
-    { "taken for free", &st.n_free, 1000, 2000 },
+    { "taken for free", &st.n_free, 500, 1000 },
     { "taken as by all", &st.n_taken, 1000, 5000 },
     { "refused", &st.n_refused, 10, 100 },
     { "rounds", &st.n_rounds, 8, 0 },

@@ -19,7 +19,7 @@ static struct {
     atomic_bool stop;
 } st;
 
-static atomic_ulong stolen_all, missed_all;
+static atomic_ulong pushed_all, taken_all, empty_all, stolen_all, missed_all;
 
 static void got(uint64_t item, uint64_t round)
 {
@@ -75,7 +75,7 @@ struct owner {
     struct chance c;
     uint64_t newest[ROUND + 1]; /* what the owner pushed and did not take; thieves empty it from below */
     int n;
-    uint64_t pushed, taken, all_pushed, all_taken, empty, round;
+    uint64_t pushed, taken, round;
 };
 
 static void push_some(struct owner *o, uint32_t n)
@@ -94,7 +94,7 @@ static void take_some(struct owner *o, uint32_t n)
         uint64_t item = weft__deque_take(&st.deque);
         if (item == 0) {
             o->n = 0; /* it is empty, as only the owner can know */
-            o->empty++;
+            atomic_fetch_add(&empty_all, 1);
             return;
         }
         CHECK(o->n > 0 && o->newest[o->n - 1] == item, "the owner took %llu, the newest is %llu",
@@ -132,9 +132,16 @@ static void one_round(struct owner *o)
         CHECK(atomic_load(&st.left[i]) == 1, "item %llu left %d times", (unsigned long long)i,
                 atomic_load(&st.left[i]));
     weft__deque_fini(&st.deque);
-    o->all_pushed += o->pushed;
-    o->all_taken += o->taken;
+    atomic_fetch_add(&pushed_all, o->pushed);
+    atomic_fetch_add(&taken_all, o->taken);
 }
+
+static const struct stress_need needs[] = {
+    { "pushed", &pushed_all, 0, 10000 },
+    { "taken", &taken_all, 0, 1000 },
+    { "found empty by the owner", &empty_all, 1, 0 },
+    { "stolen", &stolen_all, 0, 25 }, /* if there is a thief */
+};
 
 int main(int argc, char **argv)
 {
@@ -145,19 +152,15 @@ int main(int argc, char **argv)
     o.c = chance_of(0, 0);
     for (int i = 0; i < thieves; i++)
         threads[i] = thread_start(thief, (void *)(uintptr_t)(i + 1));
+    const int n = thieves > 0 ? COUNT(needs) : COUNT(needs) - 1;
     do {
         one_round(&o);
-    } while (!stress_over());
+    } while (!stress_over_when(needs, n));
     atomic_store(&st.stop, true);
     for (int i = 0; i < thieves; i++)
         pthread_join(threads[i], NULL);
-    uint64_t least = stress_least(10000);
-    CHECK(o.all_taken + stolen_all == o.all_pushed, "%llu taken, %lu stolen, %llu pushed",
-            (unsigned long long)o.all_taken, stolen_all, (unsigned long long)o.all_pushed);
-    stress_count("pushed", o.all_pushed, least);
-    stress_count("taken", o.all_taken, least / 10);
-    stress_count("stolen", stolen_all, thieves > 0 ? least / 400 : 0);
-    stress_count("found empty by the owner", o.empty, 1);
+    CHECK(taken_all + stolen_all == pushed_all, "%lu taken, %lu stolen, %lu pushed", taken_all, stolen_all, pushed_all);
+    stress_counts(needs, n);
     stress_count("found empty by thieves", missed_all, 0);
     return stress_end();
 }

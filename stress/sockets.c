@@ -15,6 +15,15 @@
 enum { ACCEPTORS = 4, READERS = 4, BULK = 2 << 20, LATE_MS = SCALED(8000, 40000) };
 
 static atomic_ulong n_sessions, n_under, n_bytes, n_bursts, n_accepted, n_streams, n_timeouts;
+static const struct stress_need needs[] = {
+    { "sessions", &n_sessions, 1, 8 }, /* several ms each, most of it memory */
+    { "closed under their calls", &n_under, 1, 4 },
+    { "tagged bytes", &n_bytes, 0, 100000 },
+    { "bursts", &n_bursts, 0, 20 },
+    { "connections accepted", &n_accepted, 0, 200 },
+    { "streams", &n_streams, 0, 50 },
+    { "reads that timed out", &n_timeouts, 0, 5 },
+};
 
 static void no_time_wait(int fd)
 {
@@ -189,7 +198,7 @@ static int sessions(void *arg)
 {
     struct chance c = chance_of(1, (uint64_t)(uintptr_t)arg);
     int listener = own_listener();
-    while (!stress_over())
+    while (!stress_over_when(needs, COUNT(needs)))
         one_session(listener, &c);
     return weft_close(listener);
 }
@@ -261,7 +270,7 @@ static int bursts(void *arg)
     weft_scope_begin(&s, WEFT_NEVER);
     for (int i = 0; i < ACCEPTORS; i++)
         weft_spawn(&s, acceptor, &b);
-    while (!stress_over()) {
+    while (!stress_over_when(needs, COUNT(needs))) {
         weft_scope burst;
         weft_scope_begin(&burst, weft_ms(LATE_MS));
         for (int n = 1 + (int)chance_below(&c, SCALED(40, 10)); n > 0; n--)
@@ -357,7 +366,7 @@ static int streams(void *arg)
 {
     struct chance c = chance_of(4, (uint64_t)(uintptr_t)arg);
     int listener = own_listener();
-    while (!stress_over())
+    while (!stress_over_when(needs, COUNT(needs)))
         one_stream(listener, &c);
     return weft_close(listener);
 }
@@ -384,12 +393,6 @@ int main(int argc, char **argv)
     CHECK(rc == 0, "the main task: %s", weft_strerror(rc));
     stress_watch(NULL);
     weft_runtime_destroy(&rt);
-    stress_count("sessions", n_sessions, 1 + stress_least(8)); /* several ms each, most of it memory */
-    stress_count("closed under their calls", n_under, 1 + stress_least(4));
-    stress_count("tagged bytes", n_bytes, stress_least(100000));
-    stress_count("bursts", n_bursts, stress_least(20));
-    stress_count("connections accepted", n_accepted, stress_least(200));
-    stress_count("streams", n_streams, stress_least(50));
-    stress_count("reads that timed out", n_timeouts, stress_least(5));
+    stress_counts(needs, COUNT(needs));
     return stress_end();
 }

@@ -1,7 +1,7 @@
 #!/bin/sh
 # stall_test.sh STALL - a stress program that stands still says what each task waits for, and aborts.
 ulimit -c 0
-out=$(STRESS_PATIENCE=3 "$1" --seed 1 --seconds 1 --workers 2 2>&1)
+out=$(STRESS_PATIENCE=10 "$1" --seed 1 --seconds 1 --workers 2 2>&1)
 status=$?
 rc=0
 expect() {
@@ -14,7 +14,7 @@ expect() {
     echo "it ended with status $status"
     rc=1
 }
-expect '^stall: stall: nothing has moved for 3 s, .*stress/stall --seed 1'
+expect '^stall: stall: nothing has moved for 10 s, .*stress/stall --seed 1'
 expect '^  worker 1 '
 expect '^task [0-9]* "reader" waiting .* to read from descriptor [0-9]*'
 expect '^task [0-9]* "joiner" waiting .* for the end of task [0-9]*'

@@ -259,22 +259,26 @@ static int one_round(weft_runtime *rt, uint64_t number)
     return rc;
 }
 
+static const struct stress_need needs[] = {
+    { "rounds", &n_rounds, 1, 0 },
+    { "items published", &n_published, 0, 100 },
+    { "publishes refused", &n_refused, 1, 0 },
+    { "items received", &n_received, 0, 50 },
+    { "items missed", &n_missed, 1, 0 },
+    { "subscriptions", &n_came, 1, 0 },
+    { "that stayed to the end", &n_stayed, 1, 0 },
+};
+
 int main(int argc, char **argv)
 {
     stress_begin(argc, argv, "topic");
     weft_runtime *rt = stress_runtime();
-    for (uint64_t i = 0; !stress_over(); i++) {
+    for (uint64_t i = 0; !stress_over_when(needs, COUNT(needs)); i++) {
         int rc = one_round(rt, i);
         CHECK(rc == 0, "a round: %s", weft_strerror(rc));
     }
     stress_watch(NULL);
     weft_runtime_destroy(&rt);
-    stress_count("rounds", n_rounds, 1);
-    stress_count("items published", n_published, stress_least(100));
-    stress_count("publishes refused", n_refused, 1);
-    stress_count("items received", n_received, stress_least(50));
-    stress_count("items missed", n_missed, 1);
-    stress_count("subscriptions", n_came, 1);
-    stress_count("that stayed to the end", n_stayed, 1);
+    stress_counts(needs, COUNT(needs));
     return stress_end();
 }

@@ -204,6 +204,13 @@ static int be_one_of_many(void *arg)
     return rc;
 }
 
+/* How many tasks are in the worker's queues. */
+static uint64_t waiting_for(int worker)
+{
+    weft_worker_stats all[2];
+    return weft_stats(NULL, all, 2) == 2 ? all[worker - 1].ready : 0;
+}
+
 static int app(void *arg)
 {
     int more = *(int *)arg;
@@ -233,9 +240,11 @@ static int app(void *arg)
     while (atomic_load(&parked) < 4 + more)
         if (weft_sleep(weft_ms(5)) < 0)
             break;
-    START(be_unborn, NULL, "unborn", BUSY_WORKER);
+    uint64_t before = waiting_for(BUSY_WORKER);
     rc = weft_write_all(wake_fds[1], "!", 1);
-    rc = rc < 0 ? rc : weft_sleep(weft_ms(50)); /* it reaches the ready one, which has no worker */
+    while (rc == 0 && waiting_for(BUSY_WORKER) == before) /* it reaches the ready one, which has no worker */
+        rc = weft_sleep(weft_ms(1));
+    START(be_unborn, NULL, "unborn", BUSY_WORKER);
     puts("ready");
     fflush(stdout);
     char c;

@@ -274,14 +274,26 @@ static int told_while_some_are_in(void *arg)
     return rc;
 }
 
+/* Somebody was reset who would have left, had the machine not stood still while it did: it was told to leave, and half a second
+ * (or a tenth, within its last words) later it had not yet come to it. */
+static bool was_held_up(const struct server *v)
+{
+    return v->rc == -ECONNABORTED && v->took > (v->o.grace > 0 ? v->o.grace : 0) + weft_ms(100);
+}
+
 /* reset: -ECONNABORTED some are reset for sure; 0 none is; 1 that is the kernel's to say, which may take their last words. */
 static void end_on(struct server *v, int n, int reset)
 {
+    struct server asked = *v;
     struct run r = { v, NULL };
     int before = descriptors_now();
-    int rc = weft_run(told_while_some_are_in, &r, &(weft_options){ .workers = n, .report = count_reports, .report_arg = v });
-    AS_EXPECTED(rc);
-    ck_assert_int_eq(descriptors_now(), before);
+    int64_t end = weft_after(LIMIT);
+    do {
+        *v = asked;
+        int rc = weft_run(told_while_some_are_in, &r, &(weft_options){ .workers = n, .report = count_reports, .report_arg = v });
+        AS_EXPECTED(rc);
+        ck_assert_int_eq(descriptors_now(), before);
+    } while (reset == 0 && was_held_up(v) && weft_now() < end);
     ck_assert(v->rc == (reset < 0 ? reset : -ETIMEDOUT) || (reset > 0 && v->rc == -ECONNABORTED));
     ck_assert_int_eq(atomic_load(&v->cancelled), v->clients);
     ck_assert_int_eq(atomic_load(&v->failures), 0);
@@ -365,14 +377,16 @@ static int hear_the_end(void *arg)
     weft_task t = weft_spawn(&s, serve_task, v);
     fd = weft_connect(v->where, NULL);
     EXPECT(fd >= 0 && wait_for(&v->in, 1));
+    v->told = weft_now();
     weft_task_cancel(t, NULL);
     while ((rc = weft_read(fd, buf, sizeof buf)) > 0)
         n += rc;
+    EXPECT(wait_for(&v->over, 1));
+    v->took = weft_now() - v->told;
     if (v->clients == 1)
         EXPECT(rc == -ECONNRESET && n == 0);
-    else
+    else if (!was_held_up(v))
         EXPECT(rc == 0 && n == 4);
-    EXPECT(wait_for(&v->over, 1));
     EXPECT(weft_scope_end(&s, 0) == 0);
     return weft_close(v->listener);
 }
@@ -380,9 +394,13 @@ static int hear_the_end(void *arg)
 START_TEST(who_stays_for_the_force_is_reset_and_who_leaves_has_an_end)
 {
     for (int by_force = 0; by_force < 2; by_force++) {
-        struct server v = { .handler = stays_with_words, .clients = by_force, .o.grace = weft_ms(5) };
+        struct server v;
         int before = descriptors_now();
-        AS_EXPECTED(weft_run(hear_the_end, &v, &(weft_options){ .workers = workers[_i] }));
+        int64_t end = weft_after(LIMIT);
+        do {
+            v = (struct server){ .handler = stays_with_words, .clients = by_force, .o.grace = weft_ms(5) };
+            AS_EXPECTED(weft_run(hear_the_end, &v, &(weft_options){ .workers = workers[_i] }));
+        } while (!by_force && was_held_up(&v) && weft_now() < end);
         ck_assert_int_eq(v.rc, by_force ? -ECONNABORTED : -ETIMEDOUT);
         ck_assert_int_eq(descriptors_now(), before);
     }

@@ -23,7 +23,7 @@ enum { MOST = 64 };
 struct heard {
     atomic_int n, of_id; /* reports; of the task `id` */
     _Atomic(weft_task) id;
-    atomic_int more; /* reports that say of others */
+    atomic_int more, with_calls; /* reports that say of others; that say what it was in */
     struct {
         weft_task task;
         char name[32], text[4000];
@@ -49,6 +49,8 @@ static void hear(const weft_report *r, void *arg)
         atomic_fetch_add(&h->of_id, 1);
     if (strstr(r->text, "more were not told of"))
         atomic_fetch_add(&h->more, 1);
+    if (strstr(r->text, "; in "))
+        atomic_fetch_add(&h->with_calls, 1);
     atomic_store(&h->n, i + 1);
 }
 
@@ -248,8 +250,9 @@ END_TEST
 
 struct many {
     struct heard heard;
-    int64_t first, last; /* when the tenth was not yet over, and how many there were in the second after the first */
-    int in_second;
+    int64_t first; /* when there was one, which was told at most `late` before */
+    int64_t late;
+    int in_second; /* how many there were half a second after that */
 };
 
 static int turn_after_turn(void *arg)
@@ -257,12 +260,16 @@ static int turn_after_turn(void *arg)
     struct many *m = arg;
     int64_t ns = weft_ms(6), end = weft_after(LIMIT);
     while (atomic_load(&m->heard.more) == 0 && weft_now() < end) {
+        int64_t from = weft_now();
         (void)spin_some(&ns);
         weft_ignore(weft_sleep(weft_us(10)));
-        if (m->first == 0 && atomic_load(&m->heard.n) > 0)
+        int n = atomic_load(&m->heard.n);
+        if (m->first == 0 && n > 0) {
             m->first = weft_now();
+            m->late = m->first - from;
+        }
         if (m->first == 0 || weft_now() - m->first < weft_ms(500))
-            m->in_second = atomic_load(&m->heard.n);
+            m->in_second = n;
     }
     return 0;
 }
@@ -270,9 +277,13 @@ static int turn_after_turn(void *arg)
 START_TEST(no_more_than_ten_are_told_in_a_second_and_then_how_many_were_not)
 {
     static struct many m;
-    weft_options options = hearing(&m.heard, weft_ms(3));
-    options.workers = 1;
-    ck_assert_int_eq(weft_run(turn_after_turn, &m, &options), 0);
+    int64_t end = weft_after(LIMIT);
+    do { /* the machine may have stood still in the first turn, in the middle of the runtime's second */
+        memset(&m, 0, sizeof m);
+        weft_options options = hearing(&m.heard, weft_ms(3));
+        options.workers = 1;
+        ck_assert_int_eq(weft_run(turn_after_turn, &m, &options), 0);
+    } while (m.late > weft_ms(400) && weft_now() < end);
     ck_assert_int_eq(atomic_load(&m.heard.more), 1);
     ck_assert_int_ge(m.in_second, 1);
     ck_assert_int_le(m.in_second, 10);
@@ -376,16 +387,21 @@ END_TEST
 
 struct crowd {
     struct heard heard;
-    int64_t end;
+    int64_t end, most; /* on, until somebody was told of, but not beyond `most` */
     weft_chan *channel;
 };
+
+static bool was_heard(struct crowd *c)
+{
+    return atomic_load(TSAN ? &c->heard.n : &c->heard.with_calls) > 0;
+}
 
 static int be_busy(void *arg)
 {
     struct crowd *c = arg;
     uint64_t rng = (uint64_t)weft_task_self();
     int item = 0;
-    while (weft_now() < c->end) {
+    while (weft_now() < c->end || (!was_heard(c) && weft_now() < c->most)) {
         int64_t ns = next_random(&rng) % 3000000;
         weft_scope s;
         weft_scope_begin(&s, WEFT_NEVER);
@@ -405,9 +421,13 @@ static int be_many(void *arg)
     struct crowd *c = arg;
     weft_scope s;
     weft_scope_begin(&s, WEFT_NEVER);
+    c->end = weft_after(weft_ms(1000));
+    c->most = weft_after(LIMIT);
     for (int i = 0; i < 12; i++)
         weft_spawn(&s, be_busy, c);
     wait_past(c->end);
+    while (!was_heard(c) && weft_now() < c->most)
+        weft_ignore(weft_sleep(weft_ms(1)));
     weft_chan_close_now(c->channel);
     return weft_scope_end(&s, 0);
 }
@@ -422,18 +442,15 @@ START_TEST(who_is_asked_all_the_time_goes_on)
     weft_options options = hearing(&c.heard, 1);
     options.workers = 4;
     options.spares = 4;
-    c.end = weft_after(weft_ms(1000));
     ck_assert_int_eq(weft_run(be_many, &c, &options), 0);
     weft_chan_destroy(&c.channel);
     ati_store(&weft__turns_a_second, 10);
-    int n = atomic_load(&c.heard.n), with_calls = 0;
-    for (int i = 0; i < n && i < MOST; i++) {
+    int n = atomic_load(&c.heard.n);
+    for (int i = 0; i < n && i < MOST; i++)
         ck_assert(strncmp(c.heard.all[i].text, "has held its worker for ", 24) == 0);
-        with_calls += strstr(c.heard.all[i].text, "; in ") != NULL;
-    }
     ck_assert_int_gt(n, 0);
     if (!TSAN)
-        ck_assert_int_gt(with_calls, 0);
+        ck_assert_int_gt(atomic_load(&c.heard.with_calls), 0);
 }
 END_TEST
 
