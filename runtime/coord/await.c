@@ -245,18 +245,6 @@ enum weft__cause weft__await(struct weft__frame *f)
     return weft__await_inline(f, INT64_MAX);
 }
 
-int weft__next_slice(struct weft__frame *f)
-{
-    weft__spent(f);
-    return weft__told(f) ? weft__refuse(f) : 0;
-}
-
-int weft__enter_read(struct weft__frame *f)
-{
-    int rc = weft__enter_call(f);
-    return rc == 0 && weft__slice_is_over(f) ? weft__next_slice(f) : rc;
-}
-
 void weft__spent(struct weft__frame *f)
 {
     f->budget = WEFT__BUDGET;

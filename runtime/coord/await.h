@@ -97,26 +97,21 @@ static inline int weft__enter_call(struct weft__frame *f)
         weft__entered_often(f);
     return weft__told(f) ? weft__refuse(f) : 0;
 }
-/* The same before a call that takes the next piece of work, and what it says when it got one. The next such call in the
- * same turn yields if the turn is long by then: whoever always finds its next request there would keep the others waiting
- * for a whole budget of requests. */
-int weft__enter_read(struct weft__frame *f);
-/* That alone, after weft__enter_call: whether the turn is long by now, and what is done then: 0, or -ECANCELED. Not for who
- * knows that it will wait: its last turn would be the short one after that yield, and nobody would know that it is slow
- * (docs/io-rules.md, R12). */
-static inline bool weft__slice_is_over(const struct weft__frame *f)
-{
-    if (weft__is_thread(f))
-        return false;
-    const struct weft__sched *s = weft__self();
-    uint64_t turn = own(s->began);
-    return f->read_in == turn && weft__sched_ticks(s) - turn > weft__us_to_ticks(WEFT__SLICE_US);
-}
-int weft__next_slice(struct weft__frame *f);
+/* After a call that has taken a piece of work: what was read, who was accepted. Where the turn in which the last one was taken
+ * still lasts, and is long by now, the others have theirs before this one is begun: whoever always finds its next request there
+ * would keep them waiting for a whole budget of requests. After the call and not before it, for one that finds nothing is to
+ * wait in the turn of its last request: its last turn would be the short one after the yield, and nobody would know that
+ * it is slow (docs/io-rules.md, R12). */
 static inline void weft__has_read(struct weft__frame *f)
 {
-    if (!weft__is_thread(f))
-        f->read_in = own(weft__self()->began);
+    if (weft__is_thread(f))
+        return;
+    const struct weft__sched *s = weft__self();
+    if (f->read_in == own(s->began) && weft__sched_ticks(s) - own(s->began) > weft__us_to_ticks(WEFT__SLICE_US)) {
+        weft__spent(f);
+        s = weft__self();
+    }
+    f->read_in = own(s->began);
 }
 
 /* Around a call that may wait, where it is the last step of one of the user's calls: a last step is a jump, else, and what the

@@ -175,11 +175,11 @@ static int by_pipe(struct way *w, struct weft__frame *f)
 {
     struct splicing p = { .in = w->from, .out = w->pipe[1], .n = PIPE_BYTES };
     for (;;) {
-        int n = weft__enter_read(f);
-        if (n == 0) {
+        int n = weft__enter_call(f);
+        if (n == 0)
             n = weft__ready_call(f, w->from_slot, WEFT__READ, splice_in, &p); /* C2 */
+        if (n > 0)
             weft__has_read(f);
-        }
         weft__slot_note(w->from_slot, n);
         if (n <= 0)
             return n == 0 ? weft__slot_end(w->from_slot) : n; /* C6 */

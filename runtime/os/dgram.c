@@ -29,12 +29,12 @@ int weft__socket_call(int fd, enum weft__dir dir, int (*try)(int fd, void *arg),
     struct weft__slot *s;
     if (!f)
         return weft__no_frame();
-    int rc = dir == WEFT__READ ? weft__enter_read(f) : weft__enter_call(f);
+    int rc = weft__enter_call(f);
     if (rc < 0 || (rc = weft__slot_enter(fd, &s)) < 0)
         return rc;
     rc = weft__ready_call(f, s, dir, try, arg);
     weft__slot_leave(s);
-    if (dir == WEFT__READ)
+    if (dir == WEFT__READ && rc >= 0)
         weft__has_read(f);
     return rc;
 }

@@ -276,15 +276,10 @@ static int transfer(int fd, enum weft__dir dir, const struct iovec *v, int n)
     int rc = weft__enter_call(f);
     if (rc < 0 || (rc = weft__slot_enter(fd, &s)) < 0)
         return rc;
-    if (dir == WEFT__READ && weft__slice_is_over(f) && !is_drained(s, &t) && (rc = weft__next_slice(f)) == 0 &&
-            (at_load(&s->life) & WEFT__SLOT_CLOSING))
-        rc = -EBADF; /* meanwhile */
-    if (rc == 0) {
-        rc = transfer_in(f, s, &t);
-        if (dir == WEFT__READ)
-            weft__has_read(f);
-    }
+    rc = transfer_in(f, s, &t);
     weft__slot_leave(s);
+    if (dir == WEFT__READ && rc > 0)
+        weft__has_read(f);
     return rc;
 }
 
@@ -333,6 +328,8 @@ static size_t transfer_all(int fd, enum weft__dir dir, void *buf, size_t n, int 
             moved += (size_t)*rc;
     } while (*rc > 0 && moved < n);
     weft__slot_leave(s);
+    if (dir == WEFT__READ && moved == n)
+        weft__has_read(f);
     return moved;
 }
 

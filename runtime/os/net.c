@@ -217,16 +217,17 @@ int weft_accept(int listener)
     struct weft__slot *s;
     if (!f)
         return weft__no_frame();
-    int rc = weft__enter_read(f);
+    int rc = weft__enter_call(f);
     if (rc < 0 || (rc = weft__slot_enter(listener, &s)) < 0)
         return rc;
     rc = accept_in(f, s, listener);
     weft__slot_leave(s);
-    weft__has_read(f);
     if (rc < 0)
         return rc;
     bool is_tcp = weft__socket_set(rc, IPPROTO_TCP, TCP_NODELAY, 1) == 0; /* refused by Unix sockets, which need none */
-    return weft__socket_adopt(rc, is_tcp ? WEFT__SLOT_STREAM : WEFT__SLOT_STREAM | WEFT__SLOT_UNIX);
+    rc = weft__socket_adopt(rc, is_tcp ? WEFT__SLOT_STREAM : WEFT__SLOT_STREAM | WEFT__SLOT_UNIX);
+    weft__has_read(f);
+    return rc;
 }
 
 /* ---- the rest */
