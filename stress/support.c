@@ -20,7 +20,7 @@ static char command[256];
 static const char *program;
 static int64_t began;
 static atomic_llong spent; /* of stress_seconds, in ns */
-static atomic_llong stood;
+static atomic_llong stood; /* ns */
 static atomic_ulong moves;
 static _Atomic(weft_runtime *) watched;
 static int failed;
@@ -86,8 +86,8 @@ enum { BEAT = 100000000 }; /* ns, of the watchdog */
  * that it had. */
 static void spend(int64_t ns)
 {
-    if (ns - BEAT > atomic_load(&stood)) /* only the watchdog writes it */
-        atomic_store(&stood, ns - BEAT);
+    if (ns > 5 * BEAT)
+        atomic_fetch_add(&stood, ns - BEAT);
     atomic_fetch_add(&spent, ns < 2 * BEAT ? ns : 2 * BEAT);
 }
 
@@ -180,9 +180,9 @@ bool stress_over_when(const struct stress_need *needs, int n)
     return true;
 }
 
-int64_t stress_stood(void)
+double stress_stood(void)
 {
-    return atomic_load(&stood);
+    return (double)atomic_load(&stood) / (double)(weft_now() - began);
 }
 
 void stress_moved(void)

@@ -73,8 +73,9 @@ bool stress_over_when(const struct stress_need *needs, int n);
 void stress_counts(const struct stress_need *needs, int n);
 /* Something was done: the watchdog is content for 10 s (60 s under ThreadSanitizer). Any thread. */
 void stress_moved(void);
-/* For how long the watchdog, which is to look each 100 ms, could not, at most: the machine stood still. */
-int64_t stress_stood(void);
+/* The part of the time so far, 0 to 1, in which the watchdog, which is to look each 100 ms, could not for half a second and
+ * more: the machine stood still. */
+double stress_stood(void);
 /* The runtime whose workers a dump shows; NULL: none. */
 void stress_watch(weft_runtime *rt);
 /* A runtime with --workers workers, watched. */

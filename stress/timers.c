@@ -202,7 +202,8 @@ int main(int argc, char **argv)
     stress_count("deadlines that struck", n_struck, stress_least(50));
     stress_count("deadlines that did not", n_not_struck, stress_least(50));
     /* A machine that others use, too, takes its processors away for a while now and then: what strikes then is late. */
-    CHECK(n_late <= n_slept / 4 || stress_stood() > weft_ms(500), "%lu of %lu sleeps were far too late", n_late, n_slept);
+    double allowed = 0.25 + 2 * stress_stood(); /* with those that it hits while they sleep */
+    CHECK((double)n_late <= allowed * (double)n_slept, "%lu of %lu sleeps were far too late", n_late, n_slept);
     stress_worst("latest strike", atomic_load(&worst), weft_ms(SCALED(5000, 8000)));
     return stress_end();
 }

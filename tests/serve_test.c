@@ -1,5 +1,5 @@
 /* tests/serve_test.c - os/serve.c: who is served, how many at once, what fails, and the end of it in bounded time. */
-#include "support.h"
+#include "stalls.h"
 
 #include <limits.h>
 
@@ -274,11 +274,11 @@ static int told_while_some_are_in(void *arg)
     return rc;
 }
 
-/* Somebody was reset who would have left, had the machine not stood still while it did: it was told to leave, and half a second
- * (or a tenth, within its last words) later it had not yet come to it. */
-static bool was_held_up(const struct server *v)
+/* Somebody was reset who would have left, had the machine not stood still while it did: it is told to leave, and half a second
+ * later, or a tenth within its last words, no more waited for. */
+static bool was_held_up(const struct server *v, int64_t stood)
 {
-    return v->rc == -ECONNABORTED && v->took > (v->o.grace > 0 ? v->o.grace : 0) + weft_ms(100);
+    return v->rc == -ECONNABORTED && stood >= weft_ms(50);
 }
 
 /* reset: -ECONNABORTED some are reset for sure; 0 none is; 1 that is the kernel's to say, which may take their last words. */
@@ -287,13 +287,16 @@ static void end_on(struct server *v, int n, int reset)
     struct server asked = *v;
     struct run r = { v, NULL };
     int before = descriptors_now();
-    int64_t end = weft_after(LIMIT);
+    int64_t end = weft_after(LIMIT), stood;
     do {
+        struct stalls machine;
+        stalls_begin(&machine);
         *v = asked;
         int rc = weft_run(told_while_some_are_in, &r, &(weft_options){ .workers = n, .report = count_reports, .report_arg = v });
+        stood = stalls_end(&machine);
         AS_EXPECTED(rc);
         ck_assert_int_eq(descriptors_now(), before);
-    } while (reset == 0 && was_held_up(v) && weft_now() < end);
+    } while (reset == 0 && was_held_up(v, stood) && weft_now() < end);
     ck_assert(v->rc == (reset < 0 ? reset : -ETIMEDOUT) || (reset > 0 && v->rc == -ECONNABORTED));
     ck_assert_int_eq(atomic_load(&v->cancelled), v->clients);
     ck_assert_int_eq(atomic_load(&v->failures), 0);
@@ -377,15 +380,13 @@ static int hear_the_end(void *arg)
     weft_task t = weft_spawn(&s, serve_task, v);
     fd = weft_connect(v->where, NULL);
     EXPECT(fd >= 0 && wait_for(&v->in, 1));
-    v->told = weft_now();
     weft_task_cancel(t, NULL);
     while ((rc = weft_read(fd, buf, sizeof buf)) > 0)
         n += rc;
     EXPECT(wait_for(&v->over, 1));
-    v->took = weft_now() - v->told;
-    if (v->clients == 1)
+    if (v->rc == -ECONNABORTED)
         EXPECT(rc == -ECONNRESET && n == 0);
-    else if (!was_held_up(v))
+    else
         EXPECT(rc == 0 && n == 4);
     EXPECT(weft_scope_end(&s, 0) == 0);
     return weft_close(v->listener);
@@ -396,11 +397,15 @@ START_TEST(who_stays_for_the_force_is_reset_and_who_leaves_has_an_end)
     for (int by_force = 0; by_force < 2; by_force++) {
         struct server v;
         int before = descriptors_now();
-        int64_t end = weft_after(LIMIT);
+        int64_t end = weft_after(LIMIT), stood;
         do {
+            struct stalls machine;
+            stalls_begin(&machine);
             v = (struct server){ .handler = stays_with_words, .clients = by_force, .o.grace = weft_ms(5) };
-            AS_EXPECTED(weft_run(hear_the_end, &v, &(weft_options){ .workers = workers[_i] }));
-        } while (!by_force && was_held_up(&v) && weft_now() < end);
+            int rc = weft_run(hear_the_end, &v, &(weft_options){ .workers = workers[_i] });
+            stood = stalls_end(&machine);
+            AS_EXPECTED(rc);
+        } while (!by_force && was_held_up(&v, stood) && weft_now() < end);
         ck_assert_int_eq(v.rc, by_force ? -ECONNABORTED : -ETIMEDOUT);
         ck_assert_int_eq(descriptors_now(), before);
     }

@@ -104,15 +104,16 @@ static int put(struct way *w, size_t n)
 /* ---- copying */
 
 /* Until the end, or, if it may, until there is so much that splicing pays. */
-static int by_buffer(struct way *w, bool may_change)
+static int by_buffer(struct way *w, struct weft__frame *f, bool may_change)
 {
     for (;;) {
-        int n = weft_read(w->from, w->buf, BUFFER);
+        int n = weft__io_read(w->from, w->buf, BUFFER);
         if (n <= 0)
             return n;
         int rc = put(w, (size_t)n);
         if (rc < 0)
             return rc;
+        weft__has_read(f); /* as in by_pipe */
         if (may_change && n == BUFFER)
             return CHANGE_OVER;
     }
@@ -178,14 +179,13 @@ static int by_pipe(struct way *w, struct weft__frame *f)
         int n = weft__enter_call(f);
         if (n == 0)
             n = weft__ready_call(f, w->from_slot, WEFT__READ, splice_in, &p); /* C2 */
-        if (n > 0)
-            weft__has_read(f);
         weft__slot_note(w->from_slot, n);
         if (n <= 0)
             return n == 0 ? weft__slot_end(w->from_slot) : n; /* C6 */
         int rc = pipe_out(w, f, (size_t)n);
         if (rc < 0)
             return rc;
+        weft__has_read(f); /* only now: who is told to leave in another's turn has nothing in hand */
     }
 }
 
@@ -204,7 +204,7 @@ static bool pipe_open(int fds[2])
 static int copy_in(struct way *w, struct weft__frame *f)
 {
     bool may = !weft__is_thread(f) && is_own_stream(w->from_slot) && is_own_stream(w->to_slot); /* C3, C4 */
-    int rc = by_buffer(w, may);
+    int rc = by_buffer(w, f, may);
     if (rc != CHANGE_OVER)
         return rc;
     if (pipe_open(w->pipe)) {
@@ -214,7 +214,7 @@ static int copy_in(struct way *w, struct weft__frame *f)
         if (rc != -EINVAL)
             return rc;
     }
-    return by_buffer(w, false);
+    return by_buffer(w, f, false);
 }
 
 /* A kind that has no such end (a pipe, a terminal) gets it when it is closed. Within C1, like the bytes. */

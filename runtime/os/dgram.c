@@ -34,7 +34,7 @@ int weft__socket_call(int fd, enum weft__dir dir, int (*try)(int fd, void *arg),
         return rc;
     rc = weft__ready_call(f, s, dir, try, arg);
     weft__slot_leave(s);
-    if (dir == WEFT__READ && rc >= 0)
+    if (dir == WEFT__READ && rc != -ECANCELED)
         weft__has_read(f);
     return rc;
 }

@@ -261,7 +261,8 @@ static int transfer_in(struct weft__frame *f, struct weft__slot *s, struct trans
     }
 }
 
-static int transfer(int fd, enum weft__dir dir, const struct iovec *v, int n)
+/* `in_slices`: R12. */
+static int transfer(int fd, enum weft__dir dir, const struct iovec *v, int n, bool in_slices)
 {
     struct weft__frame *f = weft__current();
     struct weft__slot *s;
@@ -278,31 +279,37 @@ static int transfer(int fd, enum weft__dir dir, const struct iovec *v, int n)
         return rc;
     rc = transfer_in(f, s, &t);
     weft__slot_leave(s);
-    if (dir == WEFT__READ && rc > 0)
+    if (in_slices && rc != -ECANCELED)
         weft__has_read(f);
     return rc;
+}
+
+int weft__io_read(int fd, void *buf, size_t n)
+{
+    struct iovec v = { .iov_base = buf, .iov_len = n < MOST ? n : MOST };
+    return transfer(fd, WEFT__READ, &v, 1, false);
 }
 
 int weft_read(int fd, void *buf, size_t n)
 {
     struct iovec v = { .iov_base = buf, .iov_len = n < MOST ? n : MOST };
-    return weft__on_stack(transfer(fd, WEFT__READ, &v, 1));
+    return weft__on_stack(transfer(fd, WEFT__READ, &v, 1, true));
 }
 
 int weft_write(int fd, const void *buf, size_t n)
 {
     struct iovec v = { .iov_base = (void *)(uintptr_t)buf, .iov_len = n < MOST ? n : MOST };
-    return weft__on_stack(transfer(fd, WEFT__WRITE, &v, 1));
+    return weft__on_stack(transfer(fd, WEFT__WRITE, &v, 1, false));
 }
 
 int weft_readv(int fd, const struct iovec *v, int n)
 {
-    return weft__on_stack(transfer(fd, WEFT__READ, v, n));
+    return weft__on_stack(transfer(fd, WEFT__READ, v, n, true));
 }
 
 int weft_writev(int fd, const struct iovec *v, int n)
 {
-    return weft__on_stack(transfer(fd, WEFT__WRITE, v, n));
+    return weft__on_stack(transfer(fd, WEFT__WRITE, v, n, false));
 }
 
 /* Moves all of it in one call as far as closing is concerned: should the descriptor be closed in the middle, and its
@@ -326,10 +333,10 @@ static size_t transfer_all(int fd, enum weft__dir dir, void *buf, size_t n, int 
             *rc = transfer_in(f, s, &t);
         if (*rc > 0)
             moved += (size_t)*rc;
+        if (dir == WEFT__READ && *rc != -ECANCELED)
+            weft__has_read(f);
     } while (*rc > 0 && moved < n);
     weft__slot_leave(s);
-    if (dir == WEFT__READ && moved == n)
-        weft__has_read(f);
     return moved;
 }
 

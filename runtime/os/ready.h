@@ -14,6 +14,10 @@ int weft__ready_wait(struct weft__frame *f, struct weft__slot *s, unsigned event
 int weft__ready_call(struct weft__frame *f, struct weft__slot *s, enum weft__dir dir, int (*attempt)(int fd, void *arg),
         void *arg);
 
+/* weft_read, but for R12 (docs/io-rules.md): its caller has to do something with what was read that is not to be lost, and calls
+ * weft__has_read then. os/io.c. */
+int weft__io_read(int fd, void *buf, size_t n);
+
 /* 0; -EPERM the kind can never be waited for: a regular file, /dev/null; -EBADF. */
 int weft__ready_pollable(struct weft__frame *f, struct weft__slot *s);
 
