@@ -5,6 +5,7 @@ static const int worker_counts[] = { 1, 2, 8 };
 
 /* What one who was told found. */
 struct found {
+    const atomic_bool *after; /* it looks when this is true; NULL: at once */
     bool told;
     weft_canceller by;
     char reason[32];
@@ -19,7 +20,10 @@ static void look(struct found *f)
 
 static int looks_when_told(void *arg)
 {
+    const struct found *f = arg;
     int rc = weft_sleep(WEFT_NEVER);
+    while (f->after && !atomic_load(f->after))
+        usleep(100);
     look(arg);
     return rc;
 }
@@ -81,11 +85,14 @@ static int cancels_in_all_ways(void *arg)
     weft_ignore(weft_scope_end(&s, 0));
 
     /* the first one who says why */
+    atomic_bool said = false;
+    c->again.after = &said;
     weft_scope_begin(&s, WEFT_NEVER);
     weft_spawn(&s, looks_when_told, &c->again);
     weft_scope_cancel_hard(&s, WEFT_NEVER, NULL);
     cancel_scope(&s, "said later");
     weft_scope_cancel(&s, "said too late");
+    atomic_store(&said, true);
     weft_ignore(weft_scope_end(&s, 0));
     return 0;
 }
