@@ -384,8 +384,8 @@ static void do_act(struct trial *t)
 static void hook(struct weft__frame *f)
 {
     struct trial *t = &trial;
-    if (t->when != WHILE || f->task != atomic_load(&t->caller.block) || t->hooked)
-        return; /* the main thread waits here, too */
+    if (t->when != WHILE || f->task != atomic_load(&t->caller.block) || atomic_load(&t->caller.returned) || t->hooked)
+        return; /* the main thread waits here, too, and who has the block after the caller */
     t->hooked = true;
     if (t->act != DEADLINE) {
         do_act(t);
