@@ -114,8 +114,9 @@ static inline void weft__has_read(struct weft__frame *f)
     f->read_in = own(s->began);
 }
 
-/* Around a call that may wait, where it is the last step of one of the user's calls: a last step is a jump, else, and what the
- * user has called is on no stack, for `weft ps` and gdb to find, while it waits (tests/on_stack_test.py). */
+/* Around a call that may wait, where it is the last step of one of the user's calls. Without this the last step may be a jump,
+ * and then, while it waits, what the user has called is not on the stack for `weft ps` and gdb to find
+ * (tests/on_stack_test.py). */
 static inline int weft__on_stack(int rc)
 {
     __asm__ volatile("" : "+r"(rc) : : "memory");
