@@ -268,7 +268,7 @@ int weft__lane_enter(void)
 
 int weft__lane_call(enum weft__lane_kind kind, weft_fn *fn, void *arg)
 {
-    return weft__on_stack(borrow(kind, NULL, fn, arg));
+    return borrow(kind, NULL, fn, arg);
 }
 
 /* Nothing else waits for the caller's worker; and should something come, others take it, or spares, even if all workers stand
@@ -282,7 +282,7 @@ static bool worker_is_free(const struct weft__sched *s)
 
 int weft__lane_call_copy(enum weft__lane_kind kind, weft_fn *fn, void *arg, size_t bytes, void (*drop)(void *arg))
 {
-    return weft__on_stack(copy(kind, NULL, fn, arg, bytes, drop));
+    return copy(kind, NULL, fn, arg, bytes, drop);
 }
 
 int weft__lane_call_or_here(enum weft__lane_kind kind, weft_fn *fn, void *arg)
@@ -294,12 +294,12 @@ int weft__lane_call_or_here(enum weft__lane_kind kind, weft_fn *fn, void *arg)
 
 int weft__lane_call_on(struct weft__pool *lane, weft_fn *fn, void *arg)
 {
-    return weft__on_stack(borrow(WEFT__LANE_USER, lane, fn, arg));
+    return borrow(WEFT__LANE_USER, lane, fn, arg);
 }
 
 int weft__lane_call_copy_on(struct weft__pool *lane, weft_fn *fn, void *arg, size_t bytes, void (*drop)(void *arg))
 {
-    return weft__on_stack(copy(WEFT__LANE_USER, lane, fn, arg, bytes, drop));
+    return copy(WEFT__LANE_USER, lane, fn, arg, bytes, drop);
 }
 
 int weft_blocking(weft_fn *fn, void *arg)
