@@ -3,8 +3,8 @@
 
 A call that is the last step of a function may become a jump, and then `weft ps` and gdb do not find the function that a task
 has called and waits in. So no function whose documentation says that it suspends leaves by a jump into another one, as the
-compiler has made it here. weft__on_stack (runtime/coord/await.h) keeps it. Jumps to what only a register says are not looked
-at: a pointer to a function is called so, and none that is called last waits. """
+compiler has made it here. weft__on_stack (runtime/coord/await.h) keeps it. A jump to where a register says, which may be
+a table of a switch, is not looked at. """
 import os
 import re
 import subprocess

@@ -8,7 +8,7 @@
 
 #include <sched.h>
 
-enum { STALLS_MOST = 16 };
+enum { STALLS_MOST = 16 }; /* processors that are watched: the first ones */
 
 struct stalls {
     int n;
