@@ -10,6 +10,7 @@
 #include <stdint.h>
 
 #include "base/atomic.h"
+#include "base/hidden.h"
 
 int64_t weft__now(void);
 
@@ -22,7 +23,7 @@ struct weft__clock {
 enum { WEFT__VIRTUAL_BEGIN = 1000000000 }; /* where every virtual clock begins */
 
 /* How many runtimes have a virtual clock. */
-extern at_int weft__clock_virtuals;
+extern WEFT__HIDDEN at_int weft__clock_virtuals;
 
 static inline int64_t weft__clock_now(const struct weft__clock *c)
 {
@@ -33,7 +34,7 @@ static inline int64_t weft__clock_now(const struct weft__clock *c)
 void weft__clock_init(void);
 
 /* Spans; correct to about a thousandth. A plain thread that waits at a mutex before there is any runtime has a guess. */
-extern at_word weft__ticks_in_us;
+extern WEFT__HIDDEN at_word weft__ticks_in_us;
 static inline uint64_t weft__us_to_ticks(uint64_t us)
 {
     return us * at_load(&weft__ticks_in_us);

@@ -5,6 +5,7 @@
 #define WEFT_BASE_FAULT_H
 
 #include "base/atomic.h"
+#include "base/hidden.h"
 
 enum weft__fault_kind {
     WEFT__FAULT_ALLOC,
@@ -26,7 +27,7 @@ enum weft__fault_kind {
     WEFT__FAULT_KINDS
 };
 
-extern at_word weft__fault_armed; /* how many kinds are set to fail */
+extern WEFT__HIDDEN at_word weft__fault_armed; /* how many kinds are set to fail */
 
 /* From the `nth` call on (1: the next), `count` calls of this kind fail with `error` (negative). */
 void weft__fault_set(enum weft__fault_kind kind, long nth, long count, int error);

@@ -14,12 +14,13 @@
 #define WEFT_BASE_FENCE_H
 
 #include "base/atomic.h"
+#include "base/hidden.h"
 
 /* Once in a process, before the first fence of either kind. */
 void weft__fences_init(void);
 
 /* Written by weft__fences_init alone. */
-extern bool weft__fence_is_free;
+extern WEFT__HIDDEN bool weft__fence_is_free;
 
 static inline void weft__fence_light(void)
 {

@@ -5,9 +5,11 @@
 #include <signal.h>
 #include <stdbool.h>
 
+#include "base/hidden.h"
+
 /* This process was forked from one that had a runtime. No atomic: it is written once, in a child, before its only thread
  * returns from fork. */
-extern bool weft__forked;
+extern WEFT__HIDDEN bool weft__forked;
 
 /* Has `forget` called on the thread that forked, in each child that gets the mark. To be called once; 0; -ENOMEM. */
 int weft__fork_watch(void (*forget)(void));

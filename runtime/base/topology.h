@@ -5,6 +5,8 @@
 #include <stdbool.h>
 #include <stdint.h>
 
+#include "base/hidden.h"
+
 enum { WEFT__PROCESSORS_MOST = 4096 }; /* those with higher numbers are not told apart */
 
 /* A set of them. The words are those of a cpu_set_t. */
@@ -53,6 +55,6 @@ bool weft__topology_apart(const struct weft__topology *t, const struct weft__pro
 const struct weft__topology *weft__topology(void);
 
 /* Where weft__topology reads: "". For tests, before anybody asks. */
-extern const char *weft__topology_root;
+extern WEFT__HIDDEN const char *weft__topology_root;
 
 #endif

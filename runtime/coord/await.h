@@ -11,6 +11,7 @@
 #ifndef WEFT_COORD_AWAIT_H
 #define WEFT_COORD_AWAIT_H
 
+#include "base/hidden.h"
 #include "coord/oslock.h"
 #include "coord/scope.h"
 
@@ -48,7 +49,7 @@ enum weft__cause weft__await(struct weft__frame *f);
 /* The same for a plain thread, which fires itself at `until`. */
 enum weft__cause weft__await_until(struct weft__frame *f, int64_t until);
 /* Tests only: called by the waiting task after its wait was published and before it sleeps. NULL otherwise. */
-extern void (*weft__await_hook)(struct weft__frame *f);
+extern WEFT__HIDDEN void (*weft__await_hook)(struct weft__frame *f);
 /* The parts of it that are rare: what a test or a seed does between W3 and W4, and a plain thread's W4. */
 void weft__await_meanwhile(struct weft__frame *f);
 void weft__await_thread(struct weft__frame *f, int64_t until);

@@ -4,6 +4,8 @@
 
 #include <stdint.h>
 
+#include "base/hidden.h"
+
 struct weft__gdb_entry {
     char name[24];
     uint64_t value;
@@ -16,6 +18,6 @@ struct weft__gdb {
     struct weft__gdb_entry entry[72]; /* in any order; those without a name are not used */
 };
 
-extern struct weft__gdb weft__gdb;
+extern WEFT__HIDDEN struct weft__gdb weft__gdb;
 
 #endif

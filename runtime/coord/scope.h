@@ -9,6 +9,7 @@
 
 #include <weft/scope.h>
 
+#include "base/hidden.h"
 #include "coord/keeps.h"
 #include "coord/side.h"
 #include "coord/told.h"
@@ -212,7 +213,7 @@ void weft__wake_under(struct weft__scope *s, bool hard);
 /* The same for an attached frame whose task's life is held. */
 void weft__wake_member(struct weft__frame *f);
 /* How many tasks and scopes a slice looks at; written by tests only, before there is a runtime. */
-extern int weft__walk_slice;
+extern WEFT__HIDDEN int weft__walk_slice;
 
 /* Attaches the frame, its scopes and everything outside them, arming deadlines. 0; -ENOMEM a deadline could not be
  * armed. */

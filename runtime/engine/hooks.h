@@ -4,6 +4,7 @@
 #ifndef WEFT_ENGINE_HOOKS_H
 #define WEFT_ENGINE_HOOKS_H
 
+#include "base/hidden.h"
 #include "sched/sched.h"
 
 struct weft_runtime;
@@ -38,6 +39,6 @@ struct weft__hooks {
     void (*stall_ends)(struct weft_runtime *rt);
 };
 
-extern struct weft__hooks weft__hooks;
+extern WEFT__HIDDEN struct weft__hooks weft__hooks;
 
 #endif

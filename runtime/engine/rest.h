@@ -2,6 +2,7 @@
 #ifndef WEFT_ENGINE_REST_H
 #define WEFT_ENGINE_REST_H
 
+#include "base/hidden.h"
 #include "engine/worker.h"
 
 /* V1 and V3: all workers are parked, and every queue is empty. Adds to *turns how many all have had. */
@@ -16,6 +17,6 @@ void weft__hand_gone(struct weft_runtime *rt);
 
 /* How many there are in the process that may wake a task from outside of all runtimes, at any time: watches of files,
  * listeners to signals. Who takes one away calls weft__stall_others. */
-extern at_int weft__outsiders;
+extern WEFT__HIDDEN at_int weft__outsiders;
 
 #endif

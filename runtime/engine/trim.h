@@ -3,6 +3,7 @@
 #define WEFT_ENGINE_TRIM_H
 
 #include "base/atomic.h"
+#include "base/hidden.h"
 
 struct weft_runtime;
 
@@ -17,7 +18,7 @@ struct weft__trim {
 };
 
 /* How long a runtime has to be quiet before; tests lower it. */
-extern at_int weft__trim_quiet_us;
+extern WEFT__HIDDEN at_int weft__trim_quiet_us;
 
 void weft__trim_begin(struct weft__trim *t);
 /* All are parked. When the I/O thread has to do a slice instead of blocking; INT64_MAX: nothing is owed. */

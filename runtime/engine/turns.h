@@ -6,6 +6,7 @@
 #include <stdint.h>
 #include <weft/task.h>
 
+#include "base/hidden.h"
 #include "engine/hooks.h"
 
 struct weft_runtime;
@@ -37,7 +38,7 @@ struct weft__turns {
 };
 
 /* So many are told in a second at most; tests raise it. */
-extern at_int weft__turns_a_second;
+extern WEFT__HIDDEN at_int weft__turns_a_second;
 
 /* `limit`: weft_options.long_turn_ns. 0; -ENOMEM. */
 int weft__turns_init(struct weft_runtime *rt, int64_t limit);

@@ -6,6 +6,7 @@
 #include <signal.h>
 #include <weft/runtime.h>
 
+#include "base/hidden.h"
 #include "engine/host.h"
 #include "engine/spare.h"
 #include "engine/stall.h"
@@ -64,8 +65,8 @@ struct weft_runtime {
     struct weft__spares spares;
 };
 
-extern weft_runtime *weft__runtimes; /* for debuggers (coord/gdb.c), and engine/stall.c */
-extern struct weft__lock weft__runtimes_lock;
+extern WEFT__HIDDEN weft_runtime *weft__runtimes; /* for debuggers (coord/gdb.c), and engine/stall.c */
+extern WEFT__HIDDEN struct weft__lock weft__runtimes_lock;
 
 static inline struct weft__worker *weft__worker_of(struct weft__sched *s)
 {

@@ -7,6 +7,7 @@
 #include <weft/offload.h>
 
 #include "base/futex.h"
+#include "base/hidden.h"
 #include "base/list.h"
 #include "sched/wait.h"
 
@@ -56,7 +57,7 @@ struct weft__pool {
 };
 
 /* Of all pools of the process. */
-extern at_int weft__pool_threads;
+extern WEFT__HIDDEN at_int weft__pool_threads;
 
 bool weft__pool_valid(const weft_lane_options *o);
 /* Of zeroed memory. `o` is valid, or NULL; `mask` is kept. */

@@ -12,6 +12,7 @@
 #include <stdint.h>
 
 #include "base/futex.h"
+#include "base/hidden.h"
 
 enum { WEFT__STACK_CLASSES = 10, WEFT__STACK_ROOM = 320, WEFT__GUARD_BYTES = 16384 };
 
@@ -74,7 +75,7 @@ struct weft__stack_cache {
  * classes can be scaled without changing it: the smallest that guarantees `weft__stack_scale` times that, or the largest
  * there is. Written at the start of a runtime, from WEFT_STACK in the environment; 0: as it is. */
 int weft__stack_class(size_t bytes);
-extern at_int weft__stack_scale;
+extern WEFT__HIDDEN at_int weft__stack_scale;
 static inline size_t weft__stack_guarantee(int class_index)
 {
     return (size_t)16384 << class_index;
@@ -92,7 +93,7 @@ void weft__stack_pool_fini(struct weft__stack_pool *p);
 
 /* Those of generators, which are created and advanced on any thread, with a runtime or without. It never ends: so who looks
  * into the room of one of its stacks, however late, finds memory there, if only zeros (coord/gen.c). */
-extern struct weft__stack_pool weft__stack_nested;
+extern WEFT__HIDDEN struct weft__stack_pool weft__stack_nested;
 
 /* One of it, by way of the cache; NULL as above. And back. `c` NULL: the calling thread has none. */
 struct weft__stack *weft__stack_nested_take(struct weft__stack_cache *c, int class_index);
@@ -111,7 +112,7 @@ static inline bool weft__stack_in_guard(const struct weft__stack *s, const void 
 
 /* How many stacks may be guarded by mprotect: half of vm.max_map_count, with room left for the program. Read
  * once; tests lower it. */
-extern at_word weft__stack_limit;
+extern WEFT__HIDDEN at_word weft__stack_limit;
 
 enum { WEFT__STACK_CACHE_MOST = 64 };
 

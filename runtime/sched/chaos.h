@@ -3,6 +3,7 @@
 #define WEFT_SCHED_CHAOS_H
 
 #include "base/atomic.h"
+#include "base/hidden.h"
 
 struct weft__sched;
 struct weft__group;
@@ -19,7 +20,7 @@ struct weft__chaos {
 };
 
 /* How many runtimes have a seed: for the calls that have no worker at hand. */
-extern at_int weft__chaos_runtimes;
+extern WEFT__HIDDEN at_int weft__chaos_runtimes;
 static inline bool weft__chaos_somewhere(void)
 {
     return ati_load(&weft__chaos_runtimes) != 0;

@@ -9,6 +9,7 @@
 #define WEFT_SCHED_SCHED_H
 
 #include "base/clock.h"
+#include "base/hidden.h"
 #include "base/list.h"
 #include "machine/context.h"
 #include "sched/chaos.h"
@@ -226,7 +227,7 @@ struct weft__group {
 #if defined(WEFT__SELF_BY_CALL) || !(defined(__x86_64__) || defined(__aarch64__))
 struct weft__sched *weft__self(void);
 #else
-extern __thread struct weft__sched *weft__self_tls __attribute__((tls_model("initial-exec"), visibility("hidden")));
+extern WEFT__HIDDEN __thread struct weft__sched *weft__self_tls __attribute__((tls_model("initial-exec")));
 static inline __attribute__((always_inline)) struct weft__sched *weft__self(void)
 {
     struct weft__sched *s;

@@ -10,6 +10,7 @@
 #include <weft/scope.h>
 
 #include "base/atomic.h"
+#include "base/hidden.h"
 #include "base/panic.h"
 #include "machine/context.h"
 
@@ -123,9 +124,9 @@ union weft__member {
     };
 };
 
-extern struct weft__task *weft__tasks;
-extern union weft__member *weft__members;
-extern at_int weft__tasks_used; /* see weft__task_table_used */
+extern WEFT__HIDDEN struct weft__task *weft__tasks;
+extern WEFT__HIDDEN union weft__member *weft__members;
+extern WEFT__HIDDEN at_int weft__tasks_used; /* see weft__task_table_used */
 
 static inline struct weft__task *weft__task_at(uint32_t index)
 {

@@ -30,6 +30,7 @@
 #ifndef WEFT_SCHED_WAIT_H
 #define WEFT_SCHED_WAIT_H
 
+#include "base/hidden.h"
 #include "sched/task.h"
 
 typedef uint64_t weft__token; /* 0: none */
@@ -139,7 +140,7 @@ static inline uint64_t weft__wait_commit(struct weft__task *t)
 }
 
 /* How many cancels there were; moved on by coord/cancel.c. */
-extern at_word weft__cancel_epoch;
+extern WEFT__HIDDEN at_word weft__cancel_epoch;
 
 /* W6 of a wait that W4 has left `asleep`, where the epoch is another one than W2's. True: it is in PREPARING again, and
  * the caller's. False: no cancel applies to it, or it was fired. */
