@@ -156,7 +156,7 @@ def check_all(said, how, many):
 
 
 def check_apply(said, how):
-    names = ["be_last_link", "weft__run_inline", "be_first_link", "be_chain", "weft__child_body", "resident"]
+    names = ["be_last_link", "weft__join_inline", "be_first_link", "be_chain", "weft__child_body", "resident"]
     for command, there in ((APPLY[0], names[:2]), (APPLY[1], names)):
         text = part(said, command)
         at = [text.find(" " + n + " (") for n in there]

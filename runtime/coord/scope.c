@@ -26,9 +26,8 @@
 
 /* ---- begin */
 
-/* Apart, since a scope without a deadline would save registers for it. Returns the scope's mark. */
-static __attribute__((noinline)) unsigned begin_within(
-        struct weft__scope *s, struct weft__frame *f, int64_t within, unsigned mark)
+/* Returns the scope's mark. */
+static unsigned begin_within(struct weft__scope *s, struct weft__frame *f, int64_t within, unsigned mark)
 {
     at_store(&s->deadline, (uint64_t)weft__time_add(weft__frame_now(f), within > 0 ? within : 0));
     if (within > 0)
@@ -37,23 +36,40 @@ static __attribute__((noinline)) unsigned begin_within(
     return mark | WEFT__MARK_DEADLINE;
 }
 
-static inline __attribute__((always_inline)) void begin(weft_scope *ps, struct weft__frame *f, int64_t within, unsigned mark)
+static inline void make_empty(struct weft__scope *s, struct weft__frame *f)
 {
-    struct weft__scope *s = weft__scope_of(ps);
+    /* Nobody else sees it yet, so these are plain stores, which a compiler puts together. */
     s->spawned = 0;
     s->owner = f;
-    at_store(&s->count, WEFT__OPEN_COUNT);
-    at_store(&s->waiter, 0);
+    s->count = WEFT__OPEN_COUNT;
+    s->waiter = 0;
+    s->deadline = (uint64_t)INT64_MAX;
     s->timer.armed = 0;
     s->timer.kind = WEFT__TIMER_CALL;
-    s->failed = 0;
     s->lock.word = 0;
-    ati_store(&s->attached, 0);
+    s->attached = 0;
     s->children = s->walk = 0;
     s->down = NULL;
-    at_store(&s->extra, 0);
-    s->code = 0;
-    at_store(&s->deadline, (uint64_t)INT64_MAX);
+    s->extra = 0;
+    s->failed = s->code = 0;
+}
+
+/* Becomes f's innermost. */
+static inline void enter(struct weft__scope *s, struct weft__frame *f, unsigned mark)
+{
+    at_store(&s->mark, mark);
+    s->outer = f->inner;
+    weft__expect(f->level < 0xfff0);
+    s->timer.user = ++f->level;
+    f->inner = (weft_scope *)(void *)s;
+    ati_store_release(&s->state, WEFT__SCOPE_OPEN);
+}
+
+/* Of any frame. */
+static __attribute__((noinline)) void begin(weft_scope *ps, struct weft__frame *f, int64_t within, unsigned mark)
+{
+    struct weft__scope *s = weft__scope_of(ps);
+    make_empty(s, f);
     if (!f) { /* no memory for a plain thread's frame, or a forked child: nothing can run here, and the end says so */
         s->code = weft__no_frame();
         at_store(&s->mark, WEFT__MARK_FAILURE | WEFT__MARK_FIRST_FAILED);
@@ -63,19 +79,22 @@ static inline __attribute__((always_inline)) void begin(weft_scope *ps, struct w
     }
     if (within != INT64_MAX)
         mark = begin_within(s, f, within, mark);
-    at_store(&s->mark, mark);
-    s->outer = f->inner;
-    weft__expect(f->level < 0xfff0);
-    s->timer.user = ++f->level;
+    enter(s, f, mark);
     if (mark & WEFT__MARK_SHIELD)
         f->shield = f->level;
-    f->inner = ps;
-    ati_store_release(&s->state, WEFT__SCOPE_OPEN);
 }
 
-void weft_scope_begin(weft_scope *s, int64_t within)
+void weft_scope_begin(weft_scope *ps, int64_t within)
 {
-    begin(s, weft__current(), within, 0);
+    struct weft__scope *s = weft__scope_of(ps);
+    struct weft__sched *w = weft__self();
+    struct weft__frame *f = w ? own(w->frame) : NULL;
+    if (!f || !f->task || within != INT64_MAX) {
+        begin(ps, weft__current(), within, 0);
+        return;
+    }
+    make_empty(s, f); /* the way of most: a task's, without a deadline */
+    enter(s, f, 0);
 }
 
 void weft_scope_begin_shield(weft_scope *s, int64_t grace)
@@ -329,27 +348,6 @@ static bool has_children(const struct weft__scope *s)
     return at_load_acquire(&s->count) + (uint64_t)(int64_t)s->spawned != WEFT__OPEN_COUNT;
 }
 
-/* Runs what is left of the owner's own newest children, as long as they are at the end of its deque. */
-static void run_own(struct weft__scope *s)
-{
-    while (s->spawned > 0) {
-        struct weft__sched *w = weft__self();
-        uint64_t id = weft__spawned_take(w);
-        if (id == 0)
-            return;
-        struct weft__task *t = weft__task_at(weft__id_index((weft_task)id));
-        if (!weft__task_is_new(t, (weft_task)id))
-            continue; /* a dead entry */
-        if (at_load(&t->scope) != (uint64_t)(uintptr_t)s || !weft__may_inline(s->owner, t)) {
-            weft__spawned_put_back(w, id);
-            return;
-        }
-        /* The entry is ours alone, and only the scope's owner, who we are, claims without one. */
-        weft__task_claim_own(t);
-        weft__run_inline(w, s, t, (weft_task)id);
-    }
-}
-
 /* The wait is over: the count is open again, unless a spawn by somebody else has done that. True: the last child had
  * ended. */
 static bool reopen(struct weft__scope *s, uint64_t base)
@@ -400,10 +398,10 @@ static __attribute__((noinline)) int join_others(struct weft__scope *s, bool may
 }
 
 /* The same, and runs those first that nobody has begun. */
-static inline int join(struct weft__scope *s, bool may_leave)
+static int join(struct weft__scope *s, bool may_leave)
 {
-    if (!weft__is_thread(s->owner))
-        run_own(s);
+    if (s->spawned > 0) /* a plain thread has spawned none itself */
+        weft__run_own(s);
     return has_children(s) ? join_others(s, may_leave) : 0;
 }
 
@@ -571,19 +569,22 @@ static inline bool is_plain(const struct weft__scope *s)
                    at_load_acquire(&s->extra) | (uint32_t)s->code) == 0;
 }
 
-static inline __attribute__((always_inline)) int end(struct weft__scope *s, struct weft__frame *f, int rc)
+static inline int end_plain(struct weft__scope *s, struct weft__frame *f, int rc)
+{
+    f->inner = s->outer;
+    f->level--;
+    ati_store(&s->state, WEFT__SCOPE_ENDED);
+    return rc;
+}
+
+/* With others' children, or a failure; it may run what was left open in it. */
+static __attribute__((noinline)) int end(struct weft__scope *s, struct weft__frame *f, int rc)
 {
     if (rc < 0)
         body_failed(s, f, rc);
     if (has_children(s))
         (void)join(s, false); /* not refused: it can only end by the last child */
-    if (rc >= 0 && is_plain(s)) {
-        f->inner = s->outer;
-        f->level--;
-        ati_store(&s->state, WEFT__SCOPE_ENDED);
-        return rc;
-    }
-    return weft__on_stack(end_otherwise(s, f, rc)); /* which may run what was left open in it */
+    return rc >= 0 && is_plain(s) ? end_plain(s, f, rc) : end_otherwise(s, f, rc);
 }
 
 int weft__scope_end_for(struct weft__frame *f, weft_scope *ps, int rc)
@@ -591,11 +592,9 @@ int weft__scope_end_for(struct weft__frame *f, weft_scope *ps, int rc)
     return end(weft__scope_of(ps), f, rc);
 }
 
-int weft_scope_end(weft_scope *ps, int rc)
+/* By a plain thread, or by who may not. */
+static __attribute__((noinline)) int end_elsewhere(struct weft__scope *s, int rc)
 {
-    struct weft__scope *s = weft__scope_of(ps);
-    if (!weft__scope_is_open(ps))
-        return -EINVAL;
     struct weft__frame *f = s->owner;
     if (!f) {
         ati_store(&s->state, WEFT__SCOPE_ENDED);
@@ -603,9 +602,25 @@ int weft_scope_end(weft_scope *ps, int rc)
     }
     if (f != weft__current())
         return weft__forked ? -ECHILD : -EINVAL; /* another task's */
-    if (f->inner != ps)
-        weft__scope_forgotten(f, ps);
+    if (weft__scope_of(f->inner) != s)
+        weft__scope_forgotten(f, (weft_scope *)(void *)s);
     return end(s, f, rc);
+}
+
+int weft_scope_end(weft_scope *ps, int rc)
+{
+    struct weft__scope *s = weft__scope_of(ps);
+    if (!weft__scope_is_open(ps))
+        return -EINVAL;
+    struct weft__sched *w = weft__self();
+    struct weft__frame *f = s->owner;
+    if (!w || f != own(w->frame) || f->inner != ps)
+        return weft__on_stack(end_elsewhere(s, rc));
+    if (rc >= 0 && s->spawned > 0)
+        weft__run_own(s);
+    if (rc >= 0 && !has_children(s) && is_plain(s))
+        return end_plain(s, f, rc);
+    return weft__on_stack(end(s, f, rc));
 }
 
 void weft_scope_drop(weft_scope *ps)

@@ -238,7 +238,7 @@ void weft__callers_free(struct weft__scope_extra *x);
 /* Tests only: how many entries the search for one looks at, at most. */
 int weft__callers_steps(struct weft__scope_extra *x);
 
-/* ---- coord/child.c */
+/* ---- coord/spawn.c */
 
 /* Counts a child that the owner does not spawn itself, or whoever keeps the scope from ending as one would, until
  * weft__scope_child_left. False: it has no children any more and ends. */
@@ -247,28 +247,13 @@ bool weft__scope_count(struct weft__scope *s);
 /* Spawns a copy that goes into a queue that is first in, first out, rather than on the worker's deque. */
 weft_task weft__spawn_in_order(weft_scope *s, weft_fn *fn, const void *arg, size_t bytes, void *site);
 
-/* Runs the NEW, claimed child `t` of `s` as a call on the caller's stack. */
-void weft__run_inline(struct weft__sched *w, struct weft__scope *s, struct weft__task *t, weft_task id);
-/* Whether a child of class `c` has its whole guarantee on the running stack, and may be inlined at all. */
-static inline bool weft__may_inline(struct weft__frame *f, struct weft__task *t)
-{
-#ifdef WEFT__TSAN
-    (void)f;
-    (void)t;
-    return false;
-#else
-    enum { MARGIN = 2048 }; /* this call's own frames */
-    uint32_t bits = ati_load(&t->bits);
-    uint32_t pin = bits >> 16;
-    const uint32_t never = WEFT__TASK_QUEUED | WEFT__TASK_FP | WEFT__TASK_STARTED;
-    if ((bits & (never | WEFT__TASK_CHAOS)) && ((bits & never) || weft__chaos_once_in(2)))
-        return false;
-    if (pin != weft__task_pin(f->task) || f->keep_fp)
-        return false;
-    size_t left = (size_t)((char *)__builtin_frame_address(0) - f->stack->low);
-    return left >= weft__stack_guarantee((int)(bits >> 8 & 255)) + MARGIN;
-#endif
-}
+/* ---- coord/child.c */
+
+/* Runs as calls what is left of the owner's own newest children, as long as they are the newest of its worker's. By the owner,
+ * which is a task. */
+void weft__run_own(struct weft__scope *s);
+/* The same for one child that nobody has begun, of the innermost scope of f, the caller. False: it is not, or may not be. */
+bool weft__join_inline(struct weft__frame *f, struct weft__task *t, weft_task id);
 void weft__child_body(struct weft__frame *f, struct weft__task *t, struct weft__stack *k);
 void weft__child_body_marking(struct weft__frame *f, struct weft__task *t, struct weft__stack *k);
 void weft__child_no_stack(struct weft__sched *w, struct weft__task *t);

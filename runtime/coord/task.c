@@ -224,36 +224,6 @@ int weft_task_list(weft_task *out, size_t n)
 
 /* ---- join */
 
-static void drop_dead_entries(struct weft__sched *w)
-{
-    uint64_t id;
-    while ((id = weft__deque_take(&w->deque)) != 0)
-        if (weft__task_is_new(weft__task_at(weft__id_index((weft_task)id)), (weft_task)id)) {
-            weft__expect(weft__deque_push(&w->deque, id)); /* into the place it was taken from */
-            return;
-        }
-}
-
-/* The structural join: an unstarted child of the caller's innermost scope, by a call. */
-static bool join_inline(struct weft__frame *f, struct weft__task *t, weft_task id)
-{
-    struct weft__sched *w = weft__self();
-    if (!w || !f->inner || at_load(&t->scope) != (uint64_t)(uintptr_t)f->inner || !weft__may_inline(f, t))
-        return false;
-    if (weft__spawned_take_this(w, (uint64_t)id)) {
-        /* The entry is ours alone, and only the scope's owner, who we are, claims without one. */
-        if (!weft__task_is_new(t, id))
-            return false;
-        weft__task_claim_own(t);
-    } else {
-        if (!weft__task_claim(t, id))
-            return false;
-        drop_dead_entries(w); /* its own, as a rule */
-    }
-    weft__run_inline(w, weft__scope_of(f->inner), t, id);
-    return true;
-}
-
 /* J1, under the lock of its bucket. False: it has ended. */
 static bool mark_joined(struct weft__task *t, weft_task id)
 {
@@ -299,7 +269,7 @@ void weft__join_unpublish(struct weft__joiner *j)
     weft__unlock(&b->lock);
 }
 
-static int join_wait(struct weft__frame *f, weft_task id)
+static __attribute__((noinline)) int join_wait(struct weft__frame *f, weft_task id)
 {
     struct weft__joiner j = { .id = id };
     int rc = weft__await_begin(f, &j.token);
@@ -318,22 +288,34 @@ static int join_wait(struct weft__frame *f, weft_task id)
     return weft_task_alive(id) ? -ECANCELED : 0;
 }
 
-int weft_task_join(weft_task id)
+/* `lives`: as weft__join_look says. */
+static inline int join(struct weft__frame *f, weft_task id, int lives)
 {
-    if (id < 0)
-        return id < -4095 ? -EINVAL : (int)id;
-    struct weft__sched *w = weft__self();
-    struct weft__frame *f = weft__current();
-    if (!f)
-        return weft__no_frame();
-    /* What waits there lives, as a rule; if not, both ways of joining find out. */
-    int lives = w && id > 0 && at_load(&w->newest.item) == (uint64_t)id ? 1 : weft__join_look(f, id);
-    if (lives < 0)
-        return lives;
     int rc = weft__enter_call(f);
     if (rc < 0 || !lives)
         return rc;
-    return join_inline(f, weft__task_at(weft__id_index(id)), id) ? 0 : join_wait(f, id);
+    return weft__join_inline(f, weft__task_at(weft__id_index(id)), id) ? 0 : weft__on_stack(join_wait(f, id));
+}
+
+/* Any task or thread, any id. */
+static __attribute__((noinline)) int join_any(weft_task id)
+{
+    struct weft__frame *f = weft__current();
+    if (id < 0)
+        return id < -4095 ? -EINVAL : (int)id;
+    if (!f)
+        return weft__no_frame();
+    int lives = weft__join_look(f, id);
+    return lives < 0 ? lives : join(f, id, lives);
+}
+
+int weft_task_join(weft_task id)
+{
+    struct weft__sched *w = weft__self();
+    if (!w || id <= 0 || at_load(&w->newest.item) != (uint64_t)id || !own(w->frame)->task)
+        return weft__on_stack(join_any(id));
+    /* The newest that this worker has spawned. What waits there lives, as a rule; if not, both ways of joining find out. */
+    return join(own(w->frame), id, 1);
 }
 
 int weft_task_on_done(weft_task id, weft_callback *cb, void *arg)

@@ -133,7 +133,7 @@ class Code:
     def __init__(self, layout, table):
         self.solib = gdb.solib_name(table)
         self.ours, self.names = {}, {}
-        self.body = (layout["code.body"], layout["code.inline"], layout["code.entry"])
+        self.body = (layout["code.body"], layout["code.own"], layout["code.join"], layout["code.entry"])
         self.source = None
         file = self.file(layout["code.suspend"])
         if file:
@@ -203,7 +203,7 @@ class Code:
         """Whether the library calls a task's function from here, or this is the end of a stack."""
         name, offset = self.minimal(pc)
         if name:
-            return name in ("weft__child_body", "weft__run_inline", "weft__context_entry")
+            return name in ("weft__child_body", "weft__run_own", "weft__join_inline", "weft__context_entry")
         return any(0 <= pc - start < 1024 for start in self.body)
 
     def line(self, pc):

@@ -32,29 +32,31 @@ static inline struct weft__deque_array *weft__deque_array_of(const struct weft__
     return (struct weft__deque_array *)at_load_acquire(&d->array);
 }
 
-/* Owner. False: no memory to grow. True: the next push succeeds. */
+/* Owner. False: no memory to grow. True: there is room for one more. */
 static inline bool weft__deque_reserve(struct weft__deque *d)
 {
-    uint64_t n = at_load(&d->bottom) - at_load(&d->top);
+    /* acquire (D4): a slot that thieves have taken is overwritten only after they have read it. */
+    uint64_t n = at_load(&d->bottom) - at_load_acquire(&d->top);
     return (int64_t)n <= (int64_t)weft__deque_array_of(d)->mask || weft__deque_grow(d);
+}
+
+/* Owner, who has reserved the room. */
+static inline void weft__deque_put(struct weft__deque *d, uint64_t item)
+{
+    uint64_t b = at_load(&d->bottom);
+    struct weft__deque_array *a = weft__deque_array_of(d);
+    at_store(&a->slot[b & a->mask], item);
+    /* release (D2): meets the acquire of bottom in steal. Relaxed, a thief could take a slot it cannot see, or
+     * run a task whose fields it cannot see. */
+    at_store_release(&d->bottom, b + 1);
 }
 
 /* Owner. False: no memory to grow, the item was not taken. */
 static inline bool weft__deque_push(struct weft__deque *d, uint64_t item)
 {
-    uint64_t b = at_load(&d->bottom);
-    /* acquire (D4): a slot that thieves have taken is overwritten only after they have read it. */
-    uint64_t t = at_load_acquire(&d->top);
-    struct weft__deque_array *a = weft__deque_array_of(d);
-    if ((int64_t)(b - t) > (int64_t)a->mask) {
-        if (!weft__deque_grow(d))
-            return false;
-        a = weft__deque_array_of(d);
-    }
-    at_store(&a->slot[b & a->mask], item);
-    /* release (D2): meets the acquire of bottom in steal. Relaxed, a thief could take a slot it cannot see, or
-     * run a task whose fields it cannot see. */
-    at_store_release(&d->bottom, b + 1);
+    if (!weft__deque_reserve(d))
+        return false;
+    weft__deque_put(d, item);
     return true;
 }
 

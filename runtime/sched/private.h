@@ -36,20 +36,32 @@ struct weft__private {
 /* O4. */
 uint64_t weft__private_asked(struct weft__private *p, uint64_t old);
 
-/* Owner. What was there, 0 nothing, is the caller's. */
-static inline uint64_t weft__private_put(struct weft__private *p, uint64_t item)
+/* Owner. O2 and O3. False: O4 is to be done, weft__private_asked. */
+static inline bool weft__private_set(struct weft__private *p, uint64_t item)
 {
-    uint64_t old = at_load(&p->item);
     /* release: meets the acquire of the CAS in steal; a thief sees the task. */
     at_store_release(&p->item, item);
     weft__fence_light();
-    return at_load(&p->asked) == own(p->seen) ? old : weft__private_asked(p, old);
+    return at_load(&p->asked) == own(p->seen);
+}
+
+/* Owner. O2 to O4, after O1. */
+static inline uint64_t weft__private_change(struct weft__private *p, uint64_t old, uint64_t item)
+{
+    return weft__private_set(p, item) ? old : weft__private_asked(p, old);
+}
+
+/* Owner. What was there, 0 nothing, is the caller's. */
+static inline uint64_t weft__private_put(struct weft__private *p, uint64_t item)
+{
+    return weft__private_change(p, at_load(&p->item), item);
 }
 
 /* Owner. 0: there is none. */
 static inline uint64_t weft__private_take(struct weft__private *p)
 {
-    return at_load(&p->item) == 0 ? 0 : weft__private_put(p, 0);
+    uint64_t old = at_load(&p->item);
+    return old == 0 ? 0 : weft__private_change(p, old, 0);
 }
 
 /* Any thread; some microseconds. 0: there was none, or its owner was faster. */

@@ -59,32 +59,32 @@ struct weft__frame {
     struct weft__stack *stack; /* that it runs on: its own, its joiner's, or of the generator whose body it runs */
     struct weft__sched *ran_on; /* the worker of its last turn */
     struct weft__frame *below; /* the joiner on whose stack it runs, NULL if the stack is its own */
-    struct weft_scope *inner;  /* innermost open scope; written and read by the task alone */
+    uint64_t begun;            /* own: ticks at which the turn began in which it was started */
     uint64_t epoch_ok;         /* own: no cancel applied to it in this epoch (coord/cancel.c) */
-    uint16_t level, shield;    /* nesting of scopes, and of the innermost shield */
-    uint64_t read_in; /* the turn (its `began`) in which it last read something */
     int budget;
+    /* From here to `down` 0 at first: one beside the other, since that is written of each child. */
     int refusals;
+    struct weft_scope *inner;  /* innermost open scope; written and read by the task alone */
+    /* For reports, and `left` for R16: own(), since whoever reads them is not waited for. */
+    uint64_t waits; /* of its last wait: {enum weft__waits : 8 | what for : 56} */
+    uint64_t left;  /* ticks at which it last left its worker, or (R16) its worker last looked before that */
+    uint64_t read_in; /* the turn (its `began`) in which it last read something */
+    uint16_t level, shield;    /* nesting of scopes, and of the innermost shield */
     int held; /* mutexes (sync/mutex.c) */
     bool keep_fp;
-    uint32_t fp[2];
-    weft_fn *fn;
-    void *arg;
     struct weft__side *side; /* options and a large copied argument, or NULL */
     struct weft__detail *detail;
     struct weft__scope_extra *named; /* of the innermost open scope that has a name (coord/scope.c) */
     struct weft__keeps *keeps; /* what is to be let go at the task's end, or NULL (coord/keeps.h) */
-    /* For reports, and `left` for R16: own(), since whoever reads them is not waited for. */
-    uint64_t waits; /* of its last wait: {enum weft__waits : 8 | what for : 56} */
-    struct weft__frame *starter; /* the next of the worker's starters */
-    uint64_t left;  /* ticks at which it last left its worker, or (R16) its worker last looked before that */
-    uint64_t begun; /* ticks at which the turn began in which it was started */
+    struct weft_scope *down; /* under the lock of the owner scope, as `attached` (coord/tree.c) */
+    weft_fn *fn;
+    void *arg;
     void *site;     /* where it was spawned: a return address */
     at_word chaos; /* {number : 48 | worker of its last turn + 1 : 16}; 0 until its first turn ends (sched/chaos.c) */
-    /* Under the lock of the owner scope (coord/tree.c). */
     at_int attached;
     at_int timed; /* a plain thread that waits until a time, too (engine/leap.c) */
-    struct weft_scope *down;
+    struct weft__frame *starter; /* the next of the worker's starters */
+    uint32_t fp[2];
     _Alignas(16) uint64_t copy[2]; /* a small copied argument */
 };
 _Static_assert(sizeof(struct weft__frame) <= WEFT__STACK_ROOM, "the frame is at the top of its stack");
@@ -408,7 +408,7 @@ static inline bool weft__spawned_push(struct weft__sched *s, uint64_t id)
         return false;
     uint64_t older = weft__private_put(&s->newest, id);
     if (older != 0)
-        weft__expect(weft__deque_push(&s->deque, older));
+        weft__deque_put(&s->deque, older);
     return true;
 }
 /* The newest, 0 if there is none. */
@@ -425,7 +425,7 @@ static inline void weft__spawned_put_back(struct weft__sched *s, uint64_t id)
 /* True: it was the newest, and is taken. */
 static inline bool weft__spawned_take_this(struct weft__sched *s, uint64_t id)
 {
-    return at_load(&s->newest.item) == id && weft__private_take(&s->newest) != 0;
+    return at_load(&s->newest.item) == id && weft__private_change(&s->newest, id, 0) != 0;
 }
 static inline uint64_t weft__spawned_count(const struct weft__sched *s)
 {

@@ -161,11 +161,12 @@ void weft__task_free_slow(struct weft__task_cache *c, struct weft__task *t);
 /* All that is in the cache goes back. */
 void weft__task_cache_return(struct weft__task_cache *c);
 
-static inline struct weft__task *weft__task_alloc(struct weft__task_cache *c)
+/* NULL: there is none in the cache. */
+static inline struct weft__task *weft__task_alloc_cached(struct weft__task_cache *c)
 {
-    uint32_t head = c ? own(c->head) : 0;
+    uint32_t head = own(c->head);
     if (head == 0)
-        return weft__task_alloc_slow(c);
+        return NULL;
     struct weft__task *t = weft__task_at(head - 1);
     uint32_t next = ati_load(&t->link);
     if (next)
@@ -173,6 +174,12 @@ static inline struct weft__task *weft__task_alloc(struct weft__task_cache *c)
     own_set(c->head, next);
     own_set(c->count, own(c->count) - 1);
     return t;
+}
+
+static inline struct weft__task *weft__task_alloc(struct weft__task_cache *c)
+{
+    struct weft__task *t = c ? weft__task_alloc_cached(c) : NULL;
+    return t ? t : weft__task_alloc_slow(c);
 }
 
 /* Gives the block its next life, up to phase NEW, whose publication is release: whoever claims it sees the
@@ -225,7 +232,7 @@ static inline void weft__task_recycle(struct weft__task_cache *c, struct weft__t
         return;
     }
     ati_store(&t->link, own(c->head));
-    own_set(c->head, weft__task_index(t) + 1);
+    own_set(c->head, weft__id_index(id) + 1);
     own_set(c->count, own(c->count) + 1);
 }
 

@@ -221,7 +221,7 @@ static void twice(int me)
         lone(me);
 }
 
-/* weft_task_cancel (coord/task.c), of a task that is begun meanwhile by its joiner, as a call (coord/child.c, run_inline). */
+/* weft_task_cancel (coord/task.c), of a task that is begun meanwhile by its joiner, as a call (coord/child.c, run). */
 static void setup_by_id(void)
 {
     setup();
