@@ -21,12 +21,12 @@
 #include <sanitizer/common_interface_defs.h>
 #endif
 
-void weft__context_swap(void **save_sp, void *to_sp);
 void weft__context_entry(void);
 
 #if defined(WEFT__TSAN) || defined(WEFT__ASAN)
+void weft__context_swap(void **save_sp, void *to_sp);
+
 NOT_INSTRUMENTED
-#endif
 void weft__context_switch(struct weft__context *from, struct weft__context *to, struct weft__stack *home)
 {
 #ifdef WEFT__TSAN
@@ -42,7 +42,6 @@ void weft__context_switch(struct weft__context *from, struct weft__context *to, 
     (void)home;
 }
 
-#if defined(WEFT__TSAN) || defined(WEFT__ASAN)
 /* The store is made by who is taken up; `to` says what to store. Who was taken up by a copy of its context has nothing to
  * store, and acquires by itself: it is one that begins. */
 NOT_INSTRUMENTED int weft__context_hand(struct weft__context *from, struct weft__context *to, struct weft__stack *home,

@@ -22,7 +22,16 @@ void __tsan_release(void *p);
 /* Saves the running context in `from` and goes on with `to`, which was saved on the stack `home` (the thread's
  * own stack is described by weft__stack_of_thread). Returns when somebody switches to `from`, perhaps on
  * another thread: every thread-local has to be fetched anew. */
+#if defined(WEFT__TSAN) || defined(WEFT__ASAN)
 void weft__context_switch(struct weft__context *from, struct weft__context *to, struct weft__stack *home);
+#else
+void weft__context_swap(void **save_sp, void *to_sp);
+static inline void weft__context_switch(struct weft__context *from, struct weft__context *to, struct weft__stack *home)
+{
+    (void)home;
+    weft__context_swap(&from->sp, to->sp);
+}
+#endif
 
 /* The same; and as soon as all of `from` is saved *word = value, a release, after which nothing here touches what belongs
  * to who left. `rc` is what the call returns that goes on, if it was this one. What was done before is seen there. For who

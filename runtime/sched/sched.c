@@ -53,6 +53,12 @@ NOT_INSTRUMENTED void weft__self_set(struct weft__sched *s)
     weft__self_tls = s;
 }
 
+/* As control blocks have a time. */
+static uint32_t stamp(uint64_t now)
+{
+    return (uint32_t)(now >> 10);
+}
+
 int weft__sched_init(struct weft__sched *s, struct weft__group *g, uint32_t id)
 {
     s->group = g;
@@ -60,6 +66,7 @@ int weft__sched_init(struct weft__sched *s, struct weft__group *g, uint32_t id)
     s->rng = UINT64_C(0x9e3779b97f4a7c15) * (id + 1);
     s->draws = (s->rng ^ g->chaos_seed) | 1;
     s->until_loop = WEFT__LOOP_TURNS;
+    s->slow = stamp(weft__us_to_ticks(WEFT__LONG_US));
     s->hands = WEFT__HANDED;
     s->long_from = 1; /* never: `left` of who has not waited yet is 0 */
     s->loop.group = g;
@@ -80,12 +87,7 @@ void weft__sched_return_blocks(struct weft__sched *s)
 
 /* ---- where a ready task goes */
 
-static uint32_t stamp(uint64_t now)
-{
-    return (uint32_t)(now >> 10);
-}
-
-static void overflow(struct weft__sched *s, uint32_t newest)
+static __attribute__((noinline)) void overflow(struct weft__sched *s, uint32_t newest)
 {
     uint32_t half[WEFT__RING / 2 + 1];
     uint32_t n = weft__ready_grab(&s->ring, half, WEFT__RING / 2);
@@ -95,16 +97,31 @@ static void overflow(struct weft__sched *s, uint32_t newest)
     weft__inject_put(&s->group->inject, half[0], half[n - 1], n);
 }
 
-void weft__sched_push(struct weft__sched *s, struct weft__task *t, uint64_t now)
+/* One that is pinned, or born into a queue. */
+static __attribute__((noinline)) void push_other(struct weft__sched *s, struct weft__task *t, uint64_t now)
 {
     if (!weft__task_has(t, WEFT__TASK_QUEUED))
         ati_store(&t->u.run.ready_at, stamp(now));
-    if (weft__task_pin(t) != 0) {
+    if (weft__task_pin(t) != 0)
         weft__group_put(s->group, t);
+    else if (!weft__ready_push(&s->ring, weft__task_index(t)))
+        overflow(s, weft__task_index(t));
+}
+
+static ALWAYS_INLINE void push(struct weft__sched *s, struct weft__task *t, uint64_t now)
+{
+    if (ati_load(&t->bits) & (WEFT__TASK_PIN | WEFT__TASK_QUEUED)) {
+        push_other(s, t, now);
         return;
     }
+    ati_store(&t->u.run.ready_at, stamp(now));
     if (!weft__ready_push(&s->ring, weft__task_index(t)))
         overflow(s, weft__task_index(t));
+}
+
+void weft__sched_push(struct weft__sched *s, struct weft__task *t, uint64_t now)
+{
+    push(s, t, now);
 }
 
 static void put_anywhere(struct weft__group *g, uint32_t index)
@@ -326,7 +343,7 @@ struct weft__task *weft__sched_starter(struct weft__sched *s)
     return own(f->task);
 }
 
-static __attribute__((noinline)) struct weft__task *pick_specially(struct weft__sched *s, bool *is_new)
+static struct weft__task *pick_specially(struct weft__sched *s, bool *is_new)
 {
     struct weft__task *t = weft__sched_starter(s);
     int ring_first = own(s->ring_first);
@@ -342,22 +359,25 @@ static __attribute__((noinline)) struct weft__task *pick_specially(struct weft__
     return (t = from_next(s)) != NULL ? t : from_queues(s, is_new);
 }
 
-static ALWAYS_INLINE struct weft__task *pick(struct weft__sched *s, bool *is_new)
+/* Some have to go first, or a seed decides. */
+static inline bool is_special(const struct weft__sched *s)
 {
-    struct weft__task *t;
-    *is_new = false;
-    if (own(s->chaos) || own(s->ring_first) > 0 || own(s->starters))
-        return pick_specially(s, is_new);
-    if ((t = from_next(s)) != NULL)
-        return t;
-    if (weft__deque_size(&s->deque) == 0 && !weft__private_has(&s->newest) && at_load(&s->pinned.count) == 0)
-        return from_ring(s, is_new); /* as from_queues would */
-    return from_queues(s, is_new);
+    return own(s->chaos) || own(s->ring_first) > 0 || own(s->starters);
+}
+
+/* Where there is none in the next slot: whether from_queues would look into the ring alone. */
+static inline bool has_ring_alone(const struct weft__sched *s)
+{
+    return weft__deque_size(&s->deque) == 0 && !weft__private_has(&s->newest) && at_load(&s->pinned.count) == 0;
 }
 
 struct weft__task *weft__sched_pick(struct weft__sched *s, bool *is_new)
 {
-    return pick(s, is_new);
+    struct weft__task *t;
+    *is_new = false;
+    if (is_special(s))
+        return pick_specially(s, is_new);
+    return (t = from_next(s)) != NULL ? t : from_queues(s, is_new);
 }
 
 /* ---- turns */
@@ -400,6 +420,14 @@ static __attribute__((noinline)) uint64_t end_hands(struct weft__sched *s)
     return now;
 }
 
+static ALWAYS_INLINE void set_turn(struct weft__sched *s, bool is_new, uint64_t now, uint64_t since)
+{
+    own_set(s->began, now);
+    own_set(s->first_turn, is_new);
+    weft__count(&s->count.ran, 1);
+    at_store(&s->since, since);
+}
+
 /* `slow`: it has run before, and too long (R1). */
 static inline void begin_turn(struct weft__sched *s, struct weft__task *t, bool is_new, bool slow, uint64_t now)
 {
@@ -412,10 +440,7 @@ static inline void begin_turn(struct weft__sched *s, struct weft__task *t, bool 
         if (own(s->hands) >= 0)
             own_set(s->hands, -1);
     }
-    own_set(s->began, now);
-    own_set(s->first_turn, is_new);
-    weft__count(&s->count.ran, 1);
-    at_store(&s->since, slow ? now - weft__us_to_ticks(WEFT__LONG_US) - 1 : now);
+    set_turn(s, is_new, now, slow ? now - weft__us_to_ticks(WEFT__LONG_US) - 1 : now);
 }
 
 /* The turn of `t` (NULL: it has no other). If some were handed on and are long together, it is the one that is slow. */
@@ -482,7 +507,7 @@ static ALWAYS_INLINE void arrived(void)
         if (own(s->frame) == &s->loop)
             own_set(s->yielder, own(f->task)); /* the loop looks around first */
         else
-            weft__sched_push(s, own(f->task), own(s->began));
+            push(s, own(f->task), own(s->began));
     } else if (after == WEFT__AFTER_START) {
         ati_store(&own(f->task)->u.run.ready_at, stamp(own(s->began)));
         own_set(f->starter, own(s->starters));
@@ -494,13 +519,12 @@ static ALWAYS_INLINE void arrived(void)
 
 /* Leaves the context `from` for the one of `to`, which is set as the running frame; returns when `from` is taken up
  * again. */
-static ALWAYS_INLINE void switch_to(
-        struct weft__sched *s, struct weft__context *from, struct weft__frame *to, struct weft__stack *home)
+static ALWAYS_INLINE void switch_to(struct weft__sched *s, struct weft__context *from, struct weft__frame *to)
 {
     own_set(s->frame, to);
     weft__hb_release(s->group); /* all that was done here comes before the end of the runtime, */
     weft__hb_release(from);     /* and before a look on its behalf (sched/wait.c) */
-    weft__context_switch(from, &to->context, home);
+    weft__context_switch(from, &to->context, own(to->stack));
     arrived();
 }
 
@@ -517,17 +541,18 @@ static void resident(void *arg)
     }
 }
 
-static void bind(struct weft__sched *s, struct weft__task *t, struct weft__stack *k)
+static struct weft__frame *bind(struct weft__task *t, struct weft__stack *k)
 {
     struct weft__frame *f = (struct weft__frame *)(void *)k->room;
     own_set(k->task, t);
+    own_set(f->stack, k);
     if (own(k->begun)) {
         weft__context_copy(&f->context, &k->resident);
     } else {
         own_set(k->begun, true);
         weft__context_make(&f->context, k, resident, k);
     }
-    own_set(s->frame, f);
+    return f;
 }
 
 /* And with it all on whose behalf it runs. */
@@ -538,25 +563,21 @@ static __attribute__((noinline)) void count_migrated(struct weft__sched *s, stru
     weft__count(&s->count.migrated, 1);
 }
 
-/* Goes from the context `from` to the task, which has been begun; `from` is taken up again later. */
-static ALWAYS_INLINE void go(struct weft__sched *s, struct weft__context *from, struct weft__task *t, bool is_new)
+/* That of a task which was begun. */
+static ALWAYS_INLINE struct weft__frame *frame_of(struct weft__sched *s, struct weft__task *t)
 {
-    if (is_new) { /* bound just now, at the top of its stack */
-        struct weft__frame *to = own(s->frame);
-        switch_to(s, from, to, container_of(to, struct weft__stack, room));
-        return;
-    }
-    struct weft__frame *to = (struct weft__frame *)(uintptr_t)at_load(&t->side);
-    weft__debug_expect(own(to->task) == t);
-    if (own(to->ran_on) != s)
-        count_migrated(s, to);
-    switch_to(s, from, to, own(to->stack));
+    struct weft__frame *f = (struct weft__frame *)(uintptr_t)at_load(&t->side);
+    weft__debug_expect(own(f->task) == t);
+    if (own(f->ran_on) != s)
+        count_migrated(s, f);
+    return f;
 }
 
-static void go_loop(struct weft__sched *s, struct weft__context *from)
+/* The loop has its turn. */
+static struct weft__frame *to_loop(struct weft__sched *s)
 {
     at_store(&s->since, own(s->began));
-    switch_to(s, from, &s->loop, &s->loop_stack);
+    return &s->loop;
 }
 
 static bool loop_is_due(struct weft__sched *s, uint64_t now)
@@ -566,31 +587,54 @@ static bool loop_is_due(struct weft__sched *s, uint64_t now)
     return left <= 0 || now >= own(s->loop_due);
 }
 
-/* A task to go to directly, bound to a stack; NULL when the loop has to see to it. `k`: a stack that is free. */
-static ALWAYS_INLINE struct weft__task *next_task(
-        struct weft__sched *s, struct weft__stack *k, uint64_t now, bool *is_new)
+/* The frame of `t` (NULL: of what is picked, and not from the next slot as a rule), whose turn has begun at `now`; NULL: there is
+ * none. The loop, if that has to see to it. `k`: a stack that is free. */
+static ALWAYS_INLINE struct weft__frame *begin_any(
+        struct weft__sched *s, struct weft__task *t, bool is_new, struct weft__stack *k, uint64_t now)
 {
-    struct weft__task *t = pick(s, is_new);
-    if (!t)
+    if (!t && !(t = is_special(s) ? pick_specially(s, &is_new) : from_queues(s, &is_new)))
         return NULL;
-    if (!*is_new && weft__task_slow(t)) {
+    if (is_new && (!k || own(k->class_index) != weft__task_class(t)))
+        k = take_stack(s, weft__task_class(t));
+    if (is_new ? !k : weft__task_slow(t)) {
         own_set(s->picked, t);
-        own_set(s->picked_new, false);
-        return NULL;
+        own_set(s->picked_new, is_new);
+        return to_loop(s);
     }
-    if (*is_new) {
-        if (!k || own(k->class_index) != weft__task_class(t))
-            k = take_stack(s, weft__task_class(t));
-        if (!k) {
-            own_set(s->picked, t);
-            own_set(s->picked_new, true);
+    begin_turn(s, t, is_new, false, now);
+    return is_new ? bind(t, k) : frame_of(s, t);
+}
+
+/* That of a task which is neither new nor slow, while others sleep. */
+static __attribute__((noinline)) struct weft__frame *begin_waking(struct weft__sched *s, struct weft__task *t, uint64_t now)
+{
+    begin_turn(s, t, false, false, now);
+    return frame_of(s, t);
+}
+
+static __attribute__((noinline)) struct weft__frame *begin_otherwise(
+        struct weft__sched *s, struct weft__task *t, bool is_new, struct weft__stack *k, uint64_t now)
+{
+    return begin_any(s, t, is_new, k, now);
+}
+
+/* The same of what is picked, and how that is done as a rule: among tasks that were woken or have yielded, with a call for all
+ * others, for whose sake a turn would save registers; but where a task has ended (`k`) they are as likely. */
+static ALWAYS_INLINE struct weft__frame *begin_next(struct weft__sched *s, struct weft__stack *k, uint64_t now, bool in)
+{
+    struct weft__task *t = NULL;
+    bool is_new = false;
+    if (!is_special(s)) {
+        if ((t = from_next(s)) == NULL && has_ring_alone(s) && (t = from_ring(s, &is_new)) == NULL)
             return NULL;
+        if (t && !is_new && ati_load(&t->u.run.last_run) <= own(s->slow)) {
+            if (weft__idle_worth_waking(at_load(&s->group->idle.word)))
+                return begin_waking(s, t, now);
+            set_turn(s, false, now, now);
+            return frame_of(s, t);
         }
     }
-    begin_turn(s, t, *is_new, false, now);
-    if (*is_new)
-        bind(s, t, k);
-    return t;
+    return in ? begin_any(s, t, is_new, k, now) : begin_otherwise(s, t, is_new, k, now);
 }
 
 static void fp_leave(struct weft__sched *s, struct weft__frame *f)
@@ -605,35 +649,46 @@ static uint64_t turn_over(struct weft__sched *s, struct weft__frame *f, enum wef
     return own(s->chaos) ? weft__chaos_turn_over(s, f, how) : weft__ticks();
 }
 
-/* Ends it; `t` as in end_turn. The time that counts. */
-static ALWAYS_INLINE uint64_t leave_turn(
+/* Ends it; `t` as in end_turn. When. */
+static ALWAYS_INLINE uint64_t time_turn(
         struct weft__sched *s, struct weft__frame *f, struct weft__task *t, enum weft__chaos_over how)
 {
-    if (hands_on(s, f, weft__private_has(&s->next)))
-        return own(s->began);
     uint64_t now = turn_over(s, f, how);
     end_turn(s, t, now);
     return now;
+}
+
+/* Leaves the running task, for whom `after` is to be done, and returns when it is taken up again. */
+static ALWAYS_INLINE void leave(struct weft__sched *s, struct weft__frame *f, enum weft__after after, struct weft__frame *to)
+{
+    bool fp = f->keep_fp;
+    if (fp)
+        fp_leave(s, f);
+    own_set(s->after_frame, f);
+    own_set(s->after, after);
+    switch_to(s, &f->context, to);
+    if (fp)
+        weft__fp_load(f->fp);
 }
 
 void weft__suspend(void)
 {
     struct weft__sched *s = weft__self();
     struct weft__frame *f = own(s->frame);
-    uint64_t now = leave_turn(s, f, own(f->task), WEFT__OVER_WAIT);
-    bool is_new, fp = f->keep_fp;
-    if (fp)
-        fp_leave(s, f);
-    own_set(s->after_frame, f);
+    uint64_t now = hands_on(s, f, weft__private_has(&s->next)) ? own(s->began) : time_turn(s, f, own(f->task), WEFT__OVER_WAIT);
     own_set(f->left, now);
-    own_set(s->after, WEFT__AFTER_WAIT);
-    struct weft__task *t = loop_is_due(s, now) ? NULL : next_task(s, NULL, now, &is_new);
-    if (t)
-        go(s, &f->context, t, is_new);
-    else
-        go_loop(s, &f->context);
-    if (fp)
-        weft__fp_load(f->fp);
+    struct weft__frame *to = loop_is_due(s, now) ? NULL : begin_next(s, NULL, now, true);
+    leave(s, f, WEFT__AFTER_WAIT, to ? to : to_loop(s));
+}
+
+/* Nobody else is ready, or the loop is to have its turn first. Whom to go to: the task itself if it goes on. */
+static ALWAYS_INLINE struct weft__frame *yield_alone(struct weft__sched *s, struct weft__frame *f, bool due, uint64_t now)
+{
+    if (due || (own(s->chaos) && weft__chaos_far_yield(s)))
+        return to_loop(s);
+    begin_turn(s, f->task, true, false, now);
+    own_set(s->first_turn, false);
+    return f;
 }
 
 /* One function for both kinds: see wait_for_other in sync/chan.c. `brief`: R16. */
@@ -641,32 +696,14 @@ static __attribute__((noinline)) void yield(bool brief)
 {
     struct weft__sched *s = weft__self();
     struct weft__frame *f = own(s->frame);
-    bool is_new, fp = f->keep_fp;
-    struct weft__task *t = NULL;
-    uint64_t now = own(s->began);
-    if (!brief || !hands_on(s, f, weft__ready_len(&s->ring) > 0)) {
-        now = turn_over(s, f, WEFT__OVER_YIELD);
-        end_turn(s, f->task, now);
-    }
+    uint64_t now = brief && hands_on(s, f, weft__ready_len(&s->ring) > 0) ? own(s->began)
+                                                                           : time_turn(s, f, f->task, WEFT__OVER_YIELD);
     own_set(f->left, now);
-    if (!loop_is_due(s, now) && !weft__task_slow(f->task)) {
-        t = next_task(s, NULL, now, &is_new);
-        if (!t && !own(s->picked) && !(own(s->chaos) && weft__chaos_far_yield(s))) { /* nobody else is ready */
-            begin_turn(s, f->task, true, false, now);
-            own_set(s->first_turn, false);
-            return;
-        }
-    }
-    if (fp)
-        fp_leave(s, f);
-    own_set(s->after_frame, f);
-    own_set(s->after, WEFT__AFTER_YIELD);
-    if (t)
-        go(s, &f->context, t, is_new);
-    else
-        go_loop(s, &f->context);
-    if (fp)
-        weft__fp_load(f->fp);
+    bool due = loop_is_due(s, now) || ati_load(&f->task->u.run.last_run) > own(s->slow);
+    struct weft__frame *to = due ? NULL : begin_next(s, NULL, now, false);
+    if (!to && (to = yield_alone(s, f, due, now)) == f)
+        return;
+    leave(s, f, WEFT__AFTER_YIELD, to);
 }
 
 void weft__yield_now(void)
@@ -690,20 +727,12 @@ weft_task weft__start_now(struct weft__task *t)
     weft_task id = weft__task_begin(t);
     weft__task_claim_own(t);
     weft__count(&s->count.spawned, 1);
-    bool fp = f->keep_fp;
     end_turn(s, f->task, now);
     (void)loop_is_due(s, now); /* only when the child's turn is over */
-    if (fp)
-        fp_leave(s, f);
-    own_set(s->after_frame, f);
-    own_set(s->after, WEFT__AFTER_START);
     begin_turn(s, t, true, false, now);
-    bind(s, t, k);
-    go(s, &f->context, t, true);
+    leave(s, f, WEFT__AFTER_START, bind(t, k));
     weft__hb_acquire(&((struct weft__frame *)(void *)k->room)->context); /* a first turn ends by leaving one of these */
     weft__hb_acquire(&k->resident);
-    if (fp)
-        weft__fp_load(f->fp);
     return id;
 }
 
@@ -720,32 +749,23 @@ void weft__sched_ended(struct weft__stack *k)
 {
     struct weft__sched *s = weft__self();
     struct weft__frame *f = (struct weft__frame *)(void *)k->room;
-    uint64_t now = leave_turn(s, f, NULL, WEFT__OVER_END);
-    bool is_new;
-    struct weft__task *t = loop_is_due(s, now) ? NULL : next_task(s, k, now, &is_new);
-    if (t && is_new && own(s->frame) == f)
+    uint64_t now = hands_on(s, f, weft__private_has(&s->next)) ? own(s->began) : time_turn(s, f, NULL, WEFT__OVER_END);
+    struct weft__frame *to = loop_is_due(s, now) ? NULL : begin_next(s, k, now, true);
+    if (to == f)
         return;
     own_set(s->after_frame, f);
     own_set(s->after, WEFT__AFTER_STACK);
-    if (t)
-        go(s, &k->resident, t, is_new);
-    else
-        go_loop(s, &k->resident);
+    switch_to(s, &k->resident, to ? to : to_loop(s));
 }
 
 void weft__sched_run(struct weft__sched *s, struct weft__task *t, bool is_new, uint64_t now)
 {
+    struct weft__stack *k = NULL;
     own_set(s->until_loop, WEFT__LOOP_TURNS);
-    if (is_new) {
-        struct weft__stack *k = take_stack(s, weft__task_class(t));
-        if (!k) {
-            s->group->ops->no_stack(s, t);
-            return;
-        }
-        begin_turn(s, t, true, false, now);
-        bind(s, t, k);
-    } else {
-        begin_turn(s, t, false, weft__task_slow(t), now);
+    if (is_new && !(k = take_stack(s, weft__task_class(t)))) {
+        s->group->ops->no_stack(s, t);
+        return;
     }
-    go(s, &s->loop.context, t, is_new);
+    begin_turn(s, t, is_new, !is_new && weft__task_slow(t), now);
+    switch_to(s, &s->loop.context, is_new ? bind(t, k) : frame_of(s, t));
 }

@@ -159,6 +159,7 @@ struct weft__sched {
     uint64_t loop_due;   /* ticks at which it is due in any case */
     uint64_t began;      /* ticks at which the present turn began, or (R16) the first of some short ones did */
     bool first_turn;     /* it is its task's first */
+    uint32_t slow;       /* R1: whose last_run is more is slow, as weft__task_slow says */
     int hands;           /* R16: so many more turns may be handed on; < 0: as many are timed, each by itself, before that */
     uint64_t long_from;  /* when the last ones that took too long together began: `left` of who was among them */
     uint64_t mean_run;   /* running mean (1/8) of turns, in ticks, each counted as 1 ms at most */

@@ -77,6 +77,7 @@ enum {
     WEFT__TASK_CHAOS = 64,    /* its joiner inlines it by chance (sched/chaos.c) */
     WEFT__TASK_FP = 32,       /* has floating-point control words of its own: not inlined */
 };
+#define WEFT__TASK_PIN (~UINT32_C(0) << 16) /* the pin's bits */
 
 struct weft__task {
     at_word state;
