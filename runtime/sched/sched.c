@@ -521,10 +521,11 @@ static ALWAYS_INLINE void arrived(void)
  * again. */
 static ALWAYS_INLINE void switch_to(struct weft__sched *s, struct weft__context *from, struct weft__frame *to)
 {
+    struct weft__stack *home = own(to->stack);
     own_set(s->frame, to);
     weft__hb_release(s->group); /* all that was done here comes before the end of the runtime, */
     weft__hb_release(from);     /* and before a look on its behalf (sched/wait.c) */
-    weft__context_switch(from, &to->context, own(to->stack));
+    weft__context_switch(from, &to->context, home);
     arrived();
 }
 
