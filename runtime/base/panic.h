@@ -2,8 +2,10 @@
 #ifndef WEFT_BASE_PANIC_H
 #define WEFT_BASE_PANIC_H
 
+#include "base/hidden.h"
+
 /* Says who runs on this thread ("task 42 \"conn\""), written into buf; set by sched/. */
-extern void (*weft__panic_who)(char *buf, unsigned long bytes);
+extern WEFT__HIDDEN void (*weft__panic_who)(char *buf, unsigned long bytes);
 
 _Noreturn void weft__panic(const char *file, int line, const char *format, ...)
         __attribute__((format(printf, 3, 4)));

@@ -191,6 +191,17 @@ static inline bool has_more(const struct weft__frame *f)
     return ((uintptr_t)f->inner | (uintptr_t)f->side | (uintptr_t)f->detail | (uintptr_t)f->keeps | (uintptr_t)f->held) != 0;
 }
 
+/* An end with any of that, or a failure. The worker on which it goes on. */
+static __attribute__((noinline)) struct weft__sched *end_with_more(struct weft__sched *w, struct weft__frame *f, int rc)
+{
+    if (f->keeps) {
+        rc = weft__keeps_end(f, rc); /* it may suspend */
+        w = returned();
+    }
+    frame_end(f, rc);
+    return w;
+}
+
 /* Runs the claimed child of `s`, whose owner is `joiner`, the caller. */
 static inline __attribute__((always_inline)) void run(
         struct weft__sched *w, struct weft__frame *joiner, struct weft__scope *s, struct weft__task *t, weft_task id)
@@ -207,15 +218,10 @@ static inline __attribute__((always_inline)) void run(
         weft__breathe(); /* an inline join is a dispatch */
     int rc = f.fn(f.arg);
     w = returned();
-    if (__builtin_expect(rc < 0 || ati_load(&f.attached) || has_more(&f), 0)) {
-        if (f.keeps) {
-            rc = weft__keeps_end(&f, rc); /* it may suspend */
-            w = returned();
-        }
-        frame_end(&f, rc);
-    } else {
+    if (__builtin_expect(rc < 0 || ati_load(&f.attached) || has_more(&f), 0))
+        w = end_with_more(w, &f, rc);
+    else
         weft__life_end(t, id);
-    }
     own_set(w->frame, joiner);
     s->spawned--;
     weft__task_recycle(&w->blocks, t, id);

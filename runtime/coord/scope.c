@@ -400,7 +400,7 @@ static __attribute__((noinline)) int join_others(struct weft__scope *s, bool may
 /* The same, and runs those first that nobody has begun. */
 static int join(struct weft__scope *s, bool may_leave)
 {
-    if (s->spawned > 0) /* a plain thread has spawned none itself */
+    if (s->spawned > 0)
         weft__run_own(s);
     return has_children(s) ? join_others(s, may_leave) : 0;
 }
@@ -577,14 +577,22 @@ static inline int end_plain(struct weft__scope *s, struct weft__frame *f, int rc
     return rc;
 }
 
-/* With others' children, or a failure; it may run what was left open in it. */
-static __attribute__((noinline)) int end(struct weft__scope *s, struct weft__frame *f, int rc)
+/* Those of its own children that it may run are through; the others may not. It may run what was left open in it. */
+static __attribute__((noinline)) int end_at_last(struct weft__scope *s, struct weft__frame *f, int rc)
+{
+    if (has_children(s))
+        (void)join_others(s, false); /* not refused: it can only end by the last child */
+    return rc >= 0 && is_plain(s) ? end_plain(s, f, rc) : end_otherwise(s, f, rc);
+}
+
+/* Any scope of f's, the innermost. */
+static int end(struct weft__scope *s, struct weft__frame *f, int rc)
 {
     if (rc < 0)
         body_failed(s, f, rc);
-    if (has_children(s))
-        (void)join(s, false); /* not refused: it can only end by the last child */
-    return rc >= 0 && is_plain(s) ? end_plain(s, f, rc) : end_otherwise(s, f, rc);
+    if (has_children(s) && s->spawned > 0) /* a plain thread has spawned none itself */
+        weft__run_own(s);
+    return end_at_last(s, f, rc);
 }
 
 int weft__scope_end_for(struct weft__frame *f, weft_scope *ps, int rc)
@@ -592,8 +600,8 @@ int weft__scope_end_for(struct weft__frame *f, weft_scope *ps, int rc)
     return end(weft__scope_of(ps), f, rc);
 }
 
-/* By a plain thread, or by who may not. */
-static __attribute__((noinline)) int end_elsewhere(struct weft__scope *s, int rc)
+/* A plain thread's, one without a frame, another task's, or not the innermost. */
+static __attribute__((noinline)) int end_any(struct weft__scope *s, int rc)
 {
     struct weft__frame *f = s->owner;
     if (!f) {
@@ -615,12 +623,15 @@ int weft_scope_end(weft_scope *ps, int rc)
     struct weft__sched *w = weft__self();
     struct weft__frame *f = s->owner;
     if (!w || f != own(w->frame) || f->inner != ps)
-        return weft__on_stack(end_elsewhere(s, rc));
-    if (rc >= 0 && s->spawned > 0)
+        return weft__on_stack(end_any(s, rc));
+    if (rc < 0)
+        return weft__on_stack(end(s, f, rc));
+    bool waits = has_children(s);
+    if (waits && s->spawned > 0) {
         weft__run_own(s);
-    if (rc >= 0 && !has_children(s) && is_plain(s))
-        return end_plain(s, f, rc);
-    return weft__on_stack(end(s, f, rc));
+        waits = has_children(s);
+    }
+    return !waits && is_plain(s) ? end_plain(s, f, rc) : weft__on_stack(end_at_last(s, f, rc));
 }
 
 void weft_scope_drop(weft_scope *ps)

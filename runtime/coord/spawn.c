@@ -1,6 +1,6 @@
 /* coord/spawn.c - a task's way into its scope and a queue.
  *
- * Owns      what a spawn puts into a control block, and how an argument reaches its task.
+ * Owns      what a spawn puts into a control block.
  * Callers   a task, or any thread while the scope is open.
  * Holds     C1  a task whose spawn succeeded is counted in its scope before anyone can run it, and until its end
  *               (coord/child.c).
@@ -24,31 +24,31 @@ static weft_task refuse_spawn(struct weft__scope *s, void *arg, int rc)
 /* S1, and who is to be woken: a first element is owed (sched/idle.c), more of them are not. The parts of it that are rare, or
  * call something, are functions of their own, which it ends with, so that it saves no registers. */
 
-/* There are others. */
-static inline weft_task published(struct weft__sched *w, weft_task id)
+/* It is not the first. */
+static inline weft_task notice(struct weft__sched *w, weft_task id)
 {
     if (weft__idle_worth_waking(at_load(&w->group->idle.word)))
         weft__idle_notify(w->group);
     return id;
 }
 
-static __attribute__((noinline)) weft_task publish_noticed(struct weft__sched *w, weft_task id)
+static __attribute__((noinline)) weft_task notice_by_call(struct weft__sched *w, weft_task id)
 {
-    return published(w, id);
+    return notice(w, id);
 }
 
 /* A thief was there. */
 static __attribute__((noinline)) weft_task publish_asked(struct weft__sched *w, weft_task id)
 {
     weft__expect(weft__private_asked(&w->newest, 0) == 0);
-    return weft__deque_size(&w->deque) != 0 ? published(w, id) : id;
+    return weft__deque_size(&w->deque) != 0 ? notice(w, id) : id;
 }
 
 /* Behind one that the worker keeps to itself still. */
 static __attribute__((noinline)) weft_task publish_behind(struct weft__sched *w, struct weft__task *t, weft_task id)
 {
     if (weft__spawned_push(w, (uint64_t)id))
-        return published(w, id);
+        return notice(w, id);
     ati_store(&t->bits, ati_load(&t->bits) | WEFT__TASK_QUEUED); /* no memory for a longer deque */
     weft__group_put(w->group, t);
     return id;
@@ -61,7 +61,7 @@ static inline weft_task publish(struct weft__sched *w, struct weft__task *t, wef
         return publish_behind(w, t, id);
     if (!weft__private_set(&w->newest, (uint64_t)id))
         return publish_asked(w, id);
-    return weft__deque_size(&w->deque) != 0 ? publish_noticed(w, id) : id;
+    return weft__deque_size(&w->deque) != 0 ? notice_by_call(w, id) : id;
 }
 
 /* Counts a child that the owner does not spawn itself. False: the scope has no children any more and ends. */

@@ -315,7 +315,7 @@ int weft_task_join(weft_task id)
     if (!w || id <= 0 || at_load(&w->newest.item) != (uint64_t)id || !own(w->frame)->task)
         return weft__on_stack(join_any(id));
     /* The newest that this worker has spawned. What waits there lives, as a rule; if not, both ways of joining find out. */
-    return join(own(w->frame), id, 1);
+    return weft__on_stack(join(own(w->frame), id, 1));
 }
 
 int weft_task_on_done(weft_task id, weft_callback *cb, void *arg)

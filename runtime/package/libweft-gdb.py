@@ -204,7 +204,7 @@ class Code:
         name, offset = self.minimal(pc)
         if name:
             return name in ("weft__child_body", "weft__run_own", "weft__join_inline", "weft__context_entry")
-        return any(0 <= pc - start < 1024 for start in self.body)
+        return any(0 <= pc - start < 2048 for start in self.body)
 
     def line(self, pc):
         at = gdb.find_pc_line(pc)

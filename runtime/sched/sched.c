@@ -588,8 +588,8 @@ static bool loop_is_due(struct weft__sched *s, uint64_t now)
     return left <= 0 || now >= own(s->loop_due);
 }
 
-/* The frame of `t` (NULL: of what is picked, and not from the next slot as a rule), whose turn has begun at `now`; NULL: there is
- * none. The loop, if that has to see to it. `k`: a stack that is free. */
+/* The frame of `t` (NULL: of what is picked; the next slot was looked at already, but where is_special), whose turn has begun at
+ * `now`; NULL: there is none. The loop, if that has to see to it. `k`: a stack that is free. */
 static ALWAYS_INLINE struct weft__frame *begin_any(
         struct weft__sched *s, struct weft__task *t, bool is_new, struct weft__stack *k, uint64_t now)
 {
@@ -619,9 +619,9 @@ static __attribute__((noinline)) struct weft__frame *begin_otherwise(
     return begin_any(s, t, is_new, k, now);
 }
 
-/* The same of what is picked, and how that is done as a rule: among tasks that were woken or have yielded, with a call for all
- * others, for whose sake a turn would save registers; but where a task has ended (`k`) they are as likely. */
-static ALWAYS_INLINE struct weft__frame *begin_next(struct weft__sched *s, struct weft__stack *k, uint64_t now, bool in)
+/* The same of what is picked, and how that is done among tasks that were woken or have yielded. All others are begun without a call,
+ * or by one: there they are rarer, and a turn saves no registers for their sake. */
+static ALWAYS_INLINE struct weft__frame *begin_next(struct weft__sched *s, struct weft__stack *k, uint64_t now, bool without_call)
 {
     struct weft__task *t = NULL;
     bool is_new = false;
@@ -635,7 +635,7 @@ static ALWAYS_INLINE struct weft__frame *begin_next(struct weft__sched *s, struc
             return frame_of(s, t);
         }
     }
-    return in ? begin_any(s, t, is_new, k, now) : begin_otherwise(s, t, is_new, k, now);
+    return without_call ? begin_any(s, t, is_new, k, now) : begin_otherwise(s, t, is_new, k, now);
 }
 
 static void fp_leave(struct weft__sched *s, struct weft__frame *f)

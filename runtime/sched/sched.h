@@ -62,7 +62,8 @@ struct weft__frame {
     uint64_t begun;            /* own: ticks at which the turn began in which it was started */
     uint64_t epoch_ok;         /* own: no cancel applied to it in this epoch (coord/cancel.c) */
     int budget;
-    /* From here to `down` 0 at first: one beside the other, since that is written of each child. */
+    /* From here to `down` 0 at first: one beside the other, since that is written of each child. What a wait looks at is before
+     * `side`, in the frame's first two lines. */
     int refusals;
     struct weft_scope *inner;  /* innermost open scope; written and read by the task alone */
     /* For reports, and `left` for R16: own(), since whoever reads them is not waited for. */
@@ -72,22 +73,23 @@ struct weft__frame {
     uint16_t level, shield;    /* nesting of scopes, and of the innermost shield */
     int held; /* mutexes (sync/mutex.c) */
     bool keep_fp;
+    at_int attached; /* under the lock of the owner scope, as `down` (coord/tree.c) */
     struct weft__side *side; /* options and a large copied argument, or NULL */
     struct weft__detail *detail;
     struct weft__scope_extra *named; /* of the innermost open scope that has a name (coord/scope.c) */
     struct weft__keeps *keeps; /* what is to be let go at the task's end, or NULL (coord/keeps.h) */
-    struct weft_scope *down; /* under the lock of the owner scope, as `attached` (coord/tree.c) */
+    struct weft_scope *down;
     weft_fn *fn;
     void *arg;
     void *site;     /* where it was spawned: a return address */
     at_word chaos; /* {number : 48 | worker of its last turn + 1 : 16}; 0 until its first turn ends (sched/chaos.c) */
-    at_int attached;
     at_int timed; /* a plain thread that waits until a time, too (engine/leap.c) */
     struct weft__frame *starter; /* the next of the worker's starters */
     uint32_t fp[2];
     _Alignas(16) uint64_t copy[2]; /* a small copied argument */
 };
 _Static_assert(sizeof(struct weft__frame) <= WEFT__STACK_ROOM, "the frame is at the top of its stack");
+_Static_assert(sizeof(struct weft__context) > sizeof(void *) || offsetof(struct weft__frame, side) <= 128, "two lines of a cache");
 
 /* What a task waits for, and of which object. */
 enum weft__waits {

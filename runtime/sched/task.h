@@ -70,7 +70,7 @@ static inline uint64_t weft__number_of(uint64_t state)
 
 enum {
     WEFT__TASK_THREAD = 1,    /* stands for a plain thread: fired by futex, not enqueued */
-    WEFT__TASK_SIDE = 2,      /* side points to options (coord/child.c), until started */
+    WEFT__TASK_SIDE = 2,      /* side points to options (coord/side.c), until started */
     WEFT__TASK_COPY = 4,      /* arg and side hold a copied argument, until started */
     WEFT__TASK_QUEUED = 16, /* born into a queue other than a deque: only who draws it may claim it */
     WEFT__TASK_STARTED = 8,   /* side points to its frame */
