@@ -146,7 +146,7 @@ static inline void weft__waits_for(struct weft__frame *f, enum weft__waits what,
 }
 
 /* Counters have one writer each and are read by anyone. */
-static inline void weft__count(at_word *counter, uint64_t n)
+static inline __attribute__((always_inline)) void weft__count(at_word *counter, uint64_t n)
 {
     at_store(counter, at_load(counter) + n);
 }
