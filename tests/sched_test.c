@@ -150,6 +150,69 @@ START_TEST(a_ready_task_has_its_turn_while_another_joins_inline)
 }
 END_TEST
 
+/* -- what the end of a scope leaves where it is -- */
+
+struct nested {
+    weft_event inner_over;
+    atomic_int outer_begun;
+    long looked, stayed;
+};
+
+static int set_event(void *arg)
+{
+    weft_event_set(arg);
+    return 0;
+}
+
+static int begin_outer(void *arg)
+{
+    atomic_store(&((struct nested *)arg)->outer_begun, 1);
+    return 0;
+}
+
+static bool only_in_the_deque(void)
+{
+    const struct weft__sched *s = weft__self();
+    return weft__deque_size(&s->deque) == 1 && !weft__private_has(&s->newest);
+}
+
+static int end_inner_scope(void *arg)
+{
+    struct nested *n = arg;
+    weft_scope outer, inner;
+    weft_event_clear(&n->inner_over);
+    atomic_store(&n->outer_begun, 0);
+    weft_scope_begin(&outer, WEFT_NEVER);
+    weft_spawn(&outer, begin_outer, n);
+    weft_scope_begin(&inner, WEFT_NEVER);
+    weft_spawn(&inner, set_event, &n->inner_over);
+    int rc = weft_event_wait(&n->inner_over);
+    bool there = !atomic_load(&n->outer_begun) && only_in_the_deque();
+    rc = weft_scope_end(&inner, rc);
+    n->looked += there;
+    n->stayed += there && only_in_the_deque();
+    return weft_scope_end(&outer, rc);
+}
+
+static int end_inner_scopes(void *arg)
+{
+    int rc = 0;
+    for (int i = 0; i < 20 && rc == 0; i++)
+        rc = end_inner_scope(arg);
+    return rc;
+}
+
+/* Its children have ended: it has no business with what is the newest of the worker now, and where thieves reach it. */
+START_TEST(the_end_of_a_scope_without_children_leaves_the_queue_alone)
+{
+    struct nested n = { .looked = 0 };
+    ck_assert_int_eq(weft_run(end_inner_scopes, &n, &(weft_options){ .workers = 1, .spares = -1 }), 0);
+    ck_assert_int_eq(n.stayed, n.looked);
+    if (!chaos())
+        ck_assert_int_gt(n.looked, 0);
+}
+END_TEST
+
 /* -- partners that wake each other -- */
 
 struct pair {
@@ -1106,6 +1169,7 @@ int main(void)
     Suite *s = suite_create("sched");
     TCase *tc = add_case(s, "turns");
     tcase_add_loop_test(tc, a_ready_task_has_its_turn_while_another_joins_inline, 0, 2);
+    tcase_add_test(tc, the_end_of_a_scope_without_children_leaves_the_queue_alone);
     tcase_add_test(tc, two_that_wake_each_other_do_not_starve_a_third);
     tcase_add_test(tc, a_few_short_turns_go_by_one_look_at_the_clock_and_none_after_a_long_one);
     tcase_add_loop_test(tc, a_few_short_turns_that_yield_go_by_one_look_and_who_computes_is_known, 0, 2);
