@@ -250,7 +250,7 @@ static inline bool may_inline(struct weft__frame *f, struct weft__task *t)
 
 void weft__run_own(struct weft__scope *s)
 {
-    do {
+    while (s->spawned > 0) { /* a plain thread has spawned none itself */
         struct weft__sched *w = weft__self();
         uint64_t id = weft__spawned_take(w);
         if (id == 0)
@@ -265,7 +265,7 @@ void weft__run_own(struct weft__scope *s)
         /* The entry is ours alone, and only the scope's owner, who we are, claims without one. */
         weft__task_claim_own(t);
         run(w, s->owner, s, t, (weft_task)id);
-    } while (s->spawned > 0);
+    }
 }
 
 static void drop_dead_entries(struct weft__sched *w)

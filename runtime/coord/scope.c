@@ -400,8 +400,7 @@ static __attribute__((noinline)) int join_others(struct weft__scope *s, bool may
 /* The same, and runs those first that nobody has begun. */
 static int join(struct weft__scope *s, bool may_leave)
 {
-    if (s->spawned > 0)
-        weft__run_own(s);
+    weft__run_own(s);
     return has_children(s) ? join_others(s, may_leave) : 0;
 }
 
@@ -590,7 +589,7 @@ static int end(struct weft__scope *s, struct weft__frame *f, int rc)
 {
     if (rc < 0)
         body_failed(s, f, rc);
-    if (has_children(s) && s->spawned > 0) /* a plain thread has spawned none itself */
+    if (has_children(s))
         weft__run_own(s);
     return end_at_last(s, f, rc);
 }
@@ -627,7 +626,7 @@ int weft_scope_end(weft_scope *ps, int rc)
     if (rc < 0)
         return weft__on_stack(end(s, f, rc));
     bool waits = has_children(s);
-    if (waits && s->spawned > 0) {
+    if (waits) {
         weft__run_own(s);
         waits = has_children(s);
     }

@@ -249,8 +249,7 @@ weft_task weft__spawn_in_order(weft_scope *s, weft_fn *fn, const void *arg, size
 
 /* ---- coord/child.c */
 
-/* Runs as calls what is left of the owner's own newest children, as long as they are the newest of its worker's. By the owner,
- * which is a task. */
+/* Runs as calls what is left of the owner's own newest children, as long as they are the newest of its worker's. By the owner. */
 void weft__run_own(struct weft__scope *s);
 /* The same for one child that nobody has begun, of the innermost scope of f, the caller. False: it is not, or may not be. */
 bool weft__join_inline(struct weft__frame *f, struct weft__task *t, weft_task id);

@@ -382,6 +382,12 @@ struct weft__task *weft__sched_pick(struct weft__sched *s, bool *is_new)
 
 /* ---- turns */
 
+/* weft__task_slow, without a multiplication. */
+static ALWAYS_INLINE bool is_slow(const struct weft__sched *s, const struct weft__task *t)
+{
+    return ati_load(&t->u.run.last_run) > own(s->slow);
+}
+
 /* R4: before a task is run, is it time to wake one more for what remains? */
 static __attribute__((noinline)) void wake_for_rest(struct weft__sched *s, struct weft__task *t, bool is_new, uint64_t now)
 {
@@ -391,7 +397,7 @@ static __attribute__((noinline)) void wake_for_rest(struct weft__sched *s, struc
     bool old = !is_new && (int32_t)(stamp(now) - ati_load(&t->u.run.ready_at)) >
                     (int32_t)stamp(weft__us_to_ticks(WEFT__AGE_US));
     if (old || left * own(s->mean_run) >= weft__us_to_ticks(WEFT__DRAIN_US) ||
-            (!is_new && weft__task_slow(t)))
+            (!is_new && is_slow(s, t)))
         weft__idle_notify(s->group);
 }
 
@@ -597,7 +603,7 @@ static ALWAYS_INLINE struct weft__frame *begin_any(
         return NULL;
     if (is_new && (!k || own(k->class_index) != weft__task_class(t)))
         k = take_stack(s, weft__task_class(t));
-    if (is_new ? !k : weft__task_slow(t)) {
+    if (is_new ? !k : is_slow(s, t)) {
         own_set(s->picked, t);
         own_set(s->picked_new, is_new);
         return to_loop(s);
@@ -614,9 +620,9 @@ static __attribute__((noinline)) struct weft__frame *begin_waking(struct weft__s
 }
 
 static __attribute__((noinline)) struct weft__frame *begin_otherwise(
-        struct weft__sched *s, struct weft__task *t, bool is_new, struct weft__stack *k, uint64_t now)
+        struct weft__sched *s, struct weft__task *t, bool is_new, uint64_t now)
 {
-    return begin_any(s, t, is_new, k, now);
+    return begin_any(s, t, is_new, NULL, now);
 }
 
 /* The same of what is picked, and how that is done among tasks that were woken or have yielded. All others are begun without a call,
@@ -628,14 +634,14 @@ static ALWAYS_INLINE struct weft__frame *begin_next(struct weft__sched *s, struc
     if (!is_special(s)) {
         if ((t = from_next(s)) == NULL && has_ring_alone(s) && (t = from_ring(s, &is_new)) == NULL)
             return NULL;
-        if (t && !is_new && ati_load(&t->u.run.last_run) <= own(s->slow)) {
+        if (t && !is_new && !is_slow(s, t)) {
             if (weft__idle_worth_waking(at_load(&s->group->idle.word)))
                 return begin_waking(s, t, now);
             set_turn(s, false, now, now);
             return frame_of(s, t);
         }
     }
-    return without_call ? begin_any(s, t, is_new, k, now) : begin_otherwise(s, t, is_new, k, now);
+    return without_call ? begin_any(s, t, is_new, k, now) : begin_otherwise(s, t, is_new, now);
 }
 
 static void fp_leave(struct weft__sched *s, struct weft__frame *f)
@@ -700,7 +706,7 @@ static __attribute__((noinline)) void yield(bool brief)
     uint64_t now = brief && hands_on(s, f, weft__ready_len(&s->ring) > 0) ? own(s->began)
                                                                            : time_turn(s, f, f->task, WEFT__OVER_YIELD);
     own_set(f->left, now);
-    bool due = loop_is_due(s, now) || ati_load(&f->task->u.run.last_run) > own(s->slow);
+    bool due = loop_is_due(s, now) || is_slow(s, f->task);
     struct weft__frame *to = due ? NULL : begin_next(s, NULL, now, false);
     if (!to && (to = yield_alone(s, f, due, now)) == f)
         return;
@@ -767,6 +773,6 @@ void weft__sched_run(struct weft__sched *s, struct weft__task *t, bool is_new, u
         s->group->ops->no_stack(s, t);
         return;
     }
-    begin_turn(s, t, is_new, !is_new && weft__task_slow(t), now);
+    begin_turn(s, t, is_new, !is_new && is_slow(s, t), now);
     switch_to(s, &s->loop.context, is_new ? bind(t, k) : frame_of(s, t));
 }
